@@ -1,0 +1,89 @@
+//! The project's commands. Thin: parse, set up the environment, start the real program, pass its exit code on.
+
+mod backend;
+mod cache;
+mod compare;
+mod fixtures;
+mod libtorch;
+mod parity;
+mod runner;
+mod setup;
+mod test;
+mod vulkan;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  everything passed
+  1  something failed, differed or crashed
+  2  usage, set-up or build failure, or a bad or tampered fixture
+  3  nothing failed, but a backend asked for by name is unavailable on this machine";
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask parity                     every case on ndarray: pure Rust, nothing to install
+  cargo xtask parity --backend all       on ndarray, flex, wgpu and tch
+  cargo xtask setup                      libtorch and a Vulkan driver, once
+  cargo xtask fixtures --check           are the committed fixtures what the oracle makes?
+  cargo xtask test                       everything that has to hold before a change lands";
+
+/// Qwen3 on Burn: the project's commands.
+#[derive(Parser)]
+#[command(name = "xtask", bin_name = "cargo xtask", after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Compare the model with Transformers, tensor by tensor, on one or more backends.
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", parity::EXAMPLES))]
+    Parity(parity::Args),
+    /// Bring what the tch and wgpu backends need: libtorch's parts, a software Vulkan driver.
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", setup::NOTES))]
+    Setup(setup::Args),
+    /// Make the fixtures and manifest.json again with the Transformers oracle (Python).
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", fixtures::NOTES))]
+    Fixtures(fixtures::Args),
+    /// Set-up, formatting, clippy, all tests, and parity on ndarray, flex, wgpu and tch.
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", test::NOTES))]
+    Test,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Parity(args) => parity::run(&args),
+        Command::Setup(args) => setup::run(&args),
+        Command::Fixtures(args) => fixtures::run(&args),
+        Command::Test => test::run(),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_unknown_backend_is_a_usage_error() {
+        let error = Cli::try_parse_from(["xtask", "parity", "--backend", "ndarray,metal"]).err();
+        assert_eq!(error.expect("metal is no backend").exit_code(), 2);
+    }
+}

@@ -1,0 +1,270 @@
+//! `cargo xtask parity`: builds the fixture runner with the backends asked for, and starts it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use crate::backend::{self, Backend, Backends};
+use crate::workspace::{Workspace, exit_code};
+use crate::{libtorch, runner, vulkan};
+
+/// The end of `cargo xtask parity --help`.
+pub const EXAMPLES: &str = "\
+Examples:
+  cargo xtask parity
+  cargo xtask parity --backend all --json report.json
+  cargo xtask parity --backend flex,tch --dtype f16,bf16 --filter layer-1/attn
+  cargo xtask parity --list
+
+The runner is built with cargo first: minutes the first time, seconds later. Backends built before
+stay in the build, so that going back and forth compiles nothing twice. tch brings libtorch itself
+when it is missing (see `cargo xtask setup --help`).";
+
+/// Arguments of `cargo xtask parity`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The backends to run on, separated by commas.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "NAME",
+        default_value = "ndarray"
+    )]
+    backend: Vec<Backend>,
+    /// Only these dtypes, separated by commas; those that each backend has when left out.
+    #[arg(long, value_delimiter = ',', value_name = "DTYPE")]
+    dtype: Vec<Dtype>,
+    /// Only the cases with this text in their id.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    filter: Option<String>,
+    /// The catalogue of cases; the repository's manifest.json when left out.
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// Write every metric of every tensor to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// List the cases and run none.
+    #[arg(long)]
+    list: bool,
+    /// More arguments for the runner, after `--`.
+    #[arg(last = true, value_name = "ARGS")]
+    rest: Vec<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Dtype {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl Dtype {
+    fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+impl Args {
+    /// Every case on these backends, with a report in `json`: what `cargo xtask test` runs.
+    pub fn every_case(backend: Vec<Backend>, json: PathBuf) -> Self {
+        Self {
+            backend,
+            dtype: vec![],
+            filter: None,
+            manifest: None,
+            json: Some(json),
+            list: false,
+            rest: vec![],
+        }
+    }
+}
+
+/// Builds and runs; returns the runner's exit code.
+pub fn run(args: &Args) -> Result<u8> {
+    let workspace = Workspace::find()?;
+    let manifest = args
+        .manifest
+        .clone()
+        .unwrap_or_else(|| workspace.root.join("manifest.json"));
+    check_files(&manifest, args.json.as_deref())?;
+
+    let asked = backend::expand(&args.backend);
+    let set_up = SetUp::of(&workspace.root, &asked, args.list);
+    let runner = runner::build(&workspace, &asked, set_up.libtorch.as_deref())?;
+
+    let status = Command::new(&runner)
+        .args(runner_arguments(
+            args,
+            &manifest,
+            set_up.tch_unavailable.as_deref(),
+        ))
+        .status()
+        .with_context(|| format!("{} cannot be started", runner.display()))?;
+    Ok(exit_code("the fixture runner", status))
+}
+
+/// What a long build would otherwise end in: errors for a manifest or a report's folder that is not there.
+fn check_files(manifest: &Path, json: Option<&Path>) -> Result<()> {
+    if !manifest.is_file() {
+        bail!(
+            "there is no manifest {} (`cargo xtask fixtures` makes the repository's)",
+            manifest.display()
+        );
+    }
+    let folder = json
+        .and_then(Path::parent)
+        .filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        bail!("there is no folder {} for the report", folder.display());
+    }
+    Ok(())
+}
+
+/// What of the machine's set-up the build and the runner have to know.
+struct SetUp {
+    /// The libtorch to build with.
+    libtorch: Option<PathBuf>,
+    /// Why tch was asked for and cannot be built.
+    tch_unavailable: Option<String>,
+}
+
+impl SetUp {
+    /// Looks and, unless `only_look`, brings what the backends asked for are missing.
+    fn of(root: &Path, asked: &Backends, only_look: bool) -> Self {
+        if asked.contains(&Backend::Wgpu) && !only_look && vulkan::need() == vulkan::Need::Apt {
+            // Without a driver the runner finds no adapter, and reports wgpu as unavailable.
+            if let Err(error) = vulkan::ensure() {
+                eprintln!("xtask: no Vulkan driver could be installed: {error:#}");
+            }
+        }
+        let tch_asked = asked.contains(&Backend::Tch);
+        let libtorch = libtorch::require_cxx().and_then(|()| match tch_asked && !only_look {
+            true => libtorch::ensure(root).map(Some),
+            false => libtorch::find(root),
+        });
+        let (libtorch, problem) = match libtorch {
+            Ok(found) => (
+                found.map(|libtorch| libtorch.folder),
+                "libtorch is not set up".to_string(),
+            ),
+            Err(error) => (None, format!("{error:#}")),
+        };
+        let tch_unavailable = (tch_asked && libtorch.is_none()).then_some(problem);
+        if let Some(problem) = &tch_unavailable {
+            eprintln!("xtask: tch is left out: {problem}");
+        }
+        Self {
+            libtorch,
+            tch_unavailable,
+        }
+    }
+}
+
+fn runner_arguments(
+    args: &Args,
+    manifest: &Path,
+    tch_unavailable: Option<&str>,
+) -> Vec<std::ffi::OsString> {
+    let mut words = vec![
+        "parity".into(),
+        "--backend".into(),
+        backend::join(args.backend.clone()).into(),
+    ];
+    if !args.dtype.is_empty() {
+        let dtypes: Vec<_> = args.dtype.iter().map(|dtype| dtype.name()).collect();
+        words.extend(["--dtype".into(), dtypes.join(",").into()]);
+    }
+    // One word, for the text may begin with a hyphen.
+    words.extend(
+        args.filter
+            .iter()
+            .map(|text| format!("--filter={text}").into()),
+    );
+    words.extend(["--manifest".into(), manifest.into()]);
+    words.extend(
+        args.json
+            .iter()
+            .flat_map(|file| ["--json".into(), file.into()]),
+    );
+    words.extend(args.list.then(|| "--list".into()));
+    words.extend(
+        tch_unavailable
+            .iter()
+            .flat_map(|reason| ["--unavailable".into(), format!("tch={reason}").into()]),
+    );
+    words.extend(args.rest.iter().map(Into::into));
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn arguments(line: &[&str], unavailable: Option<&str>) -> String {
+        use clap::Parser;
+        let line = Line::try_parse_from(std::iter::once(&"parity").chain(line))
+            .expect("a good command line");
+        let words = runner_arguments(&line.args, Path::new("manifest.json"), unavailable);
+        words
+            .iter()
+            .map(|word| word.to_string_lossy())
+            .collect::<Vec<_>>()
+            .join("|")
+    }
+
+    #[test]
+    fn the_default_is_ndarray() {
+        assert_eq!(
+            arguments(&[], None),
+            "parity|--backend|ndarray|--manifest|manifest.json"
+        );
+    }
+
+    #[test]
+    fn flags_are_passed_on() {
+        assert_eq!(
+            arguments(
+                &[
+                    "--backend",
+                    "flex,all",
+                    "--dtype",
+                    "f16,bf16",
+                    "--filter",
+                    "-x",
+                    "--json",
+                    "r.json",
+                    "--list"
+                ],
+                Some("no network")
+            ),
+            "parity|--backend|flex,all|--dtype|f16,bf16|--filter=-x|--manifest|manifest.json|--json|r.json|--list|\
+             --unavailable|tch=no network"
+        );
+        assert_eq!(
+            arguments(&["--", "--more", "1"], None),
+            "parity|--backend|ndarray|--manifest|manifest.json|--more|1"
+        );
+    }
+
+    #[test]
+    fn absent_files_are_found_before_the_build() {
+        let temp = tempfile::tempdir().unwrap();
+        let manifest = temp.path().join("manifest.json");
+        assert!(check_files(&manifest, None).is_err());
+        std::fs::write(&manifest, "{}").unwrap();
+        assert!(check_files(&manifest, Some(Path::new("report.json"))).is_ok());
+        assert!(check_files(&manifest, Some(&temp.path().join("absent/report.json"))).is_err());
+    }
+}

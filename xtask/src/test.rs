@@ -1,0 +1,231 @@
+//! `cargo xtask test`: everything that has to hold before a change lands.
+
+mod counts;
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use self::counts::Counts;
+use crate::backend::{self, Backend, Backends};
+use crate::runner::Plan;
+use crate::workspace::{Workspace, env_path};
+use crate::{libtorch, parity, setup};
+
+/// The end of `cargo xtask test --help`.
+pub const NOTES: &str = "\
+Steps: set-up, fmt, clippy, build, test, parity on ndarray, flex, wgpu and tch. A failed step does not
+stop the others, but without a build there are no tests and no parity.
+
+The last line is `N passed, N failed`: the tests of cargo test and the cases of parity, and one failure
+for each step that failed without a count of its own. A backend that is unavailable counts as failed.";
+
+/// What one step came to: its counts, or why there are none.
+type Outcome = Result<Counts>;
+
+/// Runs every step; returns 0 only if all of them passed.
+pub fn run() -> Result<u8> {
+    let workspace = Workspace::find()?;
+    let mut report = Report::default();
+
+    report.step("set-up", || succeeded(setup::run(&setup::Args::both())?));
+    let libtorch = libtorch::find(&workspace.root)
+        .ok()
+        .flatten()
+        .map(|libtorch| libtorch.folder);
+    let asked = backend::expand(&[Backend::All]);
+    let plan = Plan::new(&workspace, &asked, libtorch.as_deref());
+    let features = Features::of(&plan.backends);
+    let cargo = |words: &[&str]| {
+        let mut cargo = workspace.cargo(plan.libtorch.as_deref());
+        cargo.args(words);
+        cargo
+    };
+
+    report.step("fmt", || status(&mut cargo(&["fmt", "--all", "--check"])));
+    report.step("clippy", || {
+        let mut clippy = cargo(&["clippy", "--workspace", "--all-targets", "--release"]);
+        status(clippy.args(features.words()).args(["--", "-D", "warnings"]))
+    });
+    let test = || {
+        let mut test = cargo(&["test", "--workspace", "--release", "--no-fail-fast"]);
+        test.args(features.words());
+        if let Some(libtorch) = &plan.libtorch {
+            // The runner has an rpath; the test programs of the other crates have none.
+            test.env(LIBRARY_PATH, library_path(&libtorch.join("lib")));
+        }
+        test
+    };
+    let build = || {
+        plan.announce();
+        let built = status(test().arg("--no-run"))?;
+        plan.remember().map(|()| built)
+    };
+    if report.step("build", build) {
+        report.step("test", || count_tests(&mut test()));
+        report.step("parity", || parity(&backend::ALL));
+    } else {
+        println!("\n== test and parity: skipped, for the build failed");
+    }
+    Ok(report.end())
+}
+
+/// The features of one build that every step shares, so that nothing is compiled twice.
+struct Features(String);
+
+impl Features {
+    fn of(backends: &Backends) -> Self {
+        let features: Vec<_> = backends
+            .iter()
+            .map(|backend| format!("fixture-runner/{backend}"))
+            .collect();
+        Self(features.join(","))
+    }
+
+    /// Without the default features, as parity builds the runner.
+    fn words(&self) -> [&str; 3] {
+        ["--no-default-features", "--features", &self.0]
+    }
+}
+
+#[derive(Default)]
+struct Report {
+    counts: Counts,
+    lines: Vec<String>,
+}
+
+impl Report {
+    /// Runs one step and says what came of it and how long it took; whether it passed.
+    fn step(&mut self, name: &str, work: impl FnOnce() -> Outcome) -> bool {
+        println!("\n== {name}");
+        let start = Instant::now();
+        let (counts, problem) = match work() {
+            Ok(counts) => (counts, None),
+            Err(error) => (
+                Counts {
+                    passed: 0,
+                    failed: 1,
+                },
+                Some(format!(": {error:#}")),
+            ),
+        };
+        self.counts.add(counts);
+        let passed = counts.failed == 0;
+        let word = if passed { "passed" } else { "FAILED" };
+        let line = format!(
+            "{name}: {word} in {:.1} s{}",
+            start.elapsed().as_secs_f64(),
+            problem.unwrap_or_default()
+        );
+        println!("== {line}");
+        self.lines.push(line);
+        passed
+    }
+
+    fn end(&self) -> u8 {
+        println!();
+        self.lines.iter().for_each(|line| println!("{line}"));
+        println!(
+            "{} passed, {} failed",
+            self.counts.passed, self.counts.failed
+        );
+        u8::from(self.counts.failed > 0)
+    }
+}
+
+fn succeeded(code: u8) -> Outcome {
+    anyhow::ensure!(code == 0, "exit code {code}");
+    Ok(Counts::default())
+}
+
+fn status(command: &mut Command) -> Outcome {
+    let status = command.status().context("cargo cannot be started")?;
+    anyhow::ensure!(status.success(), "{status}");
+    Ok(Counts::default())
+}
+
+/// Runs `cargo test`, passes its output on, and adds up what each test program says of itself.
+fn count_tests(command: &mut Command) -> Outcome {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cargo cannot be started")?;
+    let output = child.stdout.take().context("cargo test has no output")?;
+    let mut counts = Counts::default();
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        counts.add(Counts::of_test_line(&line).unwrap_or_default());
+    }
+    Ok(counts.with_exit(child.wait()?.success()))
+}
+
+fn parity(backends: &[Backend]) -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let json = folder.path().join("report.json");
+    let code = parity::run(&parity::Args::every_case(backends.to_vec(), json.clone()))?;
+    let report =
+        std::fs::read_to_string(&json).with_context(|| format!("no report; exit code {code}"))?;
+    Ok(Counts::of_report(&report)?.with_exit(code == 0))
+}
+
+const LIBRARY_PATH: &str = if cfg!(target_os = "macos") {
+    "DYLD_LIBRARY_PATH"
+} else {
+    "LD_LIBRARY_PATH"
+};
+
+fn library_path(first: &Path) -> std::ffi::OsString {
+    let before = env_path(LIBRARY_PATH).unwrap_or_default();
+    let folders = std::iter::once(PathBuf::from(first)).chain(std::env::split_paths(&before));
+    std::env::join_paths(folders.filter(|folder| !folder.as_os_str().is_empty()))
+        .unwrap_or_else(|_| first.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_fails_counts_and_is_told() {
+        let mut report = Report::default();
+        assert!(report.step("first", || Ok(Counts {
+            passed: 2,
+            failed: 0
+        })));
+        assert!(!report.step("second", || anyhow::bail!("no")));
+        assert_eq!(
+            (report.counts, report.end()),
+            (
+                Counts {
+                    passed: 2,
+                    failed: 1
+                },
+                1
+            )
+        );
+        assert!(report.lines[1].starts_with("second: FAILED") && report.lines[1].ends_with(": no"));
+    }
+
+    #[test]
+    fn the_features_are_the_runners() {
+        let features = Features::of(&backend::expand(&[Backend::All]));
+        assert_eq!(
+            features.0,
+            "fixture-runner/ndarray,fixture-runner/flex,fixture-runner/wgpu,fixture-runner/tch"
+        );
+    }
+
+    #[test]
+    fn libtorch_comes_first_on_the_library_path() {
+        let path = library_path(Path::new("/cache/libtorch/lib"));
+        assert_eq!(
+            std::env::split_paths(&path).next(),
+            Some("/cache/libtorch/lib".into())
+        );
+    }
+}

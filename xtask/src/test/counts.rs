@@ -1,0 +1,100 @@
+//! Counting tests and cases from what `cargo test` prints and the fixture runner reports.
+
+use anyhow::{Context, Result, ensure};
+
+/// Tests and cases, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Those that passed.
+    pub passed: u64,
+    /// All others that ran or should have run.
+    pub failed: u64,
+}
+
+impl Counts {
+    /// Adds another count to this one.
+    pub fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+
+    /// One line of cargo test's output: `test result: FAILED. 3 passed; 1 failed; 0 ignored; ...`
+    pub fn of_test_line(line: &str) -> Option<Self> {
+        let (_, fields) = line.strip_prefix("test result: ")?.split_once(". ")?;
+        let number = |word: &str| {
+            let mut fields = fields.split("; ");
+            let number = fields.find_map(|field| field.strip_suffix(word))?;
+            number.trim().parse().ok()
+        };
+        Some(Self {
+            passed: number("passed")?,
+            failed: number("failed")?,
+        })
+    }
+
+    /// The results of the runner's JSON report: `pass`, and everything else.
+    ///
+    /// Errors when there are none.
+    pub fn of_report(report: &str) -> Result<Self> {
+        let report: serde_json::Value =
+            serde_json::from_str(report).context("the report is not JSON")?;
+        let results = report["results"]
+            .as_array()
+            .context("the report has no results")?;
+        ensure!(!results.is_empty(), "the report has no results");
+        let pass = |result: &&serde_json::Value| result["status"] == "pass";
+        let passed = results.iter().filter(pass).count() as u64;
+        Ok(Self {
+            passed,
+            failed: results.len() as u64 - passed,
+        })
+    }
+
+    /// A program that ended badly without a failure that it could count is itself one.
+    pub fn with_exit(mut self, success: bool) -> Self {
+        if !success && self.failed == 0 {
+            self.failed = 1;
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(passed: u64, failed: u64) -> Counts {
+        Counts { passed, failed }
+    }
+
+    #[test]
+    fn cargo_tests_lines_are_counted() {
+        let of = Counts::of_test_line;
+        let line =
+            "test result: FAILED. 12 passed; 1 failed; 2 ignored; 0 measured; 3 filtered out";
+        assert_eq!(of(line), Some(counts(12, 1)));
+        assert_eq!(
+            of("test result: ok. 7 passed; 0 failed; 0 ignored"),
+            Some(counts(7, 0))
+        );
+        assert_eq!(of("test a_test ... ok"), None);
+        assert_eq!(of("test result: "), None);
+    }
+
+    #[test]
+    fn whatever_is_not_a_pass_is_a_failure() {
+        let report = r#"{"schema": 1, "results": [
+            {"status": "pass"}, {"status": "unavailable"}, {"status": "crash"}, {}]}"#;
+        assert_eq!(Counts::of_report(report).unwrap(), counts(1, 3));
+        for nothing in [r#"{"results": []}"#, "{}", ""] {
+            assert!(Counts::of_report(nothing).is_err(), "{nothing:?}");
+        }
+    }
+
+    #[test]
+    fn a_bad_exit_is_never_zero_failures() {
+        assert_eq!(counts(3, 0).with_exit(false), counts(3, 1));
+        assert_eq!(counts(3, 2).with_exit(false), counts(3, 2));
+        assert_eq!(counts(3, 0).with_exit(true), counts(3, 0));
+    }
+}

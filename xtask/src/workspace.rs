@@ -1,0 +1,121 @@
+//! The repository, its target directory, and starting cargo and other programs in it.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// Where this repository is and where its builds go.
+pub struct Workspace {
+    /// The repository's root.
+    pub root: PathBuf,
+    /// The target directory, absolute, whichever way it was configured.
+    pub target: PathBuf,
+}
+
+/// The repository's root: the parent of this crate's folder.
+pub fn root() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask
+        .parent()
+        .expect("xtask lies in the repository")
+        .to_path_buf()
+}
+
+impl Workspace {
+    /// Asks cargo for the target directory (`CARGO_TARGET_DIR`, `build.target-dir` or the default).
+    pub fn find() -> Result<Self> {
+        let root = root();
+        let output = cargo()
+            .args([
+                "metadata",
+                "--no-deps",
+                "--format-version",
+                "1",
+                "--manifest-path",
+            ])
+            .arg(root.join("Cargo.toml"))
+            .stderr(Stdio::inherit())
+            .output()
+            .context("cargo cannot be started")?;
+        if !output.status.success() {
+            bail!("`cargo metadata` failed in {}", root.display());
+        }
+        let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        let target = metadata["target_directory"]
+            .as_str()
+            .context("`cargo metadata` names no target directory")?;
+        Ok(Self {
+            target: target.into(),
+            root,
+        })
+    }
+
+    /// cargo, to be run at the root with this target directory and, where there is one, this libtorch.
+    ///
+    /// `libtorch` must be free of symbolic links: clones that share a target directory then agree on it,
+    /// and nothing is compiled again.
+    pub fn cargo(&self, libtorch: Option<&Path>) -> Command {
+        let mut command = cargo();
+        command
+            .current_dir(&self.root)
+            .env("CARGO_TARGET_DIR", &self.target);
+        if let Some(libtorch) = libtorch {
+            command.env("LIBTORCH", libtorch);
+        }
+        command
+    }
+}
+
+/// The cargo that runs this program, else the one on the path.
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Runs a program of the set-up; what it prints goes to stderr, for stdout is the runner's.
+///
+/// Errors when it cannot be started or fails.
+pub fn run_for_set_up(command: &mut Command) -> Result<()> {
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(std::io::stderr())
+        .status();
+    let status = status.with_context(|| format!("{} cannot be started", name(command)))?;
+    if !status.success() {
+        bail!("{} failed ({status})", name(command));
+    }
+    Ok(())
+}
+
+/// The exit code to pass on; a program ended by a signal has none, which is said and counts as 1.
+pub fn exit_code(program: &str, status: ExitStatus) -> u8 {
+    match status.code() {
+        Some(code) => u8::try_from(code).unwrap_or(1),
+        None => {
+            eprintln!("xtask: {program} was ended: {status}");
+            1
+        }
+    }
+}
+
+/// The first folder of `PATH` with a file of this name.
+pub fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+/// An environment variable that is set to something.
+pub fn env_path(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+}
+
+fn name(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args().take(3));
+    let words: Vec<_> = words.map(OsStr::to_string_lossy).collect();
+    format!("`{} ...`", words.join(" "))
+}
