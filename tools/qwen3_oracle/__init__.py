@@ -1,0 +1,1 @@
+"""Parity fixtures for Qwen3, computed with Hugging Face Transformers on the CPU."""

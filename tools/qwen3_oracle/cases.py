@@ -1,0 +1,67 @@
+"""What a parity case is, and which of its elements count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+import torch
+
+Tensors = dict[str, torch.Tensor]
+
+UNPADDED = ("rope_cos", "rope_sin", "generated_ids", "step_logits", "margins")
+HEADS_FIRST = ("self_attn.q_rope", "self_attn.k_rope")
+
+
+@dataclass
+class Case:
+    """One parity case: inputs, float64 results and how far Transformers itself is from them.
+
+    `file` is relative to the manifest. `floors` maps a tensor and a dtype to the error of Transformers' own run.
+    `extra` are tensors stored beside inputs and results. `published_difference` is how far published Transformers
+    on float64 weights is from the oracle, in the logits.
+    """
+
+    id: str
+    kind: str
+    description: str
+    checkpoint: str
+    file: PurePosixPath
+    inputs: Tensors
+    layer: int | None = None
+    module: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    new_tokens: int = 0
+    expected: Tensors = field(default_factory=dict)
+    floors: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    same_dtype: dict[str, dict[str, dict[str, object]]] = field(default_factory=dict)
+    extra: Tensors = field(default_factory=dict)
+    published_difference: float | None = None
+
+
+def counted(case: Case, name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Which elements of tensor `name` count: a boolean of its shape, false at left padding."""
+    mask = case.inputs.get("attention_mask")
+    if mask is None or name in UNPADDED:
+        return torch.ones_like(tensor, dtype=torch.bool)
+    lead = mask[:, None, :] if name in HEADS_FIRST else mask
+    return lead.bool().reshape(*lead.shape, *[1] * (tensor.dim() - lead.dim())).expand_as(tensor)
+
+
+def without_padding(case: Case, tensors: Tensors) -> Tensors:
+    """The tensors with 0 at padded positions."""
+    return {name: tensor.masked_fill(~counted(case, name, tensor), 0) for name, tensor in tensors.items()}
+
+
+def floating(tensors: Tensors) -> Tensors:
+    """Those of the tensors that have an error: neither token ids nor the margins made from the logits."""
+    return {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point() and name != "margins"}
+
+
+def errors(case: Case, observed: Tensors) -> dict[str, tuple[float, float]]:
+    """Largest and root-mean-square error of each floating point tensor, over the elements that count."""
+    result = {}
+    for name, expected in floating(case.expected).items():
+        difference = (observed[name].double() - expected.double())[counted(case, name, expected)]
+        result[name] = (difference.abs().max().item(), difference.square().mean().sqrt().item())
+    return result

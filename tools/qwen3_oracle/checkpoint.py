@@ -1,0 +1,126 @@
+"""Reading of checkpoint directories: configuration, tensors, whole models and single layers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers.models.qwen3 import modeling_qwen3
+
+from .errors import InputError
+
+DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+
+
+@dataclass
+class Layer:
+    """One decoder layer with what it needs to run without its model."""
+
+    config: Qwen3Config
+    index: int
+    module: modeling_qwen3.Qwen3DecoderLayer
+    rotary_emb: modeling_qwen3.Qwen3RotaryEmbedding
+
+
+def read_config(path: Path) -> Qwen3Config:
+    """Reads the configuration of a dense Qwen3, from `config.json` itself or the directory it is in."""
+    file = path / "config.json" if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(f"{file} not found")
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{file} is not JSON: {error}") from error
+    model_type = values.get("model_type") if isinstance(values, dict) else None
+    if model_type != "qwen3":
+        raise InputError(f"{file} is not a dense Qwen3 configuration: model_type is {model_type!r}")
+    try:
+        config = Qwen3Config.from_dict(values)
+    except Exception as error:
+        raise InputError(f"{file}: {str(error).splitlines()[0]}") from error
+    if config.use_sliding_window:
+        raise InputError(f"{file}: sliding window attention is not supported")
+    if config.rope_parameters["rope_type"] != "default":
+        raise InputError(f"{file}: rope_type {config.rope_parameters['rope_type']!r} is not supported")
+    config._attn_implementation = "eager"
+    return config
+
+
+def weight_files(path: Path) -> dict[str, Path]:
+    """The file of each tensor of a checkpoint directory, by the index where there is one."""
+    index = path / INDEX_FILE
+    if index.is_file():
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        files = {key: path / name for key, name in weight_map.items()}
+    elif (path / SINGLE_FILE).is_file():
+        with safe_open(path / SINGLE_FILE, "pt") as file:
+            files = {key: path / SINGLE_FILE for key in file.keys()}
+    else:
+        raise InputError(f"{path} has neither {SINGLE_FILE} nor {INDEX_FILE}")
+    for file in set(files.values()):
+        if not file.is_file():
+            raise InputError(f"{file} not found, though {INDEX_FILE} names it")
+    return files
+
+
+def checkpoint_files(path: Path) -> list[str]:
+    """The names of the files that make a checkpoint: configuration, index, weights, tokenizer."""
+    weights = {file.name for file in weight_files(path).values()}
+    others = {INDEX_FILE, "tokenizer.json"}
+    return ["config.json", *sorted(weights | {name for name in others if (path / name).is_file()})]
+
+
+def layer_weights(path: Path, index: int) -> dict[str, torch.Tensor]:
+    """The tensors of layer `index` as stored, by their keys inside the layer."""
+    config = read_config(path)
+    if not 0 <= index < config.num_hidden_layers:
+        raise InputError(f"layer {index} is out of range: {path} has {config.num_hidden_layers} layers")
+    prefix = f"model.layers.{index}."
+    weights = {}
+    for key, file in weight_files(path).items():
+        if key.startswith(prefix):
+            with safe_open(file, "pt") as tensors:
+                weights[key.removeprefix(prefix)] = tensors.get_tensor(key)
+    return weights
+
+
+def load_layer(path: Path, index: int, dtype: torch.dtype) -> Layer:
+    """`Qwen3DecoderLayer` number `index` of a checkpoint, with its weights in `dtype`."""
+    config = read_config(path)
+    weights = layer_weights(path, index)
+    with torch.device("meta"):
+        module = modeling_qwen3.Qwen3DecoderLayer(config, index)
+    cast = {key: tensor.to(dtype) for key, tensor in weights.items()}
+    try:
+        module.load_state_dict(cast, assign=True)
+    except RuntimeError as error:
+        raise InputError(f"{path}: layer {index}: {' '.join(str(error).split())}") from error
+    return Layer(config, index, module.eval(), modeling_qwen3.Qwen3RotaryEmbedding(config))
+
+
+def load_model(path: Path, dtype: torch.dtype) -> Qwen3ForCausalLM:
+    """`Qwen3ForCausalLM` with eager attention, offline; every key must be there and be used."""
+    config = read_config(path)
+    weight_files(path)
+    try:
+        model, info = Qwen3ForCausalLM.from_pretrained(
+            path,
+            config=config,
+            dtype=dtype,
+            attn_implementation="eager",
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if info.get(kind):
+            raise InputError(f"{path}: {kind.replace('_', ' ')}: {sorted(info[kind])}")
+    return model.eval()

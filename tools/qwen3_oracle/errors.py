@@ -1,0 +1,26 @@
+"""Errors of the user's input, and how a script reports them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class InputError(Exception):
+    """A missing file, an unsupported configuration or an option out of range."""
+
+
+class CheckError(Exception):
+    """A self-check of the oracle failed: the numbers must not be used."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Calls `main`; one line on stderr and exit code 2 for bad input, 1 for a failed self-check."""
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except CheckError as error:
+        print(f"check failed: {error}", file=sys.stderr)
+        sys.exit(1)

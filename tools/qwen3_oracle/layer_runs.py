@@ -1,0 +1,122 @@
+"""Runs the modules of one decoder layer and records what passes through them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from transformers.models.qwen3 import modeling_qwen3
+
+from .cases import Case, Tensors
+from .checkpoint import Layer
+from .precise import replaced
+
+HOOKED = (
+    "input_layernorm",
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.q_norm",
+    "self_attn.k_norm",
+    "self_attn.o_proj",
+    "post_attention_layernorm",
+    "mlp",
+)
+
+
+@contextmanager
+def recorded_attention() -> Iterator[Tensors]:
+    """Records query, key [batch, heads, seq, head_dim] after RoPE, value, and context [batch, seq, heads, head_dim]."""
+    record: Tensors = {}
+    attend = modeling_qwen3.eager_attention_forward
+
+    def recording(module, query, key, value, attention_mask, **options):
+        context, weights = attend(module, query, key, value, attention_mask, **options)
+        record.update(query=query, key=key, value=value, context=context)
+        return context, weights
+
+    with replaced(modeling_qwen3, "eager_attention_forward", recording):
+        yield record
+
+
+@contextmanager
+def recorded_outputs(module: torch.nn.Module, names: tuple[str, ...]) -> Iterator[Tensors]:
+    """Records what the named submodules return."""
+    record: Tensors = {}
+    with ExitStack() as hooks:
+        for name in names:
+
+            def keep(_module, _inputs, output, name=name):
+                record[name] = output
+
+            hooks.callback(module.get_submodule(name).register_forward_hook(keep).remove)
+        yield record
+
+
+def causal_mask(layer: Layer, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+    """`create_causal_mask` for a run without a cache: [batch, 1, seq, seq], 0 or the dtype's minimum."""
+    return modeling_qwen3.create_causal_mask(
+        config=layer.config, inputs_embeds=hidden_states, attention_mask=attention_mask, past_key_values=None
+    )
+
+
+def run_rms_norm(case: Case, layer: Layer, dtype: torch.dtype) -> Tensors:
+    """`Qwen3RMSNorm`: input_hidden_states [batch, seq, hidden] -> output, the same shape."""
+    norm = layer.module.get_submodule(case.module)
+    return {"output": norm(case.inputs["input_hidden_states"].to(dtype))}
+
+
+def run_mlp(case: Case, layer: Layer, dtype: torch.dtype) -> Tensors:
+    """`Qwen3MLP`: input_x [batch, seq, hidden] -> output, the same shape."""
+    return {"output": layer.module.mlp(case.inputs["input_x"].to(dtype))}
+
+
+def run_attention(case: Case, layer: Layer, dtype: torch.dtype) -> Tensors:
+    """`Qwen3Attention`, causal by index: hidden_states [batch, seq, hidden], position_ids [batch, seq]."""
+    hidden_states = case.inputs["hidden_states"].to(dtype)
+    cos, sin = layer.rotary_emb(hidden_states, case.inputs["position_ids"])
+    with recorded_attention() as record:
+        output, _ = layer.module.self_attn(hidden_states, (cos, sin), causal_mask(layer, hidden_states, None))
+    return {
+        "cos": cos,
+        "sin": sin,
+        "query_states": record["query"],
+        "key_states": record["key"],
+        "value_states": record["value"],
+        "output": output,
+    }
+
+
+def run_decoder_layer(case: Case, layer: Layer, dtype: torch.dtype) -> Tensors:
+    """`Qwen3DecoderLayer` with the output of each of its steps, under the names of its modules."""
+    hidden_states = case.inputs["hidden_states"].to(dtype)
+    position_ids = case.inputs["position_ids"]
+    mask = causal_mask(layer, hidden_states, case.inputs.get("attention_mask"))
+    with recorded_attention() as attention, recorded_outputs(layer.module, HOOKED) as hooked:
+        output = layer.module(
+            hidden_states,
+            attention_mask=mask,
+            position_ids=position_ids,
+            position_embeddings=layer.rotary_emb(hidden_states, position_ids),
+        )
+    taps = {
+        "self_attn.q_rope": attention["query"],
+        "self_attn.k_rope": attention["key"],
+        "self_attn.context": attention["context"].flatten(2),
+        "output": output,
+    }
+    return hooked | taps
+
+
+RUNS = {
+    "rms_norm": run_rms_norm,
+    "mlp": run_mlp,
+    "attention": run_attention,
+    "decoder_layer": run_decoder_layer,
+}
+
+
+def run(case: Case, layer: Layer, dtype: torch.dtype) -> Tensors:
+    """Runs a case of one of the layer kinds with inputs in `dtype`, which is that of the layer's weights."""
+    return RUNS[case.kind](case, layer, dtype)

@@ -1,0 +1,204 @@
+"""Reference activations of a whole model: a prompt's forward pass, then greedy decoding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import torch
+from transformers import DynamicCache, Qwen3ForCausalLM
+
+from . import layer_runs, prompts
+from .cases import Case, Tensors, without_padding
+from .checkpoint import DTYPES, load_model, read_config
+from .errors import CheckError, InputError
+from .files import write_npz
+from .floors import add_floors
+from .precise import float64_inside
+
+SMALL = 10_000_000
+
+
+@dataclass
+class Decoding:
+    """Prompt and generated tokens [batch, length + new], and the logits [batch, new, vocab] that chose the latter."""
+
+    generated_ids: torch.Tensor
+    step_logits: torch.Tensor
+
+
+def full_mask(case: Case) -> torch.Tensor:
+    """The attention mask [batch, length], 1 everywhere without padding."""
+    return case.inputs.get("attention_mask", torch.ones_like(case.inputs["input_ids"]))
+
+
+def positions(mask: torch.Tensor) -> torch.Tensor:
+    """Positions [batch, length] as `generate` counts them: 0 at the first token that is no padding."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def forward(model: Qwen3ForCausalLM, ids: torch.Tensor, mask: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
+    """Logits [batch, length, vocab] of the new tokens `ids`, after those in the cache; `mask` covers both."""
+    position_ids = positions(mask)[:, -ids.shape[1] :]
+    return model(ids, attention_mask=mask, position_ids=position_ids, past_key_values=cache, use_cache=True).logits
+
+
+def decode(model: Qwen3ForCausalLM, case: Case, first: torch.Tensor, cache: DynamicCache) -> Decoding:
+    """Decodes from the first logits [batch, vocab]: greedily, or along `generated_ids` when the case has them."""
+    ids, mask = case.inputs["input_ids"], full_mask(case)
+    given = case.expected.get("generated_ids")
+    logits, steps = first, []
+    for step in range(case.new_tokens):
+        steps.append(logits)
+        token = logits.argmax(-1) if given is None else given[:, case.inputs["input_ids"].shape[1] + step]
+        ids = torch.cat((ids, token[:, None]), dim=1)
+        if step + 1 < case.new_tokens:
+            mask = torch.cat((mask, torch.ones_like(token)[:, None]), dim=1)
+            logits = forward(model, token[:, None], mask, cache)[:, -1]
+    return Decoding(ids, torch.stack(steps, dim=1))
+
+
+def run(case: Case, model: Qwen3ForCausalLM) -> Tensors:
+    """Everything `reference.npz` holds beside the inputs, in the model's dtype.
+
+    embedding_output, layer_XX_output, final_norm_output [batch, length, hidden], logits [batch, length, vocab],
+    rope_cos and rope_sin [max_position_embeddings, head_dim], generated_ids [batch, length + new],
+    step_logits [batch, new, vocab].
+    """
+    count = model.config.num_hidden_layers
+    names = {f"layers.{index}": f"layer_{index:02}_output" for index in range(count)}
+    names = {"embed_tokens": "embedding_output"} | names | {"norm": "final_norm_output"}
+    cache = DynamicCache(config=model.config)
+    with layer_runs.recorded_outputs(model.model, tuple(names)) as record:
+        logits = forward(model, case.inputs["input_ids"], full_mask(case), cache)
+    decoding = decode(model, case, logits[:, -1], cache)
+    every = torch.arange(model.config.max_position_embeddings)[None]
+    cos, sin = model.model.rotary_emb(logits, every)
+    return {name: record[module] for module, name in names.items()} | {
+        "logits": logits,
+        "generated_ids": decoding.generated_ids,
+        "rope_cos": cos[0],
+        "rope_sin": sin[0],
+        "step_logits": decoding.step_logits,
+    }
+
+
+def margins(step_logits: torch.Tensor) -> torch.Tensor:
+    """Top-1 minus top-2 of each step's logits: [batch, new, vocab] -> [batch, new]."""
+    first, second = step_logits.topk(2, dim=-1).values.unbind(-1)
+    return first - second
+
+
+def check_uncached(case: Case, model: Qwen3ForCausalLM) -> None:
+    """Fails unless one run over prompt and generated tokens, without a cache, gives the cached run's logits."""
+    ids = case.expected["generated_ids"][:, :-1]
+    mask = torch.nn.functional.pad(full_mask(case), (0, case.new_tokens - 1), value=1)
+    logits = model(ids, attention_mask=mask, position_ids=positions(mask), use_cache=False).logits
+    difference = (logits[:, -case.new_tokens :] - case.expected["step_logits"]).abs().max().item()
+    if not difference <= 1e-10 * logits.abs().max().item():
+        raise CheckError(f"{case.id}: decoding with a cache differs by {difference:.3g} from a run without")
+
+
+def published_difference(case: Case, model: Qwen3ForCausalLM) -> float | None:
+    """The largest difference in the logits between published Transformers and the oracle, both on float64 weights.
+
+    None with padding: a row of float64 mask minima overflows in the published float32 softmax.
+    """
+    if "attention_mask" in case.inputs:
+        return None
+    logits = forward(model, case.inputs["input_ids"], full_mask(case), DynamicCache(config=model.config))
+    return (logits - case.expected["logits"]).abs().max().item()
+
+
+def check_published(case: Case) -> None:
+    """Fails unless published Transformers on float64 weights agrees with the oracle up to float32 roundings.
+
+    It computes norms, softmax and RoPE in float32, so it must differ, by no more than a few float32 floors.
+    """
+    difference, floor = case.published_difference, case.floors["logits"].get("f32")
+    if difference is None or floor is None:
+        return
+    if not 0 < difference <= 4 * floor["max_abs"]:
+        raise CheckError(
+            f"{case.id}: oracle and published code differ by {difference:.3g}, the f32 floor is {floor['max_abs']:.3g}"
+        )
+
+
+def compute(cases: list[Case], path: Path, floors: list[str]) -> None:
+    """Fills in the cases' float64 results, then the floors in each dtype of `floors`, one model in memory at a time."""
+    model = load_model(path, torch.float64)
+    with float64_inside():
+        for case in cases:
+            case.expected = without_padding(case, run(case, model))
+            case.expected["margins"] = margins(case.expected["step_logits"])
+            if model.num_parameters() < SMALL:
+                check_uncached(case, model)
+    for case in cases:
+        case.published_difference = published_difference(case, model)
+    for name in floors:
+        del model
+        model = load_model(path, DTYPES[name])
+        for case in cases:
+            add_floors(case, name, without_padding(case, run(case, model)))
+    for case in cases:
+        check_published(case)
+
+
+class FullCases:
+    """Makes the cases on a whole checkpoint; case files go to `folder`, relative to the manifest."""
+
+    def __init__(self, path: Path, checkpoint: str, folder: PurePosixPath) -> None:
+        self.path = path
+        self.checkpoint = checkpoint
+        self.folder = folder
+        self.config = read_config(path)
+        self.origin = prompts.origin(path)
+
+    def case(self, name: str, text: str, new_tokens: int, inputs: Tensors) -> Case:
+        """A case without results, in the folder `name`; its tokens must fit the checkpoint's positions."""
+        length = inputs["input_ids"].shape[1] + new_tokens
+        if length > self.config.max_position_embeddings:
+            raise InputError(
+                f"{text}: {length} tokens, the checkpoint has {self.config.max_position_embeddings} positions"
+            )
+        return Case(
+            id=f"{self.checkpoint}/{name}",
+            kind="full_model",
+            description=text,
+            checkpoint=self.checkpoint,
+            file=self.folder / name / "reference.npz",
+            inputs=inputs,
+            new_tokens=new_tokens,
+        )
+
+    def prompt(self, number: int, prompt: str, new_tokens: int) -> Case:
+        """`prompt<number>`: one prompt, no padding."""
+        ids = prompts.encode(self.path, self.config.vocab_size, prompt)
+        text = f"prompt {prompt!r}, {len(ids)} tokens from {self.origin}, {new_tokens} generated"
+        return self.case(f"prompt{number}", text, new_tokens, {"input_ids": torch.tensor([ids])})
+
+    def left_padded(self, texts: list[str], new_tokens: int) -> Case:
+        """`left-padded`: prompts of unequal length in one batch."""
+        rows = [prompts.encode(self.path, self.config.vocab_size, text) for text in texts]
+        lengths = ", ".join(str(len(row)) for row in rows)
+        text = f"a left-padded batch of prompts of {lengths} tokens from {self.origin}, {new_tokens} generated"
+        return self.case("left-padded", text, new_tokens, prompts.left_padded(rows))
+
+
+def write(case: Case, file: Path) -> None:
+    """Writes inputs and results, float32 and int64, into one npz."""
+    tensors = case.inputs | case.expected
+    arrays = {
+        name: (tensor.float() if tensor.is_floating_point() else tensor).numpy() for name, tensor in tensors.items()
+    }
+    write_npz(file, arrays)
+
+
+def smallest_margin(case: Case) -> float:
+    """The case's smallest top-1/top-2 margin."""
+    return case.expected["margins"].min().item()
+
+
+def step_noise(case: Case) -> dict[str, float]:
+    """The floors of the logits that choose tokens, by dtype; a margin under twice such a floor may flip."""
+    return {dtype: floor["max_abs"] for dtype, floor in case.floors["step_logits"].items()}

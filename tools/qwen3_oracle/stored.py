@@ -1,0 +1,57 @@
+"""Reads the cases of a manifest back from their files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from .cases import Case, Tensors
+from .errors import InputError
+
+
+def read_tensors(file: Path) -> Tensors:
+    """The tensors of an npz or a safetensors file."""
+    if not file.is_file():
+        raise InputError(f"{file} not found")
+    if file.suffix == ".npz":
+        with np.load(file) as arrays:
+            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    return load_file(file)
+
+
+def read_case(root: Path, entry: dict) -> Case:
+    """One case of a manifest in `root`, with its tensors."""
+    file = PurePosixPath(entry["expected"]["file"])
+    tensors = read_tensors(root / file)
+    case = Case(
+        id=entry["id"],
+        kind=entry["kind"],
+        description=entry["description"],
+        checkpoint=entry["checkpoint"],
+        file=file,
+        inputs={name: tensors[name] for name in entry["inputs"]["tensors"]},
+        layer=entry.get("layer"),
+        module=entry.get("module"),
+        expected={name: tensors[name] for name in entry["expected"]["tensors"]},
+        floors=entry["noise_floors"],
+        same_dtype=entry.get("same_dtype", {}),
+    )
+    for known in case.same_dtype.get("output", {}).values():
+        case.extra[known["tensor"]] = tensors[known["tensor"]]
+    if "generated_ids" in case.expected:
+        case.new_tokens = case.expected["generated_ids"].shape[1] - case.inputs["input_ids"].shape[1]
+    return case
+
+
+def read(manifest: Path) -> tuple[dict[str, Path], list[Case]]:
+    """The checkpoints of a manifest, and those of its cases that have tensors."""
+    if not manifest.is_file():
+        raise InputError(f"{manifest} not found")
+    root = manifest.resolve().parent
+    content = json.loads(manifest.read_text(encoding="utf-8"))
+    checkpoints = {name: root / entry["path"] for name, entry in content["checkpoints"].items()}
+    return checkpoints, [read_case(root, entry) for entry in content["cases"] if "expected" in entry]

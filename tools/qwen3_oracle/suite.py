@@ -1,0 +1,97 @@
+"""Which cases each checkpoint has, and their computation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from . import layer_cases, reference, tiny
+from .cases import Case
+from .checkpoint import DTYPES, read_config
+from .floors import require
+from .layer_cases import LayerCases
+from .prompts import DEFAULT_PROMPTS
+from .reference import FullCases
+
+SHORT = "Hello"
+QUESTION = "What is 2+2?"
+LONG = "The quick brown fox jumps over the lazy."
+UNEQUAL = [QUESTION, SHORT, "What is"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cases of one checkpoint: the layer, the prompts, and which optional cases there are."""
+
+    layer: int
+    prompts: list[str]
+    new_tokens: int
+    seed_cases: bool
+    decoder_left_padded: bool
+    unequal: list[str]
+    unequal_new_tokens: int = 6
+
+
+PLANS = {
+    "gqa-tied": Plan(1, [SHORT, QUESTION, LONG], 8, seed_cases=True, decoder_left_padded=True, unequal=UNEQUAL),
+    "mha-untied": Plan(1, [QUESTION], 8, seed_cases=False, decoder_left_padded=False, unequal=[]),
+    "gqa-sharded": Plan(1, [SHORT, QUESTION], 8, seed_cases=False, decoder_left_padded=False, unequal=[]),
+    "bias-tied": Plan(1, [QUESTION], 8, seed_cases=True, decoder_left_padded=True, unequal=UNEQUAL),
+}
+
+
+def plan_for(path: Path, layer: int | None, new_tokens: int) -> Plan:
+    """All cases of one existing checkpoint; its middle layer unless told."""
+    middle = read_config(path).num_hidden_layers // 2
+    return Plan(
+        middle if layer is None else layer,
+        DEFAULT_PROMPTS,
+        new_tokens,
+        seed_cases=True,
+        decoder_left_padded=True,
+        unequal=DEFAULT_PROMPTS,
+        unequal_new_tokens=new_tokens,
+    )
+
+
+def make(name: str, path: Path, plan: Plan, folder: PurePosixPath, floors: list[str], root: Path) -> list[Case]:
+    """Computes the cases of one checkpoint and writes their files below `root`/`folder`."""
+    maker = LayerCases(path, plan.layer, name, folder / f"layer-{plan.layer}")
+    on_layer = maker.seed_cases() if plan.seed_cases else []
+    on_layer.append(maker.decoder())
+    if plan.decoder_left_padded:
+        on_layer.append(maker.decoder_left_padded())
+    layer_cases.compute(on_layer, path, floors)
+
+    full = FullCases(path, name, folder)
+    on_model = [full.prompt(number, text, plan.new_tokens) for number, text in enumerate(plan.prompts, 1)]
+    if plan.unequal:
+        on_model.append(full.left_padded(plan.unequal, plan.unequal_new_tokens))
+    reference.compute(on_model, path, floors)
+
+    for case in on_layer:
+        layer_cases.write(case, root / case.file)
+    for case in on_model:
+        reference.write(case, root / case.file)
+    roundtrip = Case(
+        id=f"{name}/record-roundtrip",
+        kind="record_roundtrip",
+        description="checkpoint to Burn record and back, bit by bit",
+        checkpoint=name,
+        file=folder,
+        inputs={},
+    )
+    return [*on_layer, *on_model, roundtrip]
+
+
+def make_tiny(root: Path) -> tuple[dict[str, Path], list[Case]]:
+    """Writes the tiny checkpoints and all their cases below `root`/fixtures, with floors in every dtype."""
+    checkpoints, cases = {}, []
+    for checkpoint in tiny.CHECKPOINTS:
+        name = checkpoint.name
+        path = checkpoints[name] = root / "fixtures" / "checkpoints" / name
+        tiny.write(checkpoint, path)
+        cases += make(name, path, PLANS[name], PurePosixPath("fixtures") / name, list(DTYPES), root)
+    for case in cases:
+        require(case, DTYPES)
+    return checkpoints, cases

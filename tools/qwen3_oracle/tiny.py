@@ -1,0 +1,138 @@
+"""The tiny checkpoints of the repository, and the check that they can show a fault."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import transformers
+
+from . import synthetic
+from .checkpoint import DTYPES, load_model, read_config
+from .errors import CheckError
+from .files import write_json
+from .precise import float64_inside
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A checkpoint of the repository: its `config.json`, the dtype on disk, the seed and the number of files."""
+
+    name: str
+    config: dict[str, object]
+    dtype: str
+    seed: int
+    shards: int = 1
+
+
+DTYPE_NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+
+
+def config_4(dtype: str, theta: float, **sizes: object) -> dict[str, object]:
+    """A `config.json` in the spelling of Transformers 4: `rope_theta`, `rope_scaling`, `torch_dtype`."""
+    common = {
+        "architectures": ["Qwen3ForCausalLM"],
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "hidden_act": "silu",
+        "initializer_range": 0.02,
+        "max_position_embeddings": 128,
+        "max_window_layers": sizes["num_hidden_layers"],
+        "model_type": "qwen3",
+        "rope_scaling": None,
+        "rope_theta": theta,
+        "sliding_window": None,
+        "torch_dtype": DTYPE_NAMES[dtype],
+        "transformers_version": "4.51.0",
+        "use_cache": True,
+        "use_sliding_window": False,
+    }
+    return dict(sorted((common | sizes).items()))
+
+
+def config_5(dtype: str, theta: float, **sizes: object) -> dict[str, object]:
+    """The same in the spelling of Transformers 5: `rope_parameters`, `dtype`, `layer_types`."""
+    config = config_4(dtype, theta, **sizes)
+    for key in ("rope_scaling", "rope_theta", "torch_dtype"):
+        del config[key]
+    config |= {
+        "bos_token_id": None,
+        "dtype": DTYPE_NAMES[dtype],
+        "eos_token_id": None,
+        "layer_types": ["full_attention"] * sizes["num_hidden_layers"],
+        "pad_token_id": None,
+        "rope_parameters": {"rope_theta": theta, "rope_type": "default"},
+        "transformers_version": transformers.__version__,
+    }
+    return dict(sorted(config.items()))
+
+
+CHECKPOINTS = [
+    Tiny(
+        "gqa-tied",
+        config_5(
+            "bf16", 1000000.0, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=8,
+            num_key_value_heads=2, head_dim=16, vocab_size=256, rms_norm_eps=1e-6, tie_word_embeddings=True,
+        ),
+        dtype="bf16",
+        seed=33,
+    ),
+    Tiny(
+        "mha-untied",
+        config_5(
+            "f32", 500000.0, hidden_size=80, intermediate_size=112, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=4, head_dim=24, vocab_size=200, rms_norm_eps=1e-5, tie_word_embeddings=False,
+        ),
+        dtype="f32",
+        seed=116,
+    ),
+    Tiny(
+        "gqa-sharded",
+        config_5(
+            "f16", 1000000.0, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
+            num_key_value_heads=2, head_dim=32, vocab_size=320, rms_norm_eps=1e-6, tie_word_embeddings=False,
+        ),
+        dtype="f16",
+        seed=78,
+        shards=3,
+    ),
+    Tiny(
+        "bias-tied",
+        config_4(
+            "bf16", 10000.0, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=6,
+            num_key_value_heads=2, head_dim=16, vocab_size=131, rms_norm_eps=1e-4, tie_word_embeddings=True,
+            attention_bias=True,
+        ),
+        dtype="bf16",
+        seed=474,
+    ),
+]  # fmt: skip
+
+
+def write(tiny: Tiny, directory: Path) -> None:
+    """Writes one tiny checkpoint and checks it."""
+    write_json(directory / "config.json", tiny.config)
+    config = read_config(directory)
+    synthetic.write_weights(directory, config, DTYPES[tiny.dtype], tiny.seed, tiny.shards)
+    check(directory)
+
+
+def check(directory: Path) -> None:
+    """Fails unless activations are O(1) and attention rows have visibly different entropies in every layer."""
+    model = load_model(directory, torch.float64)
+    ids = torch.arange(0, 32).remainder(model.config.vocab_size)[None]
+    with float64_inside():
+        run = model(ids, output_hidden_states=True, output_attentions=True)
+    for index, hidden in enumerate([*run.hidden_states, run.logits]):
+        size = hidden.square().mean().sqrt().item()
+        if not 0.3 < size < 10:
+            raise CheckError(f"{directory.name}: hidden state {index} has root mean square {size:.3g}")
+    for index, weights in enumerate(run.attentions):
+        rows = weights[:, :, 7:]
+        entropy = -torch.special.xlogy(rows, rows).sum(-1) / torch.arange(8.0, 33.0).log()
+        low, high = entropy.min().item(), entropy.max().item()
+        if not (low < 0.45 and high - low > 0.4 and entropy.std() > 0.08):
+            raise CheckError(f"{directory.name}: layer {index}: entropies of {low:.3g} to {high:.3g} of uniform")
