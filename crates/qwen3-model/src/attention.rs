@@ -1,0 +1,146 @@
+use burn::module::Module;
+use burn::tensor::{DType, Tensor, activation::softmax};
+
+use crate::norm::to_dtype;
+use crate::rope::rotate;
+use crate::{LayerCache, Linear, Qwen3Config, RmsNorm, Step, Tap, Taps, WeightSource};
+
+/// Grouped-query self-attention with a norm on every query and key head.
+///
+/// Follows Transformers `Qwen3Attention` with `eager_attention_forward`.
+#[derive(Module, Debug)]
+pub struct Attention {
+    /// `[num_attention_heads * head_dim, hidden_size]`
+    pub q_proj: Linear,
+    /// `[num_key_value_heads * head_dim, hidden_size]`
+    pub k_proj: Linear,
+    /// `[num_key_value_heads * head_dim, hidden_size]`
+    pub v_proj: Linear,
+    /// `[hidden_size, num_attention_heads * head_dim]`
+    pub o_proj: Linear,
+    /// Over `head_dim`, before RoPE.
+    pub q_norm: RmsNorm,
+    /// Over `head_dim`, before RoPE.
+    pub k_norm: RmsNorm,
+    /// Features of a head; independent of `hidden_size / num_attention_heads`.
+    pub head_dim: usize,
+}
+
+impl Attention {
+    /// Takes the four projections and two norms under `{prefix}.`.
+    ///
+    /// # Errors
+    /// Those of the source.
+    pub fn build<S: WeightSource>(
+        source: &mut S,
+        prefix: &str,
+        config: &Qwen3Config,
+    ) -> Result<Self, S::Error> {
+        let (hidden, head_dim, eps) = (config.hidden_size, config.head_dim, config.rms_norm_eps);
+        let queries = config.num_attention_heads * head_dim;
+        let keys = config.num_key_value_heads * head_dim;
+        let mut linear = |name: &str, shape| {
+            Linear::build(
+                source,
+                &format!("{prefix}.{name}"),
+                shape,
+                config.attention_bias,
+            )
+        };
+        Ok(Self {
+            q_proj: linear("q_proj", [queries, hidden])?,
+            k_proj: linear("k_proj", [keys, hidden])?,
+            v_proj: linear("v_proj", [keys, hidden])?,
+            o_proj: linear("o_proj", [hidden, queries])?,
+            q_norm: RmsNorm::build(source, &format!("{prefix}.q_norm"), head_dim, eps)?,
+            k_norm: RmsNorm::build(source, &format!("{prefix}.k_norm"), head_dim, eps)?,
+            head_dim,
+        })
+    }
+
+    /// Maps `x` `[batch, seq, hidden_size]` to the same shape. With a cache, the new keys and values
+    /// are written to it and everything in it is attended to, as `step` says.
+    pub fn forward(
+        &self,
+        x: Tensor<3>,
+        step: &Step,
+        cache: Option<&mut LayerCache>,
+        taps: &mut Taps,
+    ) -> Tensor<3> {
+        let [batch, seq, _] = x.dims();
+        let heads = |x: Tensor<3>| {
+            let count = x.dims()[2] / self.head_dim;
+            x.reshape([batch, seq, count, self.head_dim]) // [batch, seq, heads, head_dim]
+        };
+
+        let q = self.q_proj.forward3(x.clone());
+        let k = self.k_proj.forward3(x.clone());
+        let v = self.v_proj.forward3(x);
+        taps.rank3(Tap::QProj, &q);
+        taps.rank3(Tap::KProj, &k);
+        taps.rank3(Tap::VProj, &v);
+
+        let q = self.q_norm.forward(heads(q));
+        let k = self.k_norm.forward(heads(k));
+        taps.rank4(Tap::QNorm, &q);
+        taps.rank4(Tap::KNorm, &k);
+
+        let q = rotate(q.swap_dims(1, 2), &step.cos, &step.sin);
+        let k = rotate(k.swap_dims(1, 2), &step.cos, &step.sin);
+        let v = heads(v).swap_dims(1, 2); // [batch, kv_heads, seq, head_dim]
+        taps.rank4(Tap::QRope, &q);
+        taps.rank4(Tap::KRope, &k);
+
+        let (k, v) = match cache {
+            Some(cache) => cache.write(k, v, step.start, step.keys),
+            None => (k, v),
+        };
+        let scale = (self.head_dim as f64).powf(-0.5);
+        let context = attend(q, k, v, step.bias.clone(), scale);
+        let features = context.dims()[1] * self.head_dim;
+        let context = context.swap_dims(1, 2).reshape([batch, seq, features]); // [batch, seq, heads * head_dim]
+        taps.rank3(Tap::Context, &context);
+
+        let output = self.o_proj.forward3(context);
+        taps.rank3(Tap::OProj, &output);
+        output
+    }
+}
+
+/// Scaled dot-product attention of `q` `[batch, heads, seq, head_dim]` over `k` and `v`
+/// `[batch, kv_heads, keys, head_dim]`; gives `[batch, heads, seq, head_dim]`.
+///
+/// Query head `h` reads key head `h / (heads / kv_heads)`. `bias`, f32 and broadcastable to
+/// `[batch, kv_heads, groups, seq, keys]`, is added to the scaled scores. Scores are computed in the
+/// dtype of `q`; the softmax in f32, then cast back.
+///
+/// # Panics
+/// When `heads` is not a multiple of `kv_heads`.
+pub fn attend(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    bias: Option<Tensor<5>>,
+    scale: f64,
+) -> Tensor<4> {
+    let [batch, heads, seq, head_dim] = q.dims();
+    let [_, kv_heads, keys, value_dim] = v.dims();
+    assert!(
+        heads.is_multiple_of(kv_heads),
+        "{heads} query heads cannot share {kv_heads} key heads"
+    );
+    let groups = heads / kv_heads;
+    let dtype = q.dtype();
+
+    // The heads of a group stand one under the other, so k and v are never repeated.
+    let q = q.reshape([batch, kv_heads, groups * seq, head_dim]); // [batch, kv_heads, groups * seq, head_dim]
+    let scores = q.matmul(k.swap_dims(2, 3)) * scale; // [batch, kv_heads, groups * seq, keys]
+    let scores = to_dtype(scores, DType::F32).reshape([batch, kv_heads, groups, seq, keys]); // [batch, kv_heads, groups, seq, keys]
+    let scores = match bias {
+        Some(bias) => scores + bias,
+        None => scores,
+    };
+    let weights = to_dtype(softmax(scores, 4), dtype);
+    let weights = weights.reshape([batch, kv_heads, groups * seq, keys]); // [batch, kv_heads, groups * seq, keys]
+    weights.matmul(v).reshape([batch, heads, seq, value_dim]) // [batch, heads, seq, head_dim]
+}

@@ -1,0 +1,75 @@
+use burn::tensor::{DType, Device, Tensor};
+
+use crate::Qwen3;
+
+/// Keys and values of one layer, preallocated and written in place.
+#[derive(Clone, Debug)]
+pub struct LayerCache {
+    /// `[batch, num_key_value_heads, capacity, head_dim]`; always `Some` between calls. The tensor is
+    /// taken out while it is written so that it has one owner and no backend copies it.
+    keys: Option<Tensor<4>>,
+    values: Option<Tensor<4>>,
+}
+
+impl LayerCache {
+    /// Zeros of `[batch, num_key_value_heads, capacity, head_dim]` in `dtype`.
+    pub fn new(shape: [usize; 4], device: &Device, dtype: DType) -> Self {
+        let zeros = || Some(Tensor::zeros(shape, (device, dtype)));
+        Self {
+            keys: zeros(),
+            values: zeros(),
+        }
+    }
+
+    /// Writes `keys` and `values` `[batch, num_key_value_heads, seq, head_dim]` (keys after RoPE) to
+    /// the slots from `start`, and returns the first `count` slots of both,
+    /// `[batch, num_key_value_heads, count, head_dim]`.
+    ///
+    /// # Panics
+    /// When the slots lie outside the capacity.
+    pub fn write(
+        &mut self,
+        keys: Tensor<4>,
+        values: Tensor<4>,
+        start: usize,
+        count: usize,
+    ) -> (Tensor<4>, Tensor<4>) {
+        (
+            write(&mut self.keys, keys, start, count),
+            write(&mut self.values, values, start, count),
+        )
+    }
+}
+
+fn write(slot: &mut Option<Tensor<4>>, rows: Tensor<4>, start: usize, count: usize) -> Tensor<4> {
+    let [batch, heads, seq, head_dim] = rows.dims();
+    let whole = slot.take().expect("the cache is whole between calls");
+    let whole = whole.slice_assign([0..batch, 0..heads, start..start + seq, 0..head_dim], rows);
+    let window = whole
+        .clone()
+        .slice([0..batch, 0..heads, 0..count, 0..head_dim]);
+    *slot = Some(whole);
+    window // [batch, num_key_value_heads, count, head_dim]
+}
+
+/// Keys and values of every layer; each layer's lie on that layer's device.
+#[derive(Clone, Debug)]
+pub struct KvCache {
+    pub(crate) layers: Vec<LayerCache>,
+}
+
+impl KvCache {
+    /// Room for `capacity` tokens of `batch` sequences, in the dtype of the model:
+    /// `2 * layers * batch * num_key_value_heads * capacity * head_dim` values.
+    pub fn new(model: &Qwen3, batch: usize, capacity: usize) -> Self {
+        let config = &model.config;
+        let shape = [batch, config.num_key_value_heads, capacity, config.head_dim];
+        let layers = model
+            .model
+            .layers
+            .iter()
+            .map(|layer| LayerCache::new(shape, &layer.device(), model.dtype()))
+            .collect();
+        Self { layers }
+    }
+}

@@ -1,0 +1,70 @@
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use crate::{Attention, LayerCache, Mlp, Qwen3Config, RmsNorm, Step, Tap, Taps, WeightSource};
+
+/// One decoder layer: attention and feed-forward, each behind a norm and added to the residual.
+///
+/// Follows Transformers `Qwen3DecoderLayer`.
+#[derive(Module, Debug)]
+pub struct DecoderLayer {
+    /// Before attention.
+    pub input_layernorm: RmsNorm,
+    /// Self-attention.
+    pub self_attn: Attention,
+    /// Before the feed-forward block.
+    pub post_attention_layernorm: RmsNorm,
+    /// Feed-forward block.
+    pub mlp: Mlp,
+}
+
+impl DecoderLayer {
+    /// Takes the weights of layer `index` under `model.layers.{index}.`.
+    ///
+    /// # Errors
+    /// Those of the source.
+    pub fn build<S: WeightSource>(
+        source: &mut S,
+        config: &Qwen3Config,
+        index: usize,
+    ) -> Result<Self, S::Error> {
+        let prefix = format!("model.layers.{index}");
+        let norm = |source: &mut S, name: &str| {
+            let prefix = format!("{prefix}.{name}");
+            RmsNorm::build(source, &prefix, config.hidden_size, config.rms_norm_eps)
+        };
+        Ok(Self {
+            input_layernorm: norm(source, "input_layernorm")?,
+            self_attn: Attention::build(source, &format!("{prefix}.self_attn"), config)?,
+            post_attention_layernorm: norm(source, "post_attention_layernorm")?,
+            mlp: Mlp::build(source, &format!("{prefix}.mlp"), config)?,
+        })
+    }
+
+    /// Maps `x` `[batch, seq, hidden_size]` to the same shape, in the dtype of the weights.
+    pub fn forward(
+        &self,
+        x: Tensor<3>,
+        step: &Step,
+        cache: Option<&mut LayerCache>,
+        taps: &mut Taps,
+    ) -> Tensor<3> {
+        let normed = self.input_layernorm.forward(x.clone());
+        taps.rank3(Tap::InputLayernorm, &normed);
+        let x = x + self.self_attn.forward(normed, step, cache, taps);
+
+        let normed = self.post_attention_layernorm.forward(x.clone());
+        taps.rank3(Tap::PostAttentionLayernorm, &normed);
+        let mlp = self.mlp.forward(normed);
+        taps.rank3(Tap::Mlp, &mlp);
+
+        let output = x + mlp;
+        taps.rank3(Tap::LayerOutput, &output);
+        output
+    }
+
+    /// The device that the layer's weights are on.
+    pub fn device(&self) -> Device {
+        self.input_layernorm.weight.device()
+    }
+}

@@ -1,0 +1,46 @@
+//! Qwen3 (dense) on Burn: configuration, layers, KV cache and decoding session.
+//!
+//! The crate names no backend. A runtime [`Device`](burn::tensor::Device) and an explicit
+//! [`DType`](burn::tensor::DType) choose where and in which precision everything runs. It does no
+//! file IO: `qwen3-import` reads checkpoints and hands the tensors over through [`WeightSource`].
+//!
+//! Read in this order: [`Qwen3Config`], [`Qwen3`] (the whole model on one screen), the layers it is
+//! made of ([`DecoderLayer`], [`Attention`], [`Mlp`], [`RmsNorm`]), then [`Session`], which owns the
+//! position and the [`KvCache`] while decoding. [`Observer`] is how a caller looks at intermediate
+//! tensors.
+//!
+//! The numerics follow Transformers 5, `models/qwen3/modular_qwen3.py`; each item names its symbol.
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod attention;
+mod cache;
+mod config;
+mod layer;
+mod linear;
+mod mlp;
+mod model;
+mod norm;
+mod random;
+mod rope;
+mod session;
+mod source;
+mod step;
+mod tap;
+mod vocab;
+
+pub use attention::{Attention, attend};
+pub use cache::{KvCache, LayerCache};
+pub use config::{CheckpointDType, ConfigError, Qwen3Config};
+pub use layer::DecoderLayer;
+pub use linear::Linear;
+pub use mlp::Mlp;
+pub use model::{Qwen3, Qwen3Model};
+pub use norm::RmsNorm;
+pub use random::RandomWeights;
+pub use rope::RotaryEmbedding;
+pub use session::{Logits, Session, SessionError, SessionOptions};
+pub use source::WeightSource;
+pub use step::Step;
+pub use tap::{Observed, Observer, Site, Tap, Taps};
+pub use vocab::{MAX_BLOCK_BYTES, VocabMatrix};

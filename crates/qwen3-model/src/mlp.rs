@@ -1,0 +1,47 @@
+use burn::module::Module;
+use burn::tensor::{Tensor, activation::silu};
+
+use crate::{Linear, Qwen3Config, WeightSource};
+
+/// The gated feed-forward block, SwiGLU: `down(silu(gate(x)) * up(x))`.
+///
+/// Follows Transformers `Qwen3MLP`.
+#[derive(Module, Debug)]
+pub struct Mlp {
+    /// `[intermediate_size, hidden_size]`
+    pub gate_proj: Linear,
+    /// `[intermediate_size, hidden_size]`
+    pub up_proj: Linear,
+    /// `[hidden_size, intermediate_size]`
+    pub down_proj: Linear,
+}
+
+impl Mlp {
+    /// Takes `{prefix}.gate_proj`, `{prefix}.up_proj` and `{prefix}.down_proj`.
+    ///
+    /// # Errors
+    /// Those of the source.
+    pub fn build<S: WeightSource>(
+        source: &mut S,
+        prefix: &str,
+        config: &Qwen3Config,
+    ) -> Result<Self, S::Error> {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let mut linear =
+            |name: &str, shape| Linear::build(source, &format!("{prefix}.{name}"), shape, false);
+        Ok(Self {
+            gate_proj: linear("gate_proj", [inner, hidden])?,
+            up_proj: linear("up_proj", [inner, hidden])?,
+            down_proj: linear("down_proj", [hidden, inner])?,
+        })
+    }
+
+    /// Maps `x` `[batch, seq, hidden_size]` to the same shape, in the dtype of the weights.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let [batch, seq, hidden] = x.dims();
+        let x = x.reshape([batch * seq, hidden]); // [batch * seq, hidden_size]
+        let gate = silu(self.gate_proj.forward(x.clone()));
+        let inner = gate * self.up_proj.forward(x); // [batch * seq, intermediate_size]
+        self.down_proj.forward(inner).reshape([batch, seq, hidden]) // [batch, seq, hidden_size]
+    }
+}

@@ -1,0 +1,86 @@
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
+use crate::norm::to_dtype;
+
+/// Rotary position embedding that rotates halves: feature `i` pairs with `i + head_dim / 2`.
+///
+/// Follows Transformers `Qwen3RotaryEmbedding` and `apply_rotary_pos_emb`, but angles are computed in
+/// f64 and stored as f32 (Transformers multiplies in f32, which is off by 1e-3 rad near position
+/// 40,000). Angles are computed for the positions asked for, so nothing grows with the context.
+#[derive(Clone, Debug)]
+pub struct RotaryEmbedding {
+    /// `theta^(-2 i / head_dim)` in radians per token; `head_dim / 2` of them.
+    inverse_frequencies: Vec<f64>,
+}
+
+impl RotaryEmbedding {
+    /// The frequencies for heads of `head_dim` features (even) and base `theta`.
+    pub fn new(head_dim: usize, theta: f64) -> Self {
+        let inverse_frequencies = (0..head_dim / 2)
+            .map(|i| theta.powf(-2.0 * i as f64 / head_dim as f64))
+            .collect();
+        Self {
+            inverse_frequencies,
+        }
+    }
+
+    /// Cosines and sines for absolute token `positions`, each row-major
+    /// `[positions.len(), head_dim / 2]`. Transformers' tables are these rows written twice.
+    pub fn tables(&self, positions: impl Iterator<Item = usize>) -> (Vec<f32>, Vec<f32>) {
+        positions
+            .flat_map(|position| {
+                self.inverse_frequencies.iter().map(move |frequency| {
+                    let (sin, cos) = (position as f64 * frequency).sin_cos();
+                    (cos as f32, sin as f32)
+                })
+            })
+            .unzip()
+    }
+
+    /// [`tables`](Self::tables) for `[batch, seq]` positions as f32 tensors
+    /// `[batch, 1, seq, head_dim / 2]`.
+    pub(crate) fn tensors(
+        &self,
+        positions: &[Vec<usize>],
+        device: &Device,
+    ) -> (Tensor<4>, Tensor<4>) {
+        let (batch, seq) = (positions.len(), positions[0].len());
+        let (cos, sin) = self.tables(positions.iter().flatten().copied());
+        let shape = [batch, 1, seq, self.inverse_frequencies.len()];
+        let tensor = |table| Tensor::from_data(TensorData::new(table, shape), (device, DType::F32));
+        (tensor(cos), tensor(sin))
+    }
+}
+
+/// Rotates `x` `[batch, heads, seq, head_dim]` by the angles of `cos` and `sin`
+/// `[batch, 1, seq, head_dim / 2]`. Computed in f32; the dtype of `x` comes back.
+pub(crate) fn rotate(x: Tensor<4>, cos: &Tensor<4>, sin: &Tensor<4>) -> Tensor<4> {
+    let dtype = x.dtype();
+    let [batch, heads, seq, head_dim] = x.dims();
+    let half = head_dim / 2;
+    let x = to_dtype(x, DType::F32);
+    let low = x.clone().slice([0..batch, 0..heads, 0..seq, 0..half]);
+    let high = x.slice([0..batch, 0..heads, 0..seq, half..head_dim]);
+    let rotated = Tensor::cat(
+        vec![
+            low.clone() * cos.clone() - high.clone() * sin.clone(),
+            high * cos.clone() + low * sin.clone(),
+        ],
+        3,
+    ); // [batch, heads, seq, head_dim]
+    to_dtype(rotated, dtype)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn angles_are_exact_at_a_far_position() {
+        let rope = RotaryEmbedding::new(4, 1e6);
+        let (cos, sin) = rope.tables([32_768].into_iter());
+        let angles = [32_768.0_f64, 32_768.0 * 1e6_f64.powf(-0.5)];
+        assert_eq!(cos, angles.map(|a| a.cos() as f32));
+        assert_eq!(sin, angles.map(|a| a.sin() as f32));
+    }
+}

@@ -1,0 +1,299 @@
+use burn::tensor::{Int, Tensor, TensorData};
+use thiserror::Error;
+
+use crate::{KvCache, Qwen3, RotaryEmbedding, Step, Taps};
+
+/// Attended key slots are rounded up to a multiple of this (the rest is masked), so that a GPU
+/// backend meets a new shape, which it compiles and tunes for, once per block and not at every step.
+const KEY_BLOCK: usize = 64;
+
+/// How much a [`Session`] holds and how it reads prompts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Sequences decoded side by side.
+    pub batch: usize,
+    /// Tokens the cache has room for in each sequence, padding included.
+    pub capacity: usize,
+    /// Prompt tokens processed at once. Peak memory of a prefill grows with
+    /// `batch * num_attention_heads * chunk_size * capacity`, not with the length of the prompt.
+    pub chunk_size: usize,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self {
+            batch: 1,
+            capacity: 2048,
+            chunk_size: 256,
+        }
+    }
+}
+
+/// Which positions a prefill computes logits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Logits {
+    /// The last token of every sequence: `[batch, 1, vocab_size]`.
+    #[default]
+    Last,
+    /// Every token: `[batch, longest prompt, vocab_size]`, left-padded as the prompts are.
+    All,
+}
+
+/// What a session refuses. A refused call leaves the session as it was.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum SessionError {
+    /// Batch, capacity and chunk size are at least one.
+    #[error("session option `{option}` must be at least 1")]
+    ZeroOption {
+        /// The option's name.
+        option: &'static str,
+    },
+    /// The model was not made for so many positions.
+    #[error("capacity {capacity} exceeds the model's max_position_embeddings {max}")]
+    CapacityBeyondModel {
+        /// Capacity asked for, in tokens.
+        capacity: usize,
+        /// The config's `max_position_embeddings`.
+        max: usize,
+    },
+    /// One prompt or token per sequence.
+    #[error("{found} sequences given to a session with batch {expected}")]
+    BatchSize {
+        /// The session's batch.
+        expected: usize,
+        /// Sequences in the call.
+        found: usize,
+    },
+    /// A prompt has no token.
+    #[error("prompt {row} is empty")]
+    EmptyPrompt {
+        /// Index of the sequence.
+        row: usize,
+    },
+    /// A token id lies outside the vocabulary.
+    #[error("token id {id} in sequence {row} is not below vocab_size {vocab_size}")]
+    UnknownToken {
+        /// Index of the sequence.
+        row: usize,
+        /// The id.
+        id: u32,
+        /// The config's `vocab_size`.
+        vocab_size: usize,
+    },
+    /// The tokens do not fit into what is left of the cache.
+    #[error("the cache is full: {used} of {capacity} slots are used and {needed} more are needed")]
+    CacheFull {
+        /// Slots in use, padding included.
+        used: usize,
+        /// All slots.
+        capacity: usize,
+        /// Slots the call needs.
+        needed: usize,
+    },
+    /// A step needs a prefill before it.
+    #[error("`step` called before `prefill`")]
+    NotPrefilled,
+}
+
+/// A batch of sequences being decoded: owns the cache and the positions.
+///
+/// Prompts of unequal length are padded on the left. Positions are absolute token indices within
+/// each sequence, padding not counted.
+#[derive(Clone, Debug)]
+pub struct Session {
+    model: Qwen3,
+    rope: RotaryEmbedding,
+    options: SessionOptions,
+    cache: KvCache,
+    /// Per sequence, one entry per used slot: is it a token (and not padding)?
+    visible: Vec<Vec<bool>>,
+    /// Per sequence, the position of its next token.
+    next: Vec<usize>,
+}
+
+impl Session {
+    /// An empty session; allocates the whole cache. The model's weights are shared, not copied.
+    ///
+    /// # Errors
+    /// [`SessionError::ZeroOption`] and [`SessionError::CapacityBeyondModel`].
+    pub fn new(model: &Qwen3, options: SessionOptions) -> Result<Self, SessionError> {
+        let SessionOptions {
+            batch,
+            capacity,
+            chunk_size,
+        } = options;
+        for (option, value) in [
+            ("batch", batch),
+            ("capacity", capacity),
+            ("chunk_size", chunk_size),
+        ] {
+            if value == 0 {
+                return Err(SessionError::ZeroOption { option });
+            }
+        }
+        let max = model.config.max_position_embeddings;
+        if capacity > max {
+            return Err(SessionError::CapacityBeyondModel { capacity, max });
+        }
+        Ok(Self {
+            model: model.clone(),
+            rope: model.rope(),
+            options,
+            cache: KvCache::new(model, batch, capacity),
+            visible: vec![Vec::with_capacity(capacity); batch],
+            next: vec![0; batch],
+        })
+    }
+
+    /// Reads one prompt per sequence, in chunks, and returns the logits of its last token,
+    /// `[batch, vocab_size]`. May be called again to append, as in a conversation of several turns.
+    ///
+    /// # Errors
+    /// When prompts do not match the batch, are empty, hold unknown tokens or do not fit.
+    pub fn prefill<P: AsRef<[u32]>>(&mut self, prompts: &[P]) -> Result<Tensor<2>, SessionError> {
+        let logits = self.prefill_with(prompts, Logits::Last, &mut Taps::none())?;
+        Ok(logits.squeeze_dim(1)) // [batch, vocab_size]
+    }
+
+    /// [`prefill`](Self::prefill) with a choice of logits, `[batch, 1 or seq, vocab_size]`, and with
+    /// taps, which see every chunk.
+    ///
+    /// # Errors
+    /// As [`prefill`](Self::prefill).
+    pub fn prefill_with<P: AsRef<[u32]>>(
+        &mut self,
+        prompts: &[P],
+        logits: Logits,
+        taps: &mut Taps,
+    ) -> Result<Tensor<3>, SessionError> {
+        let prompts = prompts.iter().map(AsRef::as_ref).collect::<Vec<_>>();
+        self.check(&prompts)?;
+
+        let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
+        let mut outputs = Vec::new();
+        for start in (0..longest).step_by(self.options.chunk_size) {
+            let end = longest.min(start + self.options.chunk_size);
+            let chunk = prompts
+                .iter()
+                .map(|prompt| {
+                    let padding = longest - prompt.len();
+                    (start..end)
+                        .map(|column| column.checked_sub(padding).map(|index| prompt[index]))
+                        .collect()
+                })
+                .collect::<Vec<_>>();
+            let hidden = self.advance(&chunk, taps);
+            match logits {
+                Logits::All => outputs.push(self.model.logits(hidden, taps)),
+                Logits::Last if end == longest => {
+                    let [batch, seq, features] = hidden.dims();
+                    let last = hidden.slice([0..batch, seq - 1..seq, 0..features]); // [batch, 1, hidden_size]
+                    outputs.push(self.model.logits(last, taps));
+                }
+                Logits::Last => {}
+            }
+        }
+        Ok(match outputs.len() {
+            1 => outputs.remove(0),
+            _ => Tensor::cat(outputs, 1), // [batch, seq, vocab_size]
+        })
+    }
+
+    /// Reads one token per sequence and returns its logits, `[batch, vocab_size]`.
+    ///
+    /// # Errors
+    /// [`SessionError::CacheFull`] when there is no slot left; [`SessionError::NotPrefilled`],
+    /// [`SessionError::BatchSize`] and [`SessionError::UnknownToken`].
+    pub fn step(&mut self, tokens: &[u32]) -> Result<Tensor<2>, SessionError> {
+        if self.used() == 0 {
+            return Err(SessionError::NotPrefilled);
+        }
+        let rows = tokens.iter().map(std::slice::from_ref).collect::<Vec<_>>();
+        self.prefill(&rows)
+    }
+
+    /// Slots in use, padding included.
+    pub fn used(&self) -> usize {
+        self.visible[0].len()
+    }
+
+    /// The position of the next token of each sequence.
+    pub fn positions(&self) -> &[usize] {
+        &self.next
+    }
+
+    /// Forgets every token; the cache keeps its memory.
+    pub fn reset(&mut self) {
+        self.visible.iter_mut().for_each(Vec::clear);
+        self.next.fill(0);
+    }
+
+    fn check(&self, prompts: &[&[u32]]) -> Result<(), SessionError> {
+        let SessionOptions {
+            batch, capacity, ..
+        } = self.options;
+        if prompts.len() != batch {
+            return Err(SessionError::BatchSize {
+                expected: batch,
+                found: prompts.len(),
+            });
+        }
+        let vocab_size = self.model.config.vocab_size;
+        for (row, prompt) in prompts.iter().enumerate() {
+            if prompt.is_empty() {
+                return Err(SessionError::EmptyPrompt { row });
+            }
+            if let Some(&id) = prompt.iter().find(|id| **id as usize >= vocab_size) {
+                return Err(SessionError::UnknownToken {
+                    row,
+                    id,
+                    vocab_size,
+                });
+            }
+        }
+        let needed = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
+        let used = self.used();
+        match used + needed > capacity {
+            true => Err(SessionError::CacheFull {
+                used,
+                capacity,
+                needed,
+            }),
+            false => Ok(()),
+        }
+    }
+
+    /// Runs one chunk, `None` being padding, and returns its hidden states `[batch, seq, hidden_size]`.
+    fn advance(&mut self, chunk: &[Vec<Option<u32>>], taps: &mut Taps) -> Tensor<3> {
+        let (batch, seq) = (chunk.len(), chunk[0].len());
+        let start = self.used();
+        let mut positions = Vec::with_capacity(batch);
+        for (row, tokens) in chunk.iter().enumerate() {
+            let next = &mut self.next[row];
+            positions.push(
+                tokens
+                    .iter()
+                    .map(|token| {
+                        let position = *next;
+                        *next += usize::from(token.is_some());
+                        position
+                    })
+                    .collect(),
+            );
+            self.visible[row].extend(tokens.iter().map(Option::is_some));
+        }
+
+        let device = self.model.device();
+        let keys = (start + seq)
+            .next_multiple_of(KEY_BLOCK)
+            .min(self.options.capacity);
+        let step = Step::new(&self.rope, &positions, &self.visible, start, keys, &device);
+        let ids = chunk
+            .iter()
+            .flatten()
+            .map(|token| i64::from(token.unwrap_or(0)))
+            .collect::<Vec<_>>();
+        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, seq]), &device);
+        self.model.hidden(ids, &step, Some(&mut self.cache), taps)
+    }
+}

@@ -1,0 +1,125 @@
+//! What a session refuses, and that refusing leaves it as it was.
+#![cfg(feature = "flex")]
+
+use burn::tensor::{DType, Device};
+use qwen3_model::{
+    Logits, Observed, Qwen3, Qwen3Config, RandomWeights, Session, SessionError, SessionOptions,
+    Site, Taps,
+};
+
+const CONFIG: &str = r#"{"model_type": "qwen3", "vocab_size": 11, "hidden_size": 8,
+    "intermediate_size": 12, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 6, "max_position_embeddings": 32, "rope_theta": 100}"#;
+
+fn model() -> Qwen3 {
+    let config = Qwen3Config::from_json(CONFIG).unwrap();
+    let mut source = RandomWeights::new(1, &Device::flex(), DType::F32);
+    Qwen3::build(&mut source, &config).unwrap()
+}
+
+fn options(batch: usize, capacity: usize) -> SessionOptions {
+    SessionOptions {
+        batch,
+        capacity,
+        chunk_size: 4,
+    }
+}
+
+#[test]
+fn a_full_cache_is_an_error_and_changes_nothing() {
+    let mut session = Session::new(&model(), options(1, 5)).unwrap();
+    session.prefill(&[[1, 2, 3]]).unwrap();
+    let full = SessionError::CacheFull {
+        used: 3,
+        capacity: 5,
+        needed: 3,
+    };
+    assert_eq!(session.prefill(&[[4, 5, 6]]).unwrap_err(), full);
+    assert_eq!((session.used(), session.positions()), (3, &[3][..]));
+
+    let found = session.prefill(&[[4, 5]]).unwrap().into_data();
+    assert!(session.step(&[6]).is_err());
+    let mut fresh = Session::new(&model(), options(1, 5)).unwrap();
+    let expected = fresh.prefill(&[[1, 2, 3, 4, 5]]).unwrap().into_data();
+    let pairs = found.iter::<f32>().zip(expected.iter::<f32>());
+    assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-5));
+}
+
+#[test]
+fn bad_calls_name_what_is_wrong() {
+    let model = model();
+    let zero = Session::new(&model, options(0, 5)).unwrap_err();
+    assert_eq!(zero, SessionError::ZeroOption { option: "batch" });
+    let large = Session::new(&model, options(1, 33)).unwrap_err();
+    let expected = SessionError::CapacityBeyondModel {
+        capacity: 33,
+        max: 32,
+    };
+    assert_eq!(large, expected);
+
+    let mut session = Session::new(&model, options(2, 8)).unwrap();
+    assert_eq!(
+        session.step(&[1, 2]).unwrap_err(),
+        SessionError::NotPrefilled
+    );
+    let rows = session.prefill(&[[1]]).unwrap_err();
+    let expected = SessionError::BatchSize {
+        expected: 2,
+        found: 1,
+    };
+    assert_eq!(rows, expected);
+    let empty = session.prefill(&[&[1][..], &[]]).unwrap_err();
+    assert_eq!(empty, SessionError::EmptyPrompt { row: 1 });
+    let unknown = session.prefill(&[[1], [11]]).unwrap_err();
+    let expected = SessionError::UnknownToken {
+        row: 1,
+        id: 11,
+        vocab_size: 11,
+    };
+    assert_eq!(unknown, expected);
+    assert_eq!(session.used(), 0);
+}
+
+#[test]
+fn taps_see_every_site_in_order_with_its_documented_shape() {
+    let mut seen = Vec::new();
+    let mut observe = |site: Site, value: Observed| {
+        let shape = match value {
+            Observed::Rank3(tensor) => tensor.dims().to_vec(),
+            Observed::Rank4(tensor) => tensor.dims().to_vec(),
+        };
+        seen.push((site.to_string(), shape));
+    };
+    Session::new(&model(), options(2, 8))
+        .unwrap()
+        .prefill_with(
+            &[[1, 2, 3], [4, 5, 6]],
+            Logits::All,
+            &mut Taps::new(&mut observe),
+        )
+        .unwrap();
+    let layer = |index: usize| {
+        [
+            (".input_layernorm", vec![2, 3, 8]),
+            (".self_attn.q_proj", vec![2, 3, 24]),
+            (".self_attn.k_proj", vec![2, 3, 12]),
+            (".self_attn.v_proj", vec![2, 3, 12]),
+            (".self_attn.q_norm", vec![2, 3, 4, 6]),
+            (".self_attn.k_norm", vec![2, 3, 2, 6]),
+            (".self_attn.q_rope", vec![2, 4, 3, 6]),
+            (".self_attn.k_rope", vec![2, 2, 3, 6]),
+            (".self_attn.context", vec![2, 3, 24]),
+            (".self_attn.o_proj", vec![2, 3, 8]),
+            (".post_attention_layernorm", vec![2, 3, 8]),
+            (".mlp", vec![2, 3, 8]),
+            ("_output", vec![2, 3, 8]),
+        ]
+        .map(|(name, shape)| (format!("layer_{index:02}{name}"), shape))
+    };
+    let mut expected = vec![("embedding_output".to_string(), vec![2, 3, 8])];
+    expected.extend(layer(0));
+    expected.extend(layer(1));
+    expected.push(("final_norm_output".into(), vec![2, 3, 8]));
+    expected.push(("logits".into(), vec![2, 3, 11]));
+    assert_eq!(seen, expected);
+}
