@@ -1,0 +1,21 @@
+//! Hugging Face Qwen3 checkpoints to [`Qwen3`](qwen3_model::Qwen3) modules, and Burn records of them.
+//!
+//! [`load`] reads `config.json` and `model.safetensors`, or the shards that
+//! `model.safetensors.index.json` names. [`save_record`] and [`load_record`] keep a model as one
+//! Burn record (`.bpk`) with its config inside. Everything that arrives from a file is checked
+//! before it is used, every error names the file and the key, and no number from a header is
+//! allocated before it has been compared with the file's length.
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod checkpoint;
+mod convert;
+mod error;
+mod load;
+mod record;
+mod shard;
+
+pub use checkpoint::{Checkpoint, TensorEntry};
+pub use error::ImportError;
+pub use load::{CheckpointSource, Progress, load, load_with_progress};
+pub use record::{load_record, save_record};
