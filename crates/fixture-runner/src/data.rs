@@ -1,0 +1,167 @@
+//! Tensors of fixture files, `.safetensors` and `.npz`.
+//!
+//! The files are checked by hash before, but read as if they were hostile: no number in a header is
+//! trusted before it has been compared with the bytes that are there.
+
+mod decode;
+mod npz;
+mod raw;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use self::npz::Npz;
+pub use self::raw::SafetensorsRaw;
+use crate::error::FixtureError;
+use crate::manifest::TestDType;
+
+/// A tensor file larger than this is not a fixture; it is read into memory as a whole.
+const MAX_FILE_BYTES: u64 = 2 << 30;
+
+/// The values of a tensor, in C order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    /// Every floating-point dtype, rounded to f32 from f64; all finite.
+    Float(Vec<f32>),
+    /// Every integer dtype.
+    Int(Vec<i64>),
+}
+
+/// A tensor of a fixture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Array {
+    /// The shape; its product is the number of values, at least 1.
+    pub shape: Vec<usize>,
+    /// The values.
+    pub values: Values,
+}
+
+impl Array {
+    /// The values as floats; `name` is for the error.
+    ///
+    /// # Errors
+    /// When the tensor holds integers.
+    pub fn floats(&self, name: &str) -> Result<&[f32], FixtureError> {
+        match &self.values {
+            Values::Float(values) => Ok(values),
+            Values::Int(_) => Err(FixtureError::Values {
+                tensor: name.into(),
+                expected: "floats",
+                found: "integers",
+            }),
+        }
+    }
+
+    /// The values as integers; `name` is for the error.
+    ///
+    /// # Errors
+    /// When the tensor holds floats.
+    pub fn ints(&self, name: &str) -> Result<&[i64], FixtureError> {
+        match &self.values {
+            Values::Int(values) => Ok(values),
+            Values::Float(_) => Err(FixtureError::Values {
+                tensor: name.into(),
+                expected: "integers",
+                found: "floats",
+            }),
+        }
+    }
+}
+
+/// An open fixture file; tensors are decoded when they are read.
+#[derive(Debug)]
+pub struct TensorFile(Format);
+
+#[derive(Debug)]
+enum Format {
+    Safetensors(SafetensorsRaw),
+    Npz(Npz),
+}
+
+impl TensorFile {
+    /// Reads a file with the ending `.safetensors`, `.safetensor` or `.npz`, and checks its list of tensors.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is larger than 2 GiB, has another ending, or is malformed.
+    pub fn open(path: &Path) -> Result<Self, FixtureError> {
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        match ending {
+            Some("safetensors" | "safetensor") => {
+                SafetensorsRaw::open(path).map(|file| Self(Format::Safetensors(file)))
+            }
+            Some("npz") => Npz::open(path).map(|file| Self(Format::Npz(file))),
+            _ => Err(FixtureError::Malformed {
+                file: path.into(),
+                reason: "neither .safetensors nor .npz".into(),
+            }),
+        }
+    }
+
+    /// The tensors' names in alphabetical order.
+    pub fn names(&self) -> Vec<String> {
+        match &self.0 {
+            Format::Safetensors(file) => file.names(),
+            Format::Npz(file) => file.names(),
+        }
+    }
+
+    /// Is there a tensor of this name?
+    pub fn has(&self, name: &str) -> bool {
+        match &self.0 {
+            Format::Safetensors(file) => file.has(name),
+            Format::Npz(file) => file.has(name),
+        }
+    }
+
+    /// Decodes a tensor.
+    ///
+    /// # Errors
+    /// When there is none of this name, or it is malformed, empty, of a dtype that is not read, or holds a
+    /// value that is not finite as f32.
+    pub fn read(&self, name: &str) -> Result<Array, FixtureError> {
+        match &self.0 {
+            Format::Safetensors(file) => file.read(name),
+            Format::Npz(file) => file.read(name),
+        }
+    }
+
+    /// The bits of a half-precision tensor, and which of the two half precisions they are in.
+    ///
+    /// # Errors
+    /// As [`SafetensorsRaw::read_bits`]; an npz file, whose dtypes do not include bf16, has none.
+    pub fn read_bits(&self, name: &str) -> Result<(TestDType, Vec<u16>), FixtureError> {
+        match &self.0 {
+            Format::Safetensors(file) => file.read_bits(name),
+            Format::Npz(_) => Err(FixtureError::Values {
+                tensor: name.into(),
+                expected: "a half-precision tensor in a safetensors file",
+                found: "an npz file",
+            }),
+        }
+    }
+}
+
+/// The bytes of a file that is not larger than [`MAX_FILE_BYTES`].
+fn read_bytes(path: &Path) -> Result<Vec<u8>, FixtureError> {
+    let io = |source| FixtureError::Io {
+        file: path.into(),
+        source,
+    };
+    let file = File::open(path).map_err(io)?;
+    let length = file.metadata().map_err(io)?.len();
+    if length > MAX_FILE_BYTES {
+        return Err(FixtureError::TooLarge {
+            file: path.into(),
+            bytes: length,
+            limit: MAX_FILE_BYTES,
+        });
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES)
+        .read_to_end(&mut bytes)
+        .map_err(io)?;
+    Ok(bytes)
+}

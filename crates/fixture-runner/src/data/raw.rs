@@ -1,0 +1,143 @@
+use std::path::{Path, PathBuf};
+
+use half::{bf16, f16};
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
+
+use super::decode::{Element, check_finite, decode, values};
+use super::{Array, read_bytes};
+use crate::error::FixtureError;
+use crate::manifest::TestDType;
+
+/// A safetensors file in memory, its header checked against its length.
+#[derive(Debug)]
+pub struct SafetensorsRaw {
+    file: PathBuf,
+    bytes: Vec<u8>,
+    /// Where the tensors start.
+    data_start: usize,
+    header: Metadata,
+}
+
+impl SafetensorsRaw {
+    /// Reads a file and checks its header: offsets in order without holes or overlaps, shapes and dtypes
+    /// matching the byte ranges, the last range ending with the file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is larger than 2 GiB, or is malformed.
+    pub fn open(path: &Path) -> Result<Self, FixtureError> {
+        let malformed = |reason: String| FixtureError::Malformed {
+            file: path.into(),
+            reason,
+        };
+        let bytes = read_bytes(path)?;
+        let Some((prefix, rest)) = bytes.split_first_chunk::<8>() else {
+            return Err(malformed(format!(
+                "{} bytes are too few for a safetensors file",
+                bytes.len()
+            )));
+        };
+        let length = u64::from_le_bytes(*prefix);
+        let Some(header) = usize::try_from(length)
+            .ok()
+            .and_then(|length| rest.get(..length))
+        else {
+            return Err(malformed(format!(
+                "a header of {length} bytes does not fit a file of {} bytes",
+                bytes.len()
+            )));
+        };
+        // Not `SafeTensors::read_metadata`: its sum of lengths can overflow on a header that lies.
+        let data_bytes = rest.len() - header.len();
+        let header: Metadata = serde_json::from_slice(header)
+            .map_err(|error| malformed(format!("safetensors header: {error}")))?;
+        if header.data_len() != data_bytes {
+            return Err(malformed(format!(
+                "the header describes {} bytes of tensors but the file has {data_bytes}",
+                header.data_len()
+            )));
+        }
+        Ok(Self {
+            file: path.into(),
+            data_start: bytes.len() - data_bytes,
+            bytes,
+            header,
+        })
+    }
+
+    /// The tensors' names in alphabetical order.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.header.tensors().into_keys().collect();
+        names.sort();
+        names
+    }
+
+    /// Is there a tensor of this name?
+    pub fn has(&self, name: &str) -> bool {
+        self.header.info(name).is_some()
+    }
+
+    /// Decodes a tensor; see [`super::TensorFile::read`].
+    ///
+    /// # Errors
+    /// When there is none of this name, or it is empty, of a dtype that is not read, or not finite.
+    pub fn read(&self, name: &str) -> Result<Array, FixtureError> {
+        let (dtype, shape, bytes) = self.tensor(name)?;
+        let element = match dtype {
+            Dtype::F16 => Element::F16,
+            Dtype::BF16 => Element::Bf16,
+            Dtype::F32 => Element::F32,
+            Dtype::F64 => Element::F64,
+            Dtype::I32 => Element::I32,
+            Dtype::I64 => Element::I64,
+            _ => return Err(self.dtype_error(name, "F16, BF16, F32, F64, I32 or I64", dtype)),
+        };
+        decode(&self.file, name, shape.to_vec(), element, bytes)
+    }
+
+    /// The bit patterns of a tensor that is stored as F16 or BF16.
+    ///
+    /// # Errors
+    /// When there is none of this name, or it is empty, of another dtype, or not finite.
+    pub fn read_bits(&self, name: &str) -> Result<(TestDType, Vec<u16>), FixtureError> {
+        let (dtype, shape, bytes) = self.tensor(name)?;
+        let (dtype, widen): (_, fn(u16) -> f32) = match dtype {
+            Dtype::F16 => (TestDType::F16, |bits| f16::from_bits(bits).to_f32()),
+            Dtype::BF16 => (TestDType::Bf16, |bits| bf16::from_bits(bits).to_f32()),
+            _ => return Err(self.dtype_error(name, "F16 or BF16", dtype)),
+        };
+        if bytes.is_empty() {
+            return Err(FixtureError::Empty {
+                file: self.file.clone(),
+                tensor: name.into(),
+                shape: shape.into(),
+            });
+        }
+        let bits = values(bytes, u16::from_le_bytes);
+        check_finite(&self.file, name, bits.iter().map(|&bits| widen(bits)))?;
+        Ok((dtype, bits))
+    }
+
+    /// A tensor's dtype, shape and bytes.
+    fn tensor(&self, name: &str) -> Result<(Dtype, &[usize], &[u8]), FixtureError> {
+        let info = self
+            .header
+            .info(name)
+            .ok_or_else(|| FixtureError::NoTensor {
+                file: self.file.clone(),
+                tensor: name.into(),
+            })?;
+        let (start, end) = info.data_offsets;
+        let bytes = &self.bytes[self.data_start..][start..end];
+        Ok((info.dtype, &info.shape, bytes))
+    }
+
+    fn dtype_error(&self, name: &str, expected: &'static str, found: Dtype) -> FixtureError {
+        FixtureError::DType {
+            file: self.file.clone(),
+            tensor: name.into(),
+            expected,
+            found: format!("{found:?}"),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// Why a manifest or a fixture cannot be used. Names the file, and the case or tensor where there is one.
+#[derive(Debug, Error)]
+pub enum FixtureError {
+    /// The operating system refused.
+    #[error("{}: {source}", file.display())]
+    Io {
+        /// The file or directory.
+        file: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// A file is larger than a file of its sort can be.
+    #[error("{}: {bytes} bytes, at most {limit} are read", file.display())]
+    TooLarge {
+        /// The file.
+        file: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// The largest size that is read.
+        limit: u64,
+    },
+    /// The manifest is not JSON of the manifest's form.
+    #[error("{}: {source}", file.display())]
+    Json {
+        /// The manifest.
+        file: PathBuf,
+        /// What is wrong, with line and column.
+        source: serde_json::Error,
+    },
+    /// The manifest has a schema version that this program does not know.
+    #[error("{}: schema {found}, this program reads schema {expected}", file.display())]
+    Schema {
+        /// The manifest.
+        file: PathBuf,
+        /// The version that is read.
+        expected: u64,
+        /// The version in the file.
+        found: String,
+    },
+    /// An entry of the manifest, outside its cases, is not valid.
+    #[error("{}: `{key}`: {reason}", file.display())]
+    Entry {
+        /// The manifest.
+        file: PathBuf,
+        /// The entry's key.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Two cases have the same id.
+    #[error("{}: two cases with id `{case}`", file.display())]
+    DuplicateCase {
+        /// The manifest.
+        file: PathBuf,
+        /// The id.
+        case: String,
+    },
+    /// A case has a kind that this program does not know.
+    #[error("{}: case `{case}`: unknown kind `{kind}`", file.display())]
+    UnknownKind {
+        /// The manifest.
+        file: PathBuf,
+        /// The case's id.
+        case: String,
+        /// Its kind.
+        kind: String,
+    },
+    /// A case is not valid.
+    #[error("{}: case `{case}`: {reason}", file.display())]
+    Case {
+        /// The manifest.
+        file: PathBuf,
+        /// The case's id.
+        case: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A path is not a plain relative path, or leads out of the manifest's folder.
+    #[error("path `{path}` is refused: {reason} (the manifest's folder is {})", root.display())]
+    Path {
+        /// The manifest's folder.
+        root: PathBuf,
+        /// The path as the manifest has it.
+        path: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The manifest does not list a checkpoint or file that was asked for.
+    #[error("{}: the manifest lists no {what} `{name}`", root.display())]
+    Unlisted {
+        /// The manifest's folder.
+        root: PathBuf,
+        /// "checkpoint" or "file".
+        what: &'static str,
+        /// The name asked for.
+        name: String,
+    },
+    /// A file is not the one that the manifest was written for.
+    #[error("{}: SHA-256 is {found}, the manifest says {expected}", file.display())]
+    Hash {
+        /// The file.
+        file: PathBuf,
+        /// The hash in the manifest.
+        expected: String,
+        /// The hash of the file.
+        found: String,
+    },
+    /// A checkpoint's folder holds a config, weights or an index that the manifest does not list.
+    #[error("{}: not in the manifest's list for checkpoint `{checkpoint}`", file.display())]
+    Stray {
+        /// The file.
+        file: PathBuf,
+        /// The checkpoint.
+        checkpoint: String,
+    },
+    /// A tensor file is not what its name says: truncated, garbled, or with a header that lies.
+    #[error("{}: {reason}", file.display())]
+    Malformed {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An array inside an npz is truncated, garbled, or has a header that lies.
+    #[error("{}: tensor `{tensor}`: {reason}", file.display())]
+    MalformedTensor {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file has no such tensor.
+    #[error("{}: no tensor `{tensor}`", file.display())]
+    NoTensor {
+        /// The file.
+        file: PathBuf,
+        /// The tensor asked for.
+        tensor: String,
+    },
+    /// A tensor has a dtype that is not read, or not the one asked for.
+    #[error("{}: tensor `{tensor}` has dtype {found}, expected {expected}", file.display())]
+    DType {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The dtypes that are read.
+        expected: &'static str,
+        /// The dtype in the file.
+        found: String,
+    },
+    /// A tensor has no elements.
+    #[error("{}: tensor `{tensor}` of shape {shape:?} has no elements", file.display())]
+    Empty {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// A tensor holds a NaN or an infinity, or a value too large for f32.
+    #[error("{}: tensor `{tensor}` is {value} at flat index {index}", file.display())]
+    NotFinite {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The flat index of the first such value.
+        index: usize,
+        /// The value as f32.
+        value: f32,
+    },
+    /// A tensor holds integers where floats are needed, or the reverse.
+    #[error("tensor `{tensor}` holds {found}, expected {expected}")]
+    Values {
+        /// The tensor.
+        tensor: String,
+        /// "floats" or "integers".
+        expected: &'static str,
+        /// "floats" or "integers".
+        found: &'static str,
+    },
+}

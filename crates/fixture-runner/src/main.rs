@@ -1,0 +1,193 @@
+//! Runs the parity cases of a manifest on Burn's backends and judges every tensor.
+//!
+//! `parity` supervises: it checks the fixtures' hashes, starts one `worker` process per backend,
+//! hands out cases and collects verdicts. A worker computes a case ([`subject`]) and compares it with
+//! the oracle's tensors ([`check`], [`metrics`]).
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod backend;
+mod check;
+mod data;
+mod error;
+mod manifest;
+mod metrics;
+mod protocol;
+mod report;
+mod subject;
+mod supervise;
+mod worker;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, Parser, Subcommand};
+
+use crate::backend::Backend;
+use crate::manifest::{Case, Manifest, TestDType};
+use crate::protocol::Status;
+use crate::report::{JsonFile, Report};
+
+/// Runs parity cases on Burn's backends.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run cases and compare every tensor with the oracle.
+    ///
+    /// Exit codes: 0 all passed; 1 something failed or crashed; 2 usage, or a bad or tampered fixture;
+    /// 3 nothing failed, but a backend asked for by name is unavailable on this machine.
+    Parity(Parity),
+    /// Serve jobs over standard input (started by `parity`).
+    #[command(hide = true)]
+    Worker {
+        #[arg(long)]
+        backend: Backend,
+        #[arg(long)]
+        manifest: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct Parity {
+    /// ndarray, flex, wgpu, tch, cuda, several with commas, or all (the first four).
+    #[arg(long, value_delimiter = ',', default_value = "ndarray")]
+    backend: Vec<String>,
+    /// f32, f16, bf16, or several with commas; all that a backend computes in when not given.
+    #[arg(long, value_delimiter = ',')]
+    dtype: Vec<TestDType>,
+    /// Only cases whose id or kind contains this text.
+    #[arg(long)]
+    filter: Option<String>,
+    /// The manifest.
+    #[arg(long, default_value = "manifest.json")]
+    manifest: PathBuf,
+    /// Write the results to this file as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// List the cases and run nothing.
+    #[arg(long)]
+    list: bool,
+    /// Report a backend as unavailable without trying it: NAME=REASON.
+    #[arg(long, hide = true, value_parser = name_and_reason)]
+    unavailable: Vec<(Backend, String)>,
+}
+
+fn name_and_reason(text: &str) -> Result<(Backend, String), String> {
+    let (name, reason) = text.split_once('=').ok_or("expected NAME=REASON")?;
+    Ok((name.parse()?, reason.into()))
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Parity(options) => parity(&options),
+        Command::Worker { backend, manifest } => {
+            worker::serve(backend, &manifest).map(|()| ExitCode::SUCCESS)
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(2)
+    })
+}
+
+fn parity(options: &Parity) -> Result<ExitCode> {
+    let start = Instant::now();
+    let (backends, named) = parse_backends(&options.backend)?;
+    let manifest = Manifest::read(&options.manifest)?;
+    let cases = select(&manifest, options.filter.as_deref())?;
+    if options.list {
+        for case in &cases {
+            println!("{:<40} {:<16} {}", case.id, case.kind, case.description);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    verify(&manifest, &cases)?;
+    let json = options.json.as_deref().map(JsonFile::create).transpose()?;
+
+    let mut report = Report::new();
+    for backend in backends {
+        let add = &mut |result| report.add(result);
+        let reason = options
+            .unavailable
+            .iter()
+            .find(|(name, _)| *name == backend);
+        match reason {
+            Some((_, reason)) => {
+                let wanted = match options.dtype.is_empty() {
+                    true => &[TestDType::F32][..],
+                    false => &options.dtype,
+                };
+                supervise::unavailable(backend, &cases, wanted, reason, add)?;
+            }
+            None => {
+                supervise::run_backend(backend, &options.manifest, &cases, &options.dtype, add)?;
+            }
+        }
+    }
+    report.summary(start.elapsed().as_secs_f64())?;
+    if let Some(json) = json {
+        json.finish(&report.to_json()?)?;
+    }
+    let failed = report.count(Status::Fail) + report.count(Status::Crash);
+    let missing = report.count(Status::Unavailable) > 0;
+    let nothing_ran = report.count(Status::Pass) == 0;
+    Ok(ExitCode::from(match (failed, missing) {
+        (1.., _) => 1,
+        (0, true) if named || nothing_ran => 3,
+        _ => 0,
+    }))
+}
+
+/// The backends asked for, each once, and whether they were asked for by name.
+fn parse_backends(names: &[String]) -> Result<(Vec<Backend>, bool)> {
+    if names.len() == 1 && names[0] == "all" {
+        return Ok((Backend::ALL.to_vec(), false));
+    }
+    let mut backends = Vec::new();
+    for name in names {
+        let backend = name.parse().map_err(anyhow::Error::msg)?;
+        if !backends.contains(&backend) {
+            backends.push(backend);
+        }
+    }
+    Ok((backends, true))
+}
+
+fn select<'a>(manifest: &'a Manifest, filter: Option<&str>) -> Result<Vec<&'a Case>> {
+    let matches = |case: &&Case| {
+        filter.is_none_or(|text| case.id.contains(text) || case.kind.to_string().contains(text))
+    };
+    let cases = manifest.cases.iter().filter(matches).collect::<Vec<_>>();
+    ensure!(
+        !cases.is_empty(),
+        "no case matches {:?}; `--list` shows all {}",
+        filter.unwrap_or_default(),
+        manifest.cases.len()
+    );
+    Ok(cases)
+}
+
+/// Checks the hash of everything the cases use.
+fn verify(manifest: &Manifest, cases: &[&Case]) -> Result<()> {
+    let checkpoints = cases.iter().map(|case| &case.checkpoint);
+    for name in checkpoints.collect::<BTreeSet<_>>() {
+        manifest
+            .verify_checkpoint(name)
+            .with_context(|| format!("checkpoint {name}"))?;
+    }
+    let lists = cases.iter().flat_map(|case| [&case.inputs, &case.expected]);
+    let files = lists.flatten().map(|list| &list.file);
+    for file in files.collect::<BTreeSet<_>>() {
+        manifest.verify_file(file)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,278 @@
+//! Runs each backend in a process of its own and survives its crash.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::backend::Backend;
+use crate::manifest::{Case, TestDType};
+use crate::protocol::{CaseResult, Job, REPLY_PREFIX, Reply, Status};
+
+/// A worker that says nothing for so long is taken for hung and killed.
+const SILENCE: Duration = Duration::from_secs(900);
+/// How much of a crashed worker's standard error is kept.
+const LAST_LINES: usize = 12;
+
+/// Runs `cases` on `backend`, in `dtypes` or in all that the backend computes in when there are none,
+/// and hands every result to `report` as it comes.
+///
+/// # Errors
+/// When a fixture is bad or the worker cannot be started.
+pub fn run_backend(
+    backend: Backend,
+    manifest: &Path,
+    cases: &[&Case],
+    dtypes: &[TestDType],
+    report: &mut dyn FnMut(CaseResult) -> Result<()>,
+) -> Result<()> {
+    let (mut worker, ready) = Worker::start(backend, manifest)?;
+    let supported = match ready {
+        Ok(supported) => supported,
+        Err(reason) => {
+            let wanted = if dtypes.is_empty() {
+                &[TestDType::F32]
+            } else {
+                dtypes
+            };
+            return unavailable(backend, cases, wanted, &reason, report);
+        }
+    };
+    let wanted = if dtypes.is_empty() {
+        &supported
+    } else {
+        dtypes
+    };
+    for dtype in wanted {
+        if !supported.contains(dtype) {
+            let reason = format!("{backend} does not compute in {dtype} on this machine");
+            unavailable(backend, cases, &[*dtype], &reason, report)?;
+            continue;
+        }
+        for case in cases {
+            if !has_floors(case, *dtype) {
+                // Asked for by name, it is reported; otherwise there is nothing to compare with.
+                if !dtypes.is_empty() {
+                    let reason = format!("the fixture has no noise floors in {dtype}");
+                    unavailable(backend, &[case], &[*dtype], &reason, report)?;
+                }
+                continue;
+            }
+            let job = Job {
+                case: case.id.clone(),
+                dtype: *dtype,
+            };
+            let start = Instant::now();
+            let result = match worker.run(&job)? {
+                Ok(result) => result,
+                Err(crash) => {
+                    worker = Worker::start(backend, manifest)?.0;
+                    CaseResult {
+                        elapsed_ms: start.elapsed().as_secs_f64() * 1e3,
+                        ..empty(backend, case, *dtype, Status::Crash, crash)
+                    }
+                }
+            };
+            report(expect(case, result))?;
+        }
+    }
+    Ok(())
+}
+
+/// Reports `cases` as unavailable on `backend`.
+///
+/// # Errors
+/// Those of `report`.
+pub fn unavailable(
+    backend: Backend,
+    cases: &[&Case],
+    dtypes: &[TestDType],
+    reason: &str,
+    report: &mut dyn FnMut(CaseResult) -> Result<()>,
+) -> Result<()> {
+    for dtype in dtypes {
+        for case in cases {
+            let status = Status::Unavailable;
+            report(empty(backend, case, *dtype, status, reason.into()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether every expected tensor of `case` can be judged in `dtype`.
+fn has_floors(case: &Case, dtype: TestDType) -> bool {
+    case.noise_floors
+        .values()
+        .all(|floors| floors.contains_key(&dtype))
+}
+
+fn empty(
+    backend: Backend,
+    case: &Case,
+    dtype: TestDType,
+    status: Status,
+    reason: String,
+) -> CaseResult {
+    CaseResult {
+        case: case.id.clone(),
+        kind: case.kind,
+        backend,
+        dtype,
+        status,
+        elapsed_ms: 0.0,
+        tensors: Vec::new(),
+        reason: Some(reason),
+        switches: backend.switches(),
+    }
+}
+
+/// Applies the manifest's expected failures: an expected failure passes, an unexpected pass fails.
+fn expect(case: &Case, mut result: CaseResult) -> CaseResult {
+    let expected = case.expected_failures.iter().find(|expected| {
+        expected.backend == result.backend.name() && expected.dtype == result.dtype
+    });
+    if let Some(expected) = expected {
+        let (status, text) = match result.status {
+            Status::Fail => (Status::Pass, "fails as expected"),
+            Status::Pass => (Status::Fail, "passes, but the manifest expects a failure"),
+            other => (other, "expected to fail"),
+        };
+        let before = result
+            .reason
+            .map_or(String::new(), |reason| format!(" ({reason})"));
+        result.status = status;
+        result.reason = Some(format!("{text}: {}{before}", expected.reason));
+    }
+    result
+}
+
+/// A running worker process.
+struct Worker {
+    child: Child,
+    stdin: ChildStdin,
+    replies: Receiver<Reply>,
+    stderr: Arc<Mutex<VecDeque<String>>>,
+}
+
+impl Worker {
+    /// Starts a worker; gives it with the dtypes it computes in, or the reason it is of no use.
+    #[allow(clippy::type_complexity, reason = "named where it is taken apart")]
+    fn start(backend: Backend, manifest: &Path) -> Result<(Self, Result<Vec<TestDType>, String>)> {
+        let program = std::env::current_exe().context("this program's own path")?;
+        let mut command = Command::new(program);
+        command
+            .args(["worker", "--backend", backend.name(), "--manifest"])
+            .arg(manifest)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        // What was tuned in one run must not decide another, unless the user asks for it.
+        if std::env::var_os("CUBECL_AUTOTUNE_CACHE").is_none() {
+            command.env("CUBECL_AUTOTUNE_CACHE", "off");
+        }
+        let mut child = command.spawn().context("starting a worker")?;
+        let stdin = child.stdin.take().expect("piped");
+        let stdout = child.stdout.take().expect("piped");
+        let stderr_pipe = child.stderr.take().expect("piped");
+
+        let (sender, replies) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let reply = line
+                    .strip_prefix(REPLY_PREFIX)
+                    .and_then(|reply| serde_json::from_str(reply).ok());
+                if let Some(reply) = reply
+                    && sender.send(reply).is_err()
+                {
+                    return;
+                }
+            }
+        });
+        let stderr = Arc::new(Mutex::new(VecDeque::new()));
+        let kept = Arc::clone(&stderr);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr_pipe).lines().map_while(Result::ok) {
+                let mut kept = kept.lock().expect("no panic while held");
+                if kept.len() == LAST_LINES {
+                    kept.pop_front();
+                }
+                kept.push_back(line);
+            }
+        });
+
+        let mut worker = Self {
+            child,
+            stdin,
+            replies,
+            stderr,
+        };
+        let ready = match worker.reply() {
+            Ok(Reply::Ready { dtypes, .. }) => Ok(dtypes),
+            Ok(Reply::Unavailable { reason }) => Err(reason),
+            Ok(other) => bail!("a worker began with {other:?}"),
+            Err(crash) => Err(format!("the backend dies when it is started: {crash}")),
+        };
+        Ok((worker, ready))
+    }
+
+    /// Runs one job: its result, or how the process died.
+    fn run(&mut self, job: &Job) -> Result<Result<CaseResult, String>> {
+        let line = serde_json::to_string(job)?;
+        if writeln!(self.stdin, "{line}").is_err() {
+            return Ok(Err(self.obituary()));
+        }
+        match self.reply() {
+            Ok(Reply::Done(result)) => Ok(Ok(*result)),
+            Ok(Reply::BadFixture { message }) => bail!("{message}"),
+            Ok(other) => bail!("a worker answered a job with {other:?}"),
+            Err(crash) => Ok(Err(crash)),
+        }
+    }
+
+    fn reply(&mut self) -> Result<Reply, String> {
+        self.replies
+            .recv_timeout(SILENCE)
+            .map_err(|error| match error {
+                RecvTimeoutError::Disconnected => self.obituary(),
+                RecvTimeoutError::Timeout => {
+                    let _ = self.child.kill();
+                    format!("no answer in {} s; {}", SILENCE.as_secs(), self.obituary())
+                }
+            })
+    }
+
+    /// How the process ended, with the last lines it wrote to standard error.
+    fn obituary(&mut self) -> String {
+        let status = self.child.wait().map_or("unknown end".into(), describe);
+        // Its standard error has closed with it; let the reader finish.
+        std::thread::sleep(Duration::from_millis(50));
+        let lines = self.stderr.lock().expect("no panic while held");
+        match lines.is_empty() {
+            true => status,
+            false => format!(
+                "{status}: {}",
+                Vec::from_iter(lines.iter().cloned()).join(" | ")
+            ),
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        return format!("killed by signal {signal}");
+    }
+    status.to_string()
+}
