@@ -69,7 +69,7 @@ pub fn expand(words: &[Backend]) -> Backends {
         .collect()
 }
 
-/// `ndarray,flex`: the form of `--features`, of `--backend` and of the file that remembers a build.
+/// `ndarray,flex`: the form of `--backend` and of the file that remembers a build.
 pub fn join(backends: impl IntoIterator<Item = Backend>) -> String {
     backends
         .into_iter()
@@ -98,6 +98,28 @@ pub fn to_build(asked: &Backends, remembered: &Backends, libtorch: bool) -> Back
         union.insert(Backend::Ndarray);
     }
     union
+}
+
+/// A part of wgpu and cuda that can be left out of the build, to see whether a wrong result goes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// Operations fused into one kernel.
+    Fusion,
+    /// Kernels chosen by trying them out.
+    Autotune,
+}
+
+/// The runner's cargo features for these backends, `without` some switches.
+pub fn features(backends: &Backends, without: &[Switch]) -> Vec<&'static str> {
+    let mut features: Vec<_> = backends.iter().map(|backend| backend.name()).collect();
+    if backends.contains(&Backend::Wgpu) || backends.contains(&Backend::Cuda) {
+        let switches = [(Switch::Fusion, "fusion"), (Switch::Autotune, "autotune")];
+        let on = switches
+            .iter()
+            .filter(|(switch, _)| !without.contains(switch));
+        features.extend(on.map(|(_, feature)| feature));
+    }
+    features
 }
 
 /// One line about a build that may take minutes; `None` when every backend in it was built before.
@@ -163,6 +185,14 @@ mod tests {
             set(&[Ndarray, Flex])
         );
         assert_eq!(to_build(&set(&[Tch]), &set(&[]), false), set(&[Ndarray]));
+    }
+
+    #[test]
+    fn gpu_backends_are_fused_and_tuned_unless_told_otherwise() {
+        assert_eq!(features(&set(&[Ndarray]), &[]), ["ndarray"]);
+        assert_eq!(features(&set(&[Wgpu]), &[]), ["wgpu", "fusion", "autotune"]);
+        let bare = [Switch::Fusion, Switch::Autotune];
+        assert_eq!(features(&set(&[Wgpu]), &bare), ["wgpu"]);
     }
 
     #[test]

@@ -3,11 +3,13 @@
 mod backend;
 mod cache;
 mod compare;
+mod faults;
 mod fixtures;
 mod libtorch;
 mod parity;
 mod runner;
 mod setup;
+mod support;
 mod test;
 mod vulkan;
 mod workspace;
@@ -50,6 +52,11 @@ enum Command {
     /// Make the fixtures and manifest.json again with the Transformers oracle (Python).
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", fixtures::NOTES))]
     Fixtures(fixtures::Args),
+    /// Plant faults in a copy of the sources and show that parity notices each.
+    #[command(after_help = faults::NOTES)]
+    Faults(faults::Args),
+    /// Write the README's support table from a parity report.
+    Support(support::Args),
     /// Set-up, formatting, clippy, all tests, and parity on ndarray, flex, wgpu and tch.
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", test::NOTES))]
     Test,
@@ -60,6 +67,8 @@ fn main() -> ExitCode {
         Command::Parity(args) => parity::run(&args),
         Command::Setup(args) => setup::run(&args),
         Command::Fixtures(args) => fixtures::run(&args),
+        Command::Faults(args) => faults::run(&args),
+        Command::Support(args) => support::run(&args),
         Command::Test => test::run(),
     };
     match result {

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use crate::backend::{self, Backend, Backends};
+use crate::backend::{self, Backend, Backends, Switch};
 use crate::workspace::{Workspace, exit_code};
 use crate::{libtorch, runner, vulkan};
 
@@ -45,6 +45,9 @@ pub struct Args {
     /// Write every metric of every tensor to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Build wgpu and cuda without these, separated by commas (compiles for minutes).
+    #[arg(long, value_delimiter = ',', value_name = "SWITCH")]
+    without: Vec<Switch>,
     /// List the cases and run none.
     #[arg(long)]
     list: bool,
@@ -79,6 +82,7 @@ impl Args {
             filter: None,
             manifest: None,
             json: Some(json),
+            without: vec![],
             list: false,
             rest: vec![],
         }
@@ -96,7 +100,12 @@ pub fn run(args: &Args) -> Result<u8> {
 
     let asked = backend::expand(&args.backend);
     let set_up = SetUp::of(&workspace.root, &asked, args.list);
-    let runner = runner::build(&workspace, &asked, set_up.libtorch.as_deref())?;
+    let runner = runner::build(
+        &workspace,
+        &asked,
+        &args.without,
+        set_up.libtorch.as_deref(),
+    )?;
 
     let status = Command::new(&runner)
         .args(runner_arguments(

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
-use crate::backend::{self, Backend, Backends};
+use crate::backend::{self, Backend, Backends, Switch};
 use crate::workspace::Workspace;
 
 /// The backends of the next build, and of the last one in this target directory.
@@ -53,10 +53,15 @@ impl Plan {
 }
 
 /// Builds the runner and returns the executable. cargo's progress goes to stderr, for stdout is the runner's.
-pub fn build(workspace: &Workspace, asked: &Backends, libtorch: Option<&Path>) -> Result<PathBuf> {
+pub fn build(
+    workspace: &Workspace,
+    asked: &Backends,
+    without: &[Switch],
+    libtorch: Option<&Path>,
+) -> Result<PathBuf> {
     let plan = Plan::new(workspace, asked, libtorch);
     plan.announce();
-    let features = backend::join(plan.backends.iter().copied());
+    let features = backend::features(&plan.backends, without).join(",");
     let mut cargo = workspace.cargo(plan.libtorch.as_deref());
     cargo.args([
         "build",

@@ -78,9 +78,9 @@ struct Features(String);
 
 impl Features {
     fn of(backends: &Backends) -> Self {
-        let features: Vec<_> = backends
+        let features: Vec<_> = backend::features(backends, &[])
             .iter()
-            .map(|backend| format!("fixture-runner/{backend}"))
+            .map(|feature| format!("fixture-runner/{feature}"))
             .collect();
         Self(features.join(","))
     }
@@ -216,7 +216,8 @@ mod tests {
         let features = Features::of(&backend::expand(&[Backend::All]));
         assert_eq!(
             features.0,
-            "fixture-runner/ndarray,fixture-runner/flex,fixture-runner/wgpu,fixture-runner/tch"
+            "fixture-runner/ndarray,fixture-runner/flex,fixture-runner/wgpu,fixture-runner/tch,\
+             fixture-runner/fusion,fixture-runner/autotune"
         );
     }
 

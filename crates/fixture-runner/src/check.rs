@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::TensorData;
 
-use crate::data::{TensorFile, Values};
+use crate::data::TensorFile;
 use crate::manifest::{Case, Floor, SameDType, TestDType};
 use crate::metrics::{self, Limit, Metrics};
 use crate::protocol::TensorResult;
@@ -113,9 +113,7 @@ fn check_floats(
 ) -> Result<TensorResult> {
     let name = &output.name;
     let array = file.read(name)?;
-    let Values::Float(expected) = array.values else {
-        bail!("tensor `{name}` is not of floats");
-    };
+    let expected = array.floats(name)?;
     let shape = shape(&output.data);
     ensure!(
         shape == array.shape,
@@ -131,8 +129,8 @@ fn check_floats(
         }
         _ => true,
     };
-    let metrics = metrics::compare(&observed, &expected, &shape, dtype, counted);
-    let limit = metrics::limit(floor, &expected, dtype, counted);
+    let metrics = metrics::compare(&observed, expected, &shape, dtype, counted);
+    let limit = metrics::limit(floor, expected, dtype, counted);
     let mut result = tensor_result(
         name,
         shape.clone(),
@@ -140,7 +138,7 @@ fn check_floats(
         floor,
         limit,
         &observed,
-        &expected,
+        expected,
     );
     if observed.iter().any(|value| !value.is_finite()) {
         result.note = Some("not finite".into());
@@ -199,9 +197,7 @@ fn check_ids(
     previous: &[TensorResult],
 ) -> Result<TensorResult> {
     let array = file.read("generated_ids")?;
-    let Values::Int(expected) = array.values else {
-        bail!("tensor `generated_ids` is not of integers");
-    };
+    let expected = array.ints("generated_ids")?;
     let observed = output.data.iter::<i64>().collect::<Vec<_>>();
     ensure!(
         shape(&output.data) == array.shape,
@@ -214,10 +210,8 @@ fn check_ids(
         false => None,
     };
     let margins = match &margins {
-        Some(array) => match (&array.values, &array.shape[..]) {
-            (Values::Float(values), [_, steps]) if *steps <= columns => {
-                Some((values, columns - steps, *steps))
-            }
+        Some(array) => match (array.floats("margins")?, &array.shape[..]) {
+            (values, [_, steps]) if *steps <= columns => Some((values, columns - steps, *steps)),
             _ => bail!("tensor `margins` does not fit `generated_ids`"),
         },
         None => None,
@@ -242,7 +236,7 @@ fn check_ids(
     }
     let smallest = margins.map(|(values, ..)| values.iter().copied().fold(f32::INFINITY, f32::min));
     let as_floats = |ids: &[i64]| ids.iter().map(|id| *id as f32).collect::<Vec<_>>();
-    let (observed_floats, expected_floats) = (as_floats(&observed), as_floats(&expected));
+    let (observed_floats, expected_floats) = (as_floats(&observed), as_floats(expected));
     let metrics = metrics::compare(
         &observed_floats,
         &expected_floats,

@@ -100,14 +100,6 @@ impl TensorFile {
         }
     }
 
-    /// The tensors' names in alphabetical order.
-    pub fn names(&self) -> Vec<String> {
-        match &self.0 {
-            Format::Safetensors(file) => file.names(),
-            Format::Npz(file) => file.names(),
-        }
-    }
-
     /// Is there a tensor of this name?
     pub fn has(&self, name: &str) -> bool {
         match &self.0 {

@@ -138,28 +138,30 @@ fn parity(options: &Parity) -> Result<ExitCode> {
         json.finish(&report.to_json()?)?;
     }
     let failed = report.count(Status::Fail) + report.count(Status::Crash);
-    let missing = report.count(Status::Unavailable) > 0;
+    let missing = report.results.iter().any(|result| {
+        result.status == Status::Unavailable && named.contains(&result.backend)
+    });
     let nothing_ran = report.count(Status::Pass) == 0;
-    Ok(ExitCode::from(match (failed, missing) {
-        (1.., _) => 1,
-        (0, true) if named || nothing_ran => 3,
-        _ => 0,
+    Ok(ExitCode::from(match failed {
+        0 if missing || nothing_ran => 3,
+        0 => 0,
+        _ => 1,
     }))
 }
 
-/// The backends asked for, each once, and whether they were asked for by name.
-fn parse_backends(names: &[String]) -> Result<(Vec<Backend>, bool)> {
-    if names.len() == 1 && names[0] == "all" {
-        return Ok((Backend::ALL.to_vec(), false));
-    }
+/// The backends asked for, each once, and those among them that were asked for by name.
+fn parse_backends(names: &[String]) -> Result<(Vec<Backend>, Vec<Backend>)> {
     let mut backends = Vec::new();
-    for name in names {
-        let backend = name.parse().map_err(anyhow::Error::msg)?;
-        if !backends.contains(&backend) {
-            backends.push(backend);
-        }
+    for name in names.iter().filter(|name| *name != "all") {
+        backends.push(name.parse().map_err(anyhow::Error::msg)?);
     }
-    Ok((backends, true))
+    let named = backends.clone();
+    if names.iter().any(|name| name == "all") {
+        backends.extend(Backend::ALL);
+    }
+    backends.sort();
+    backends.dedup();
+    Ok((backends, named))
 }
 
 fn select<'a>(manifest: &'a Manifest, filter: Option<&str>) -> Result<Vec<&'a Case>> {

@@ -205,4 +205,13 @@ impl Manifest {
         };
         check::manifest(path, folder.canonicalize().map_err(io)?, &text)
     }
+
+    /// The packages that made the expected values, as in `transformers 5.23.0, torch 2.9.0`; empty when
+    /// [`Manifest::generator`] has neither.
+    pub fn oracle(&self) -> String {
+        let version = |name: &&str| self.generator["packages"][*name].as_str();
+        let packages = ["transformers", "torch"].into_iter();
+        let found = packages.filter_map(|name| Some(format!("{name} {}", version(&name)?)));
+        found.collect::<Vec<_>>().join(", ")
+    }
 }

@@ -11,7 +11,7 @@ use qwen3_model::{
     SessionOptions, Site, Step, Tap, Taps,
 };
 
-use crate::data::{Array, TensorFile, Values};
+use crate::data::TensorFile;
 use crate::manifest::{Case, Kind};
 
 /// A tensor that a subject computed.
@@ -210,11 +210,11 @@ impl Bench<'_> {
     }
 
     fn floats<const D: usize>(&self, file: &TensorFile, name: &str) -> Result<Tensor<D>> {
-        let Array { shape, values } = file.read(name)?;
-        let (Values::Float(values), Ok(shape)) = (values, <[usize; D]>::try_from(shape)) else {
-            bail!("tensor `{name}` is not a float tensor of rank {D}");
+        let array = file.read(name)?;
+        let Ok(shape) = <[usize; D]>::try_from(&array.shape[..]) else {
+            bail!("tensor `{name}` has shape {:?}, not rank {D}", array.shape);
         };
-        let data = TensorData::new(values, shape);
+        let data = TensorData::new(array.floats(name)?.to_vec(), shape);
         let data = data.convert_dtype(self.dtype);
         Ok(Tensor::from_data(data, (self.device, self.dtype)))
     }
@@ -305,12 +305,12 @@ struct Grid {
 
 impl Grid {
     fn read(file: &TensorFile, name: &str) -> Result<Self> {
-        let Array { shape, values } = file.read(name)?;
-        match (values, &shape[..]) {
-            (Values::Int(values), [batch, seq]) if *batch > 0 && *seq > 0 => Ok(Self {
+        let array = file.read(name)?;
+        match (array.ints(name)?, &array.shape[..]) {
+            (values, [batch, seq]) if *batch > 0 && *seq > 0 => Ok(Self {
                 rows: values.chunks(*seq).map(<[i64]>::to_vec).collect(),
             }),
-            _ => bail!("tensor `{name}` is not a non-empty integer matrix (shape {shape:?})"),
+            (_, shape) => bail!("tensor `{name}` is not a non-empty matrix (shape {shape:?})"),
         }
     }
 }

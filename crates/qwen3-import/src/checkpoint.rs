@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use qwen3_model::Qwen3Config;
 use safetensors::Dtype;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::ImportError;
 use crate::shard::{Shard, unique_entries};
@@ -159,7 +160,7 @@ fn open_shards(
         file: index.into(),
         reason,
     };
-    let entries = unique_entries::<Box<serde_json::value::RawValue>>(&read_json(index)?, index)?;
+    let entries = unique_entries::<Box<RawValue>>(&read_json(index)?, index)?;
     let map = entries.iter().find(|(key, _)| key == "weight_map");
     let (_, map) = map.ok_or_else(|| malformed("`weight_map` is missing".into()))?;
     let map = unique_entries::<Value>(map.get().as_bytes(), index)?;
@@ -200,11 +201,11 @@ fn open_shards(
         keys.insert(key, shard);
     }
     for (number, shard) in shards.iter().enumerate() {
-        let mut strays = shard
+        let strays = shard
             .tensors
             .keys()
             .filter(|key| keys.get(*key) != Some(&number));
-        if let Some(key) = strays.next() {
+        if let Some(key) = strays.min() {
             let (file, key) = (shard.path.clone(), key.clone());
             return Err(match keys.contains_key(&key) {
                 true => ImportError::DuplicateKey { file, key },

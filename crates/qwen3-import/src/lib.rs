@@ -4,7 +4,8 @@
 //! `model.safetensors.index.json` names. [`save_record`] and [`load_record`] keep a model as one
 //! Burn record (`.bpk`) with its config inside. Everything that arrives from a file is checked
 //! before it is used, every error names the file and the key, and no number from a header is
-//! allocated before it has been compared with the file's length.
+//! allocated before it has been compared with the file's length (a record's own header, which
+//! `burn_pack` reads, is capped at 100 MiB instead).
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
@@ -19,3 +20,8 @@ pub use checkpoint::{Checkpoint, TensorEntry};
 pub use error::ImportError;
 pub use load::{CheckpointSource, Progress, load, load_with_progress};
 pub use record::{load_record, save_record};
+
+/// The README's example, compiled and run as a test.
+#[cfg(all(doctest, feature = "flex"))]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;

@@ -126,13 +126,16 @@ pub(crate) fn check_dtype(device: &Device, dtype: DType) -> Result<(), ImportErr
     }
 }
 
+/// Whom to tell of every tensor read, and how many values there are in all.
+type Listener<'a> = (&'a mut dyn FnMut(Progress), usize);
+
 /// A [`WeightSource`] that reads an open checkpoint.
 pub struct CheckpointSource<'a> {
     checkpoint: &'a mut Checkpoint,
     device: Device,
     dtype: DType,
     done: usize,
-    progress: Option<(&'a mut dyn FnMut(Progress), usize)>,
+    progress: Option<Listener<'a>>,
 }
 
 impl CheckpointSource<'_> {
@@ -179,6 +182,8 @@ impl WeightSource for CheckpointSource<'_> {
         key: &str,
         shape: [usize; D],
     ) -> Result<Tensor<D>, ImportError> {
+        // First, because the product of a shape that no file holds may overflow.
+        self.checkpoint.check(key, &shape)?;
         self.read(key, &shape, 0..shape.iter().product(), shape)
     }
 

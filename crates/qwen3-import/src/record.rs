@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use burn::store::{ModuleSnapshot, bridge, burn_pack};
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use half::{bf16, f16};
 use qwen3_model::{Qwen3, Qwen3Config, WeightSource};
 
 use crate::ImportError;
@@ -19,7 +21,7 @@ const CONFIG_KEY: &str = "config.json";
 /// memory for one tensor besides the model.
 ///
 /// # Errors
-/// When the file cannot be written, or `dtype` is another.
+/// When the file cannot be written, `dtype` is another, or a weight does not stay finite in it.
 pub fn save_record(model: &Qwen3, file: impl AsRef<Path>, dtype: DType) -> Result<(), ImportError> {
     let file = file.as_ref();
     if !matches!(dtype, DType::F32 | DType::F16 | DType::BF16) {
@@ -37,7 +39,13 @@ pub fn save_record(model: &Qwen3, file: impl AsRef<Path>, dtype: DType) -> Resul
         .auto_extension(false)
         .overwrite(true)
         .write_to_file(file)
-        .map_err(|error| malformed(file, error))
+        .map_err(|error| match error {
+            burn_pack::Error::IoError(message) => ImportError::Io {
+                file: file.into(),
+                source: io::Error::other(message),
+            },
+            other => malformed(file, other),
+        })
 }
 
 /// Loads the model in the record `file` onto `device`, cast to `dtype` (f32, f16 or bf16).
@@ -55,7 +63,7 @@ pub fn load_record(
 ) -> Result<Qwen3, ImportError> {
     let file = file.as_ref();
     check_dtype(device, dtype)?;
-    std::fs::metadata(file).map_err(|source| ImportError::Io {
+    let metadata = std::fs::metadata(file).map_err(|source| ImportError::Io {
         file: file.into(),
         source,
     })?;
@@ -72,6 +80,13 @@ pub fn load_record(
     let tensors = reader
         .into_tensors()
         .map_err(|error| malformed(file, error))?;
+    // Each fits the file; tensors that share bytes could still unfold to any multiple of it.
+    let bytes: u64 = tensors.iter().map(|tensor| tensor.byte_len() as u64).sum();
+    if bytes > metadata.len() {
+        let length = metadata.len();
+        let reason = format!("{bytes} bytes of tensors in a file of {length} bytes: they overlap");
+        return Err(malformed(file, reason));
+    }
     let mut source = RecordSource {
         file: file.into(),
         tensors: tensors
@@ -99,20 +114,25 @@ fn cast(tensor: burn_pack::Tensor, dtype: DType) -> burn_pack::Tensor {
     }
     let (name, shape, id) = (tensor.name.clone(), tensor.shape.clone(), tensor.param_id);
     bridge::deferred(name, dtype, shape, id, move || {
-        let data = bridge::to_data(&tensor)?.convert_dtype(dtype);
-        match first_non_finite(&data) {
-            None => Ok(data),
-            Some((index, _)) => Err(burn_pack::Error::ValidationError(format!(
-                "tensor `{}` is not finite as {dtype:?} at flat index {index}",
-                tensor.name
+        let data = bridge::to_data(&tensor)?;
+        match first_non_finite(&data, dtype) {
+            None => Ok(data.convert_dtype(dtype)),
+            Some((index, value)) => Err(burn_pack::Error::ValidationError(format!(
+                "{value} at flat index {index} is not finite as {dtype:?}"
             ))),
         }
     })
 }
 
-fn first_non_finite(data: &TensorData) -> Option<(usize, f32)> {
+/// The first value that is NaN or infinite once converted to `dtype`, and its flat index.
+fn first_non_finite(data: &TensorData, dtype: DType) -> Option<(usize, f32)> {
+    let finite = |value: f32| match dtype {
+        DType::F16 => f16::from_f32(value).is_finite(),
+        DType::BF16 => bf16::from_f32(value).is_finite(),
+        _ => value.is_finite(),
+    };
     let mut values = data.iter::<f32>().enumerate();
-    values.find(|(_, value)| !value.is_finite())
+    values.find(|(_, value)| !finite(*value))
 }
 
 fn malformed(file: &Path, reason: impl ToString) -> ImportError {
@@ -161,8 +181,7 @@ impl WeightSource for RecordSource {
         }
         let data = bridge::into_data(tensor)
             .map_err(|error| malformed(&file, format!("tensor `{key}`: {error}")))?;
-        let data = data.convert_dtype(self.dtype);
-        match first_non_finite(&data) {
+        match first_non_finite(&data, self.dtype) {
             Some((index, value)) => Err(ImportError::NonFinite {
                 file,
                 key,
@@ -170,7 +189,10 @@ impl WeightSource for RecordSource {
                 value,
                 dtype: self.dtype,
             }),
-            None => Ok(Tensor::from_data(data, (&self.device, self.dtype))),
+            None => {
+                let data = data.convert_dtype(self.dtype);
+                Ok(Tensor::from_data(data, (&self.device, self.dtype)))
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
 use crate::ImportError;
 
@@ -58,15 +59,15 @@ impl Shard {
         let mut header = vec![0; header_bytes as usize];
         file.read_exact(&mut header).map_err(io)?;
 
-        let entries = unique_entries(&header, path)?;
+        let entries = unique_entries::<Box<RawValue>>(&header, path)?;
         let mut metadata = None;
         let mut tensors = Vec::with_capacity(entries.len());
         for (key, value) in entries {
             let bad = |error| malformed(format!("safetensors header, `{key}`: {error}"));
             match key.as_str() {
-                "__metadata__" => metadata = serde_json::from_value(value).map_err(bad)?,
+                "__metadata__" => metadata = serde_json::from_str(value.get()).map_err(bad)?,
                 _ => {
-                    let info: TensorInfo = serde_json::from_value(value).map_err(bad)?;
+                    let info: TensorInfo = serde_json::from_str(value.get()).map_err(bad)?;
                     tensors.push((key, info));
                 }
             }
@@ -75,10 +76,10 @@ impl Shard {
         ordered.sort_by_key(|(_, info)| info.data_offsets);
         let checked = Metadata::new(metadata, ordered)
             .map_err(|error| malformed(format!("safetensors header: {error}")))?;
-        let expected = 8 + header_bytes + checked.data_len() as u64;
-        if expected != length {
+        let (expected, found) = (checked.data_len() as u64, length - 8 - header_bytes);
+        if expected != found {
             return Err(malformed(format!(
-                "the header describes {expected} bytes but the file has {length} (truncated or overlong)"
+                "the header describes {expected} bytes of tensors but the file has {found} (truncated or overlong)"
             )));
         }
         Ok(Self {

@@ -59,11 +59,6 @@ impl Npz {
         })
     }
 
-    /// The arrays' names, without `.npy`, in alphabetical order.
-    pub(super) fn names(&self) -> Vec<String> {
-        self.entries.keys().cloned().collect()
-    }
-
     /// Is there an array of this name, with or without `.npy`?
     pub(super) fn has(&self, name: &str) -> bool {
         self.entry(name).is_some()

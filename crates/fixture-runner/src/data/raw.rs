@@ -65,13 +65,6 @@ impl SafetensorsRaw {
         })
     }
 
-    /// The tensors' names in alphabetical order.
-    pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.header.tensors().into_keys().collect();
-        names.sort();
-        names
-    }
-
     /// Is there a tensor of this name?
     pub fn has(&self, name: &str) -> bool {
         self.header.info(name).is_some()

@@ -60,10 +60,6 @@ fn safetensors_of_every_dtype() {
         ("scalar", Dtype::F32, &[], &f32[..4]),
     ]);
     let file = open("a.safetensors", &bytes).unwrap();
-    assert_eq!(
-        file.names(),
-        ["bf16", "f16", "f32", "f64", "i32", "i64", "scalar"]
-    );
     assert!(file.has("f32") && !file.has("f8"));
     let read = |name: &str| file.read(name).unwrap();
     assert_eq!(

@@ -51,19 +51,6 @@ impl TestDType {
         let exponent = ((value.to_bits() >> 52) & 0x7ff) as i32 - 1023;
         power_of_two(exponent.clamp(min, max) - bits)
     }
-
-    /// The number of this format that is nearest to `value`, ties to even; infinity beyond the range.
-    ///
-    /// Rounds once, which `half::f16::from_f64` does not promise.
-    pub fn round(self, value: f64) -> f64 {
-        let ulp = self.ulp(value);
-        let rounded = (value / ulp).round_ties_even() * ulp;
-        let (_, _, max) = self.format();
-        match rounded.abs() >= 2.0 * power_of_two(max) {
-            true => f64::INFINITY.copysign(rounded),
-            false => rounded,
-        }
-    }
 }
 
 /// 2^exponent, for exponents of normal f64 numbers.
@@ -128,57 +115,5 @@ mod tests {
         }
         assert_eq!(F16.ulp(65504.0), 32.0);
         assert_eq!(F16.ulp(f64::INFINITY), 32.0);
-    }
-
-    #[test]
-    fn every_half_is_its_own_rounding_and_ties_go_to_even() {
-        for bits in 0..0x7c00_u16 {
-            let (low, high) = (
-                f16::from_bits(bits).to_f64(),
-                f16::from_bits(bits + 1).to_f64(),
-            );
-            assert_eq!(F16.round(low), low);
-            if high.is_finite() {
-                let middle = (low + high) / 2.0;
-                let even = if bits % 2 == 0 { low } else { high };
-                assert_eq!(F16.round(middle), even, "{middle}");
-                assert_eq!(F16.round(-middle), -even);
-                assert_eq!(F16.round(middle.next_up()), high, "{middle} and a little");
-                assert_eq!(F16.round(middle.next_down()), low);
-            }
-        }
-    }
-
-    #[test]
-    fn rounds_as_the_hardware_does() {
-        let mut state = 1_u64;
-        for _ in 0..100_000 {
-            state = state
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
-            let value = f32::from_bits((state >> 32) as u32);
-            if !value.is_nan() {
-                let wide = f64::from(value);
-                assert_eq!(Bf16.round(wide), bf16::from_f32(value).to_f64(), "{value}");
-                assert_eq!(F16.round(wide), f16::from_f32(value).to_f64(), "{value}");
-            }
-            let value = f64::from_bits(state);
-            if value.is_finite() {
-                assert_eq!(F32.round(value), f64::from(value as f32), "{value}");
-            }
-            let value = 1.0 + (state >> 12) as f64 / (1_u64 << 52) as f64;
-            assert_eq!(F32.round(value), f64::from(value as f32), "{value}");
-        }
-    }
-
-    #[test]
-    fn the_ends_of_the_range() {
-        assert_eq!(F16.round(65519.99), 65504.0);
-        assert_eq!(F16.round(65520.0), f64::INFINITY);
-        assert_eq!(F16.round(-1e6), f64::NEG_INFINITY);
-        assert_eq!(F32.round(f64::NEG_INFINITY), f64::NEG_INFINITY);
-        assert!(Bf16.round(f64::NAN).is_nan());
-        assert!(F32.round(-0.0).is_sign_negative());
-        assert_eq!(F32.round(5e-324), 0.0);
     }
 }

@@ -67,7 +67,6 @@ fn npz_of_every_dtype() {
         ),
     ]);
     let file = open("a.npz", &bytes).unwrap();
-    assert_eq!(file.names(), ["f2", "f4", "i4", "i8", "layer.f8"]);
     assert!(file.has("f2") && file.has("f2.npy") && file.has("layer.f8") && !file.has("f3"));
     let read = |name: &str| file.read(name).unwrap();
     assert_eq!(read("f2").values, Values::Float(vec![1.0, -2.0]));

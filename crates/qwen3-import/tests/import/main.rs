@@ -1,0 +1,13 @@
+//! The importer on tiny checkpoints that the tests write themselves. One binary: linking Burn takes
+//! longer than running all of it.
+#![cfg(feature = "flex")]
+
+mod common;
+mod compare;
+mod files;
+mod hostile_records;
+mod keys;
+mod record_headers;
+mod records;
+mod shards;
+mod values;

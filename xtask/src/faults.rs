@@ -1,0 +1,147 @@
+//! `cargo xtask faults`: plants one fault after the other in a copy of the sources and shows that parity
+//! turns red for each.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::backend::{self, Backend};
+use crate::runner;
+use crate::workspace::{Workspace, root};
+
+/// The end of `cargo xtask faults --help`.
+pub const NOTES: &str = "\
+Builds the runner once for every fault in xtask/faults.json: a minute each. An edit whose text is no
+longer in the sources is an error. Exit code 1 when a fault goes unnoticed.";
+
+/// Arguments of `cargo xtask faults`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only the faults with this text in their id.
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Fault {
+    id: String,
+    file: String,
+    /// Texts to find, each exactly once, and what to put in their place.
+    edits: Vec<(String, String)>,
+}
+
+/// Plants, builds, runs and tells.
+pub fn run(args: &Args) -> Result<u8> {
+    let faults: Vec<Fault> = serde_json::from_str(include_str!("../faults.json"))?;
+    let here = Workspace::find()?;
+    let copy = tempfile::tempdir()?;
+    let there = Workspace {
+        root: copy.path().into(),
+        target: here.target.clone(),
+    };
+    for name in ["Cargo.toml", "Cargo.lock", "README.md", "crates", "xtask"] {
+        copy_all(&root().join(name), &there.root.join(name))?;
+    }
+    let backends = backend::expand(&[Backend::Ndarray, Backend::Flex]);
+    let json = copy.path().join("report.json");
+    println!("{:<28} {:>7}  first to differ", "fault", "failing");
+    let mut unnoticed = 0;
+    let wanted = |fault: &&Fault| {
+        args.filter
+            .as_deref()
+            .is_none_or(|text| fault.id.contains(text))
+    };
+    for fault in faults.iter().filter(wanted) {
+        let file = there.root.join(&fault.file);
+        let sound = fs::read_to_string(&file)?;
+        fs::write(&file, plant(fault, &sound)?)?;
+        let runner = runner::build(&there, &backends, &[], None)
+            .with_context(|| format!("with {} planted", fault.id))?;
+        let output = Command::new(&runner)
+            .args(["parity", "--backend", "ndarray,flex", "--manifest"])
+            .arg(root().join("manifest.json"))
+            .arg("--json")
+            .arg(&json)
+            .output()
+            .context("the runner cannot be started")?;
+        fs::write(&file, sound)?;
+        let report: Value = serde_json::from_str(&fs::read_to_string(&json)?)?;
+        let (failing, first) = verdict(&report);
+        println!("{:<28} {failing:>7}  {first}", fault.id);
+        if output.status.code() != Some(1) || failing == 0 {
+            unnoticed += 1;
+        }
+    }
+    println!("{unnoticed} faults unnoticed");
+    Ok(u8::from(unnoticed > 0))
+}
+
+/// The source with the fault in it.
+fn plant(fault: &Fault, sound: &str) -> Result<String> {
+    let mut source = sound.to_string();
+    for (find, replace) in &fault.edits {
+        let found = source.matches(find.as_str()).count();
+        ensure!(
+            found == 1,
+            "{}: `{find}` occurs {found} times in {}",
+            fault.id,
+            fault.file
+        );
+        source = source.replace(find, replace);
+    }
+    Ok(source)
+}
+
+/// How many results are not `pass`, and the first tensor that differs.
+fn verdict(report: &Value) -> (usize, String) {
+    let results = report["results"].as_array().cloned().unwrap_or_default();
+    let failing: Vec<_> = results
+        .iter()
+        .filter(|result| result["status"] != "pass")
+        .collect();
+    let first = failing.first().map_or(String::new(), |result| {
+        let tensors = result["tensors"].as_array().cloned().unwrap_or_default();
+        let tensor = tensors.iter().find(|tensor| tensor["pass"] == false);
+        let word = |value: &Value| value.as_str().unwrap_or("-").to_string();
+        format!(
+            "{} {} {} {}",
+            word(&result["backend"]),
+            word(&result["dtype"]),
+            word(&result["case"]),
+            tensor.map_or("(crash)".into(), |tensor| word(&tensor["name"]))
+        )
+    });
+    (failing.len(), first)
+}
+
+fn copy_all(from: &Path, to: &Path) -> Result<()> {
+    if from.is_dir() {
+        fs::create_dir_all(to)?;
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            copy_all(&entry.path(), &to.join(entry.file_name()))?;
+        }
+    } else {
+        fs::copy(from, to).with_context(|| format!("{}", from.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every planted fault still fits the sources: its text is there, once.
+    #[test]
+    fn every_fault_can_be_planted() {
+        let faults: Vec<Fault> = serde_json::from_str(include_str!("../faults.json")).unwrap();
+        for fault in &faults {
+            let sound = fs::read_to_string(root().join(&fault.file)).unwrap();
+            assert_ne!(plant(fault, &sound).unwrap(), sound, "{}", fault.id);
+        }
+    }
+}
