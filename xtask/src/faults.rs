@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::backend::{self, Backend};
-use crate::runner;
+use crate::{libtorch, runner};
 use crate::workspace::{Workspace, root};
 
 /// The end of `cargo xtask faults --help`.
@@ -37,16 +37,19 @@ struct Fault {
 /// Plants, builds, runs and tells.
 pub fn run(args: &Args) -> Result<u8> {
     let faults: Vec<Fault> = serde_json::from_str(include_str!("../faults.json"))?;
-    let here = Workspace::find()?;
     let copy = tempfile::tempdir()?;
+    // A target directory of its own: cargo tells workspaces apart by relative paths only, and a faulty
+    // crate must never be taken for the sound one.
     let there = Workspace {
         root: copy.path().into(),
-        target: here.target.clone(),
+        target: Workspace::find()?.target.join("faults"),
     };
+    fs::create_dir_all(&there.target)?;
     for name in ["Cargo.toml", "Cargo.lock", "README.md", "crates", "xtask"] {
         copy_all(&root().join(name), &there.root.join(name))?;
     }
     let backends = backend::expand(&[Backend::Ndarray, Backend::Flex]);
+    let libtorch = libtorch::find(&root())?.map(|libtorch| libtorch.folder);
     let json = copy.path().join("report.json");
     println!("{:<28} {:>7}  first to differ", "fault", "failing");
     let mut unnoticed = 0;
@@ -59,7 +62,7 @@ pub fn run(args: &Args) -> Result<u8> {
         let file = there.root.join(&fault.file);
         let sound = fs::read_to_string(&file)?;
         fs::write(&file, plant(fault, &sound)?)?;
-        let runner = runner::build(&there, &backends, &[], None)
+        let runner = runner::build(&there, &backends, &[], libtorch.as_deref())
             .with_context(|| format!("with {} planted", fault.id))?;
         let output = Command::new(&runner)
             .args(["parity", "--backend", "ndarray,flex", "--manifest"])

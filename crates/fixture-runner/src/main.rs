@@ -113,6 +113,7 @@ fn parity(options: &Parity) -> Result<ExitCode> {
     verify(&manifest, &cases)?;
     let json = options.json.as_deref().map(JsonFile::create).transpose()?;
 
+    println!("burn {}; oracle: {}", report::BURN_VERSION, manifest.oracle());
     let mut report = Report::new();
     for backend in backends {
         let add = &mut |result| report.add(result);
