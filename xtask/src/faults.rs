@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::backend::{self, Backend};
-use crate::{libtorch, runner};
 use crate::workspace::{Workspace, root};
+use crate::{libtorch, runner};
 
 /// The end of `cargo xtask faults --help`.
 pub const NOTES: &str = "\

@@ -120,6 +120,12 @@ fn check_floats(
         "tensor `{name}` has shape {:?} in the fixture, but the model gives {shape:?}",
         array.shape
     );
+    if let (Some(mask), Some(axis)) = (mask, sequence_axis(name)) {
+        ensure!(
+            mask.len() == shape[0] && shape.get(axis) == Some(&mask[0].len()),
+            "`attention_mask` does not fit tensor `{name}` of shape {shape:?}"
+        );
+    }
     let observed = floats(&output.data)?;
     let counted = |index: usize| match (mask, sequence_axis(name)) {
         (Some(mask), Some(axis)) => {

@@ -113,7 +113,12 @@ fn parity(options: &Parity) -> Result<ExitCode> {
     verify(&manifest, &cases)?;
     let json = options.json.as_deref().map(JsonFile::create).transpose()?;
 
-    println!("burn {}; oracle: {}", report::BURN_VERSION, manifest.oracle());
+    println!(
+        "burn {}; oracle: {}",
+        report::BURN_VERSION,
+        manifest.oracle()
+    );
+    let program = std::env::current_exe().context("this program's own path")?;
     let mut report = Report::new();
     for backend in backends {
         let add = &mut |result| report.add(result);
@@ -130,7 +135,8 @@ fn parity(options: &Parity) -> Result<ExitCode> {
                 supervise::unavailable(backend, &cases, wanted, reason, add)?;
             }
             None => {
-                supervise::run_backend(backend, &options.manifest, &cases, &options.dtype, add)?;
+                let (manifest, dtypes) = (&options.manifest, &options.dtype);
+                supervise::run_backend(&program, backend, manifest, &cases, dtypes, add)?;
             }
         }
     }
@@ -139,9 +145,10 @@ fn parity(options: &Parity) -> Result<ExitCode> {
         json.finish(&report.to_json()?)?;
     }
     let failed = report.count(Status::Fail) + report.count(Status::Crash);
-    let missing = report.results.iter().any(|result| {
-        result.status == Status::Unavailable && named.contains(&result.backend)
-    });
+    let missing = report
+        .results
+        .iter()
+        .any(|result| result.status == Status::Unavailable && named.contains(&result.backend));
     let nothing_ran = report.count(Status::Pass) == 0;
     Ok(ExitCode::from(match failed {
         0 if missing || nothing_ran => 3,

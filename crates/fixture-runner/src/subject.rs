@@ -7,8 +7,8 @@ use burn::store::ModuleSnapshot;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use qwen3_import::{Checkpoint, load, load_record, save_record};
 use qwen3_model::{
-    Attention, DecoderLayer, Logits, Mlp, Observed, Qwen3, RmsNorm, RotaryEmbedding, Session,
-    SessionOptions, Site, Step, Tap, Taps,
+    Attention, DecoderLayer, Logits, Mlp, Observed, Qwen3, Qwen3Config, RmsNorm, RotaryEmbedding,
+    Session, SessionOptions, Site, Step, Tap, Taps,
 };
 
 use crate::data::TensorFile;
@@ -71,11 +71,8 @@ impl Bench<'_> {
             config.hidden_size,
             config.rms_norm_eps,
         )?;
-        let x = self.floats(file, "input_hidden_states")?;
-        Ok(vec![Output::new(
-            "output",
-            norm.forward::<3>(x).into_data(),
-        )])
+        let x = self.floats(file, "input_hidden_states", &config)?;
+        Ok(vec![Output::new("output", norm.forward(x).into_data())])
     }
 
     fn mlp(&self, case: &Case, file: &TensorFile) -> Result<Vec<Output>> {
@@ -84,7 +81,7 @@ impl Bench<'_> {
         let prefix = format!("model.layers.{}.mlp", layer(case)?);
         let mut source = checkpoint.source(self.device, self.dtype)?;
         let mlp = Mlp::build(&mut source, &prefix, &config)?;
-        let x = self.floats(file, "input_x")?;
+        let x = self.floats(file, "input_x", &config)?;
         Ok(vec![Output::new("output", mlp.forward(x).into_data())])
     }
 
@@ -99,7 +96,7 @@ impl Bench<'_> {
         let rows = Rows::read(file)?;
         let mut outputs = Vec::from(rope_tables(&rope, &rows.positions, ["cos", "sin"]));
         let step = Step::uncached(&rope, &rows.positions, &rows.visible, self.device);
-        let x = self.floats(file, "hidden_states")?;
+        let x = self.hidden_states(file, &rows, &config)?;
 
         let mut observe = |site: Site, value: Observed| match (site.tap, value) {
             (Tap::QRope, Observed::Rank4(q)) => {
@@ -130,7 +127,7 @@ impl Bench<'_> {
         let rope = RotaryEmbedding::new(config.head_dim, config.rope_theta);
         let rows = Rows::read(file)?;
         let step = Step::uncached(&rope, &rows.positions, &rows.visible, self.device);
-        let x = self.floats(file, "hidden_states")?;
+        let x = self.hidden_states(file, &rows, &config)?;
         let mut outputs = Vec::new();
         let mut observe = |site: Site, value| {
             outputs.push(Output::new(site.tap.name(), observed_data(value)));
@@ -152,7 +149,9 @@ impl Bench<'_> {
             true => Some(Grid::read(file, "generated_ids")?),
             false => None,
         };
-        let capacity = generated.as_ref().map_or(longest, |ids| ids.rows[0].len());
+        let capacity = generated
+            .as_ref()
+            .map_or(longest, |ids| longest.max(ids.rows[0].len()));
         let options = SessionOptions {
             batch: prompts.len(),
             capacity,
@@ -209,14 +208,37 @@ impl Bench<'_> {
         parameters(&load(self.checkpoint, self.device, self.dtype)?)
     }
 
-    fn floats<const D: usize>(&self, file: &TensorFile, name: &str) -> Result<Tensor<D>> {
+    /// An input `[batch, seq, hidden_size]`.
+    fn floats(&self, file: &TensorFile, name: &str, config: &Qwen3Config) -> Result<Tensor<3>> {
         let array = file.read(name)?;
-        let Ok(shape) = <[usize; D]>::try_from(&array.shape[..]) else {
-            bail!("tensor `{name}` has shape {:?}, not rank {D}", array.shape);
+        let shape = match array.shape[..] {
+            [batch, seq, hidden] if hidden == config.hidden_size => [batch, seq, hidden],
+            _ => bail!(
+                "tensor `{name}` has shape {:?}, expected [batch, seq, {}]",
+                array.shape,
+                config.hidden_size
+            ),
         };
         let data = TensorData::new(array.floats(name)?.to_vec(), shape);
         let data = data.convert_dtype(self.dtype);
         Ok(Tensor::from_data(data, (self.device, self.dtype)))
+    }
+
+    /// The input `hidden_states`, one token for each of `rows`' positions.
+    fn hidden_states(
+        &self,
+        file: &TensorFile,
+        rows: &Rows,
+        config: &Qwen3Config,
+    ) -> Result<Tensor<3>> {
+        let x = self.floats(file, "hidden_states", config)?;
+        let expected = [rows.positions.len(), rows.positions[0].len()];
+        ensure!(
+            x.dims()[..2] == expected,
+            "tensor `hidden_states` has shape {:?}, but `position_ids` {expected:?}",
+            x.dims()
+        );
+        Ok(x)
     }
 }
 
@@ -270,6 +292,10 @@ fn decode(
     generated: &Grid,
     longest: usize,
 ) -> Result<Vec<Output>> {
+    ensure!(
+        generated.rows.len() == prompts.len() && generated.rows[0].len() >= longest,
+        "`generated_ids` does not continue `input_ids`"
+    );
     let mut session = Session::new(model, options)?;
     let mut logits = session.prefill(prompts)?;
     let mut steps = Vec::new();
@@ -332,7 +358,14 @@ impl Rows {
             .collect::<Result<Vec<_>, _>>()
             .context("tensor `position_ids` has a negative position")?;
         let visible = match read_mask(file)? {
-            Some(mask) => mask,
+            Some(mask) => {
+                let same = |(mask, row): (&Vec<bool>, &Vec<usize>)| mask.len() == row.len();
+                ensure!(
+                    mask.len() == positions.len() && mask.iter().zip(&positions).all(same),
+                    "`attention_mask` and `position_ids` differ in shape"
+                );
+                mask
+            }
             None => positions.iter().map(|row| vec![true; row.len()]).collect(),
         };
         Ok(Self { positions, visible })
@@ -351,6 +384,12 @@ pub fn read_mask(file: &TensorFile) -> Result<Option<Vec<Vec<bool>>>> {
 
 /// The tokens of each row, left padding taken off.
 fn prompts(ids: &Grid, visible: Option<&[Vec<bool>]>) -> Result<Vec<Vec<u32>>> {
+    if let Some(mask) = visible {
+        ensure!(
+            mask.len() == ids.rows.len() && mask[0].len() == ids.rows[0].len(),
+            "`attention_mask` and `input_ids` differ in shape"
+        );
+    }
     let prompt = |(row, ids): (usize, &Vec<i64>)| {
         let padding = visible.map_or(0, |mask| {
             mask[row].iter().take_while(|seen| !**seen).count()

@@ -19,19 +19,20 @@ const SILENCE: Duration = Duration::from_secs(900);
 /// How much of a crashed worker's standard error is kept.
 const LAST_LINES: usize = 12;
 
-/// Runs `cases` on `backend`, in `dtypes` or in all that the backend computes in when there are none,
+/// Runs `cases` on `backend` in workers of `program`, in `dtypes` or in all that the backend computes in when there are none,
 /// and hands every result to `report` as it comes.
 ///
 /// # Errors
 /// When a fixture is bad or the worker cannot be started.
 pub fn run_backend(
+    program: &Path,
     backend: Backend,
     manifest: &Path,
     cases: &[&Case],
     dtypes: &[TestDType],
     report: &mut dyn FnMut(CaseResult) -> Result<()>,
 ) -> Result<()> {
-    let (mut worker, ready) = Worker::start(backend, manifest)?;
+    let (mut worker, ready) = Worker::start(program, backend, manifest)?;
     let supported = match ready {
         Ok(supported) => supported,
         Err(reason) => {
@@ -71,7 +72,7 @@ pub fn run_backend(
             let result = match worker.run(&job)? {
                 Ok(result) => result,
                 Err(crash) => {
-                    worker = Worker::start(backend, manifest)?.0;
+                    worker = Worker::start(program, backend, manifest)?.0;
                     CaseResult {
                         elapsed_ms: start.elapsed().as_secs_f64() * 1e3,
                         ..empty(backend, case, *dtype, Status::Crash, crash)
@@ -163,7 +164,6 @@ impl Worker {
     /// Starts a worker; gives it with the dtypes it computes in, or the reason it is of no use.
     #[allow(clippy::type_complexity, reason = "named where it is taken apart")]
     fn start(backend: Backend, manifest: &Path) -> Result<(Self, Result<Vec<TestDType>, String>)> {
-        let program = std::env::current_exe().context("this program's own path")?;
         let mut command = Command::new(program);
         command
             .args(["worker", "--backend", backend.name(), "--manifest"])
@@ -281,4 +281,126 @@ fn describe(status: ExitStatus) -> String {
         return format!("killed by signal {signal}");
     }
     status.to_string()
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::manifest::{ExpectedFailure, Kind};
+
+    const DONE: &str = r#"{"done": {"case": "CASE", "kind": "mlp", "backend": "flex", "dtype": "f32",
+        "status": "pass", "elapsed_ms": 1.0, "tensors": []}}"#;
+
+    fn case(id: &str) -> Case {
+        Case {
+            id: id.into(),
+            kind: Kind::Mlp,
+            description: String::new(),
+            checkpoint: String::new(),
+            layer: None,
+            module: None,
+            inputs: None,
+            expected: None,
+            noise_floors: Default::default(),
+            same_dtype: Default::default(),
+            expected_failures: Vec::new(),
+        }
+    }
+
+    /// A worker that is ready for f32, dies at a job with `boom` in it and passes every other.
+    fn run(cases: &[Case], dtypes: &[TestDType]) -> Vec<CaseResult> {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("worker");
+        let done = DONE.replace('\n', " ");
+        let script = format!(
+            r#"#!/bin/sh
+echo noise
+echo '{REPLY_PREFIX}{{"ready": {{"device": "fake", "dtypes": ["f32"], "switches": null}}}}'
+while read -r job; do
+  case "$job" in
+    *boom*) echo 'out of luck' >&2; kill -SEGV $$ ;;
+    *) id=$(echo "$job" | sed 's/.*"case":"\([^"]*\)".*/\1/'); echo '{REPLY_PREFIX}{done}' | sed "s/CASE/$id/" ;;
+  esac
+done
+"#
+        );
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let cases = cases.iter().collect::<Vec<_>>();
+        let mut results = Vec::new();
+        let mut report = |result| {
+            results.push(result);
+            Ok(())
+        };
+        run_backend(
+            &program,
+            Backend::Flex,
+            Path::new("m"),
+            &cases,
+            dtypes,
+            &mut report,
+        )
+        .unwrap();
+        results
+    }
+
+    #[test]
+    fn a_crash_is_reported_with_its_case_and_the_rest_still_runs() {
+        let results = run(&[case("a"), case("boom"), case("b")], &[]);
+        let found = results
+            .iter()
+            .map(|result| (result.case.as_str(), result.status));
+        let expected = [
+            ("a", Status::Pass),
+            ("boom", Status::Crash),
+            ("b", Status::Pass),
+        ];
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+        let reason = results[1].reason.as_deref().unwrap();
+        assert!(
+            reason.contains("signal 11") && reason.contains("out of luck"),
+            "{reason}"
+        );
+    }
+
+    #[test]
+    fn a_dtype_that_the_backend_lacks_is_unavailable_when_asked_for() {
+        let results = run(&[case("a")], &[TestDType::F32, TestDType::Bf16]);
+        let found = results.iter().map(|result| (result.dtype, result.status));
+        let expected = [
+            (TestDType::F32, Status::Pass),
+            (TestDType::Bf16, Status::Unavailable),
+        ];
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn an_expected_failure_that_passes_fails() {
+        let mut known = case("a");
+        known.expected_failures = vec![ExpectedFailure {
+            backend: "flex".into(),
+            dtype: TestDType::F32,
+            reason: "upstream bug 1".into(),
+        }];
+        let results = run(std::slice::from_ref(&known), &[]);
+        assert_eq!(results[0].status, Status::Fail);
+        assert!(
+            results[0]
+                .reason
+                .as_deref()
+                .unwrap()
+                .contains("upstream bug 1")
+        );
+
+        let failed = CaseResult {
+            status: Status::Fail,
+            ..results[0].clone()
+        };
+        assert_eq!(expect(&known, failed.clone()).status, Status::Pass);
+        known.expected_failures[0].dtype = TestDType::F16;
+        assert_eq!(expect(&known, failed).status, Status::Fail);
+    }
 }

@@ -1,0 +1,227 @@
+//! The program as a user meets it: exit codes, reports and refusals, on copies of the repository's fixtures.
+#![cfg(feature = "ndarray")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// A copy of the manifest and the fixtures, to be spoiled.
+struct Copy {
+    folder: tempfile::TempDir,
+    manifest: Value,
+}
+
+impl Copy {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        copy_all(&root().join("fixtures"), &folder.path().join("fixtures"));
+        let text = fs::read_to_string(root().join("manifest.json")).unwrap();
+        Self {
+            folder,
+            manifest: serde_json::from_str(&text).unwrap(),
+        }
+    }
+
+    fn case(&mut self, id: &str) -> &mut Value {
+        let cases = self.manifest["cases"].as_array_mut().unwrap();
+        cases.iter_mut().find(|case| case["id"] == id).unwrap()
+    }
+
+    fn path(&self, relative: &str) -> PathBuf {
+        self.folder.path().join(relative)
+    }
+
+    /// Changes the last bytes of a tensor file and writes its new hash into the manifest.
+    fn spoil(&mut self, file: &str, tail: &[u8]) {
+        let mut bytes = fs::read(self.path(file)).unwrap();
+        let start = bytes.len() - tail.len();
+        bytes[start..].copy_from_slice(tail);
+        fs::write(self.path(file), &bytes).unwrap();
+        self.manifest["files"][file] = hash(&bytes);
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let manifest = self.path("manifest.json");
+        fs::write(&manifest, self.manifest.to_string()).unwrap();
+        Command::new(env!("CARGO_BIN_EXE_fixture-runner"))
+            .arg("parity")
+            .arg("--manifest")
+            .arg(manifest)
+            .args(arguments)
+            .output()
+            .unwrap()
+    }
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (from, to) = {
+            let entry = entry.unwrap();
+            (entry.path(), to.join(entry.file_name()))
+        };
+        match from.is_dir() {
+            true => copy_all(&from, &to),
+            false => drop(fs::copy(&from, &to).unwrap()),
+        }
+    }
+}
+
+fn hash(bytes: &[u8]) -> Value {
+    let digest = Sha256::digest(bytes);
+    json!(
+        digest
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    )
+}
+
+fn text(output: &Output) -> String {
+    let bytes = [&output.stdout[..], &output.stderr[..]].concat();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[track_caller]
+fn assert_ends(output: &Output, code: i32, words: &[&str]) {
+    let text = text(output);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    for word in words {
+        assert!(text.contains(word), "no {word:?} in:\n{text}");
+    }
+}
+
+const NORM: &str = "gqa-tied/layer-1/norm-00";
+const NORM_FILE: &str = "fixtures/gqa-tied/layer-1/norm-00.safetensors";
+
+#[test]
+fn passes_and_writes_every_metric() {
+    let copy = Copy::new();
+    let json = copy.path("report.json");
+    let output = copy.run(&["--filter", "layer-1", "--json", json.to_str().unwrap()]);
+    assert_ends(&output, 0, &["ndarray f32", NORM, "pass", " 0 failed"]);
+    let report: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
+    assert_eq!(
+        (&report["schema"], &report["burn"]),
+        (&json!(1), &json!("0.22.1"))
+    );
+    let results = report["results"].as_array().unwrap();
+    for result in results {
+        for field in ["case", "kind", "backend", "dtype", "status", "elapsed_ms"] {
+            assert!(!result[field].is_null(), "{field}");
+        }
+        for tensor in result["tensors"].as_array().unwrap() {
+            for field in [
+                "name",
+                "shape",
+                "mse",
+                "max_abs",
+                "max_abs_index",
+                "relative",
+                "cosine",
+                "nmse",
+                "max_ulp",
+                "noise_floor",
+                "limit",
+                "pass",
+            ] {
+                assert!(!tensor[field].is_null(), "{field}");
+            }
+        }
+    }
+}
+
+#[test]
+fn usage_errors_end_with_2() {
+    let copy = Copy::new();
+    assert_ends(&copy.run(&["--backend", "metal"]), 2, &["metal"]);
+    assert_ends(&copy.run(&["--dtype", "f64"]), 2, &["f64"]);
+    assert_ends(
+        &copy.run(&["--filter", "no-such-case"]),
+        2,
+        &["no-such-case"],
+    );
+    let json = copy.path("no/such/folder.json");
+    let output = copy.run(&["--filter", NORM, "--json", json.to_str().unwrap()]);
+    assert_ends(&output, 2, &["folder.json"]);
+    assert_ends(&copy.run(&["--list"]), 0, &[NORM, "full_model"]);
+}
+
+#[test]
+fn a_tampered_file_ends_with_2_and_its_name() {
+    let copy = Copy::new();
+    let mut bytes = fs::read(copy.path(NORM_FILE)).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(copy.path(NORM_FILE), bytes).unwrap();
+    assert_ends(&copy.run(&["--filter", NORM]), 2, &["norm-00.safetensors"]);
+}
+
+#[test]
+fn a_wrong_expectation_fails_with_the_element_and_a_cause() {
+    let mut copy = Copy::new();
+    // The file ends with the last element of `output`.
+    let file = "fixtures/gqa-tied/layer-1/mlp-01.safetensors";
+    copy.spoil(file, &9.0_f32.to_le_bytes());
+    let output = copy.run(&["--filter", "gqa-tied/layer-1/mlp-01"]);
+    let words = [
+        "FAIL",
+        "first to differ: output",
+        "[0, 0, 63]",
+        "likely cause: ",
+    ];
+    assert_ends(&output, 1, &words);
+}
+
+#[test]
+fn expected_failures_pass_and_unexpected_passes_fail() {
+    let mut copy = Copy::new();
+    let known = json!([{"backend": "ndarray", "dtype": "f32", "reason": "upstream 42"}]);
+    copy.case(NORM)["expected_failures"] = known;
+    assert_ends(&copy.run(&["--filter", NORM]), 1, &["FAIL", "upstream 42"]);
+}
+
+#[test]
+fn a_path_out_of_the_folder_ends_with_2() {
+    let mut copy = Copy::new();
+    for outside in [
+        "../norm.safetensors",
+        "/etc/hostname",
+        "fixtures/../../x.safetensors",
+    ] {
+        copy.case(NORM)["inputs"]["file"] = json!(outside);
+        copy.manifest["files"][outside] = hash(b"");
+        assert_ends(&copy.run(&["--filter", NORM]), 2, &[outside]);
+    }
+}
+
+#[test]
+fn a_bad_weight_ends_with_2_file_and_key() {
+    let mut copy = Copy::new();
+    let file = "fixtures/checkpoints/mha-untied/model.safetensors";
+    let mut bytes = fs::read(copy.path(file)).unwrap();
+    let start = bytes.len() - 4;
+    bytes[start..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(copy.path(file), &bytes).unwrap();
+    copy.manifest["checkpoints"]["mha-untied"]["files"]["model.safetensors"] = hash(&bytes);
+    let output = copy.run(&["--filter", "mha-untied/prompt1"]);
+    assert_ends(&output, 2, &["model.safetensors", "NaN", "tensor `"]);
+}
+
+#[test]
+fn an_unavailable_backend_ends_with_3_only_when_named() {
+    let copy = Copy::new();
+    let reason = ["--unavailable", "tch=no network", "--filter", NORM];
+    let named = copy.run(&[&["--backend", "tch,ndarray"][..], &reason].concat());
+    assert_ends(&named, 3, &["unavailable", "no network", "1 passed"]);
+    let cuda = copy.run(&["--backend", "cuda", "--filter", NORM]);
+    assert_ends(&cuda, 3, &["built without the `cuda` feature"]);
+    let dtype = copy.run(&["--dtype", "bf16", "--filter", NORM]);
+    assert_ends(&dtype, 3, &["ndarray does not compute in bf16"]);
+}
