@@ -87,16 +87,7 @@ pub fn check_equal(outputs: &[Output], expected: &[Output]) -> Result<Vec<Tensor
                 "`{name}` has shape {shape:?}, expected {:?}",
                 expected.data.shape()
             );
-            let metrics = metrics::compare(&values, &wanted, &shape, TestDType::F32, |_| true);
-            let none = Floor {
-                max_abs: 0.0,
-                rms: 0.0,
-            };
-            let zero = Limit {
-                max_abs: 0.0,
-                rms: 0.0,
-            };
-            let mut result = tensor_result(name, shape, metrics, none, zero, &values, &wanted);
+            let mut result = exact_result(name, shape, &values, &wanted);
             result.pass = equal;
             result.note = (!equal).then(|| "the bits differ".into());
             Ok(result)
@@ -243,30 +234,8 @@ fn check_ids(
     let smallest = margins.map(|(values, ..)| values.iter().copied().fold(f32::INFINITY, f32::min));
     let as_floats = |ids: &[i64]| ids.iter().map(|id| *id as f32).collect::<Vec<_>>();
     let (observed_floats, expected_floats) = (as_floats(&observed), as_floats(expected));
-    let metrics = metrics::compare(
-        &observed_floats,
-        &expected_floats,
-        &array.shape,
-        TestDType::F32,
-        |_| true,
-    );
-    let zero = Limit {
-        max_abs: 0.0,
-        rms: 0.0,
-    };
-    let floor = Floor {
-        max_abs: 0.0,
-        rms: 0.0,
-    };
-    let mut result = tensor_result(
-        "generated_ids",
-        array.shape.clone(),
-        metrics,
-        floor,
-        zero,
-        &observed_floats,
-        &expected_floats,
-    );
+    let shape = array.shape.clone();
+    let mut result = exact_result("generated_ids", shape, &observed_floats, &expected_floats);
     result.pass = wrong.is_none();
     let smallest = smallest.map_or(String::new(), |margin| {
         format!("; smallest margin {margin:.3e}")
@@ -283,6 +252,20 @@ fn check_ids(
         ),
     });
     Ok(result)
+}
+
+/// The result for a tensor that has no noise: every limit is zero.
+fn exact_result(name: &str, shape: Vec<usize>, observed: &[f32], expected: &[f32]) -> TensorResult {
+    let metrics = metrics::compare(observed, expected, &shape, TestDType::F32, |_| true);
+    let floor = Floor {
+        max_abs: 0.0,
+        rms: 0.0,
+    };
+    let limit = Limit {
+        max_abs: 0.0,
+        rms: 0.0,
+    };
+    tensor_result(name, shape, metrics, floor, limit, observed, expected)
 }
 
 fn tensor_result(

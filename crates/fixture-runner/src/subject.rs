@@ -192,9 +192,11 @@ impl Bench<'_> {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("model.bpk");
         save_record(&model, &file, self.dtype)?;
+        let config = model.config.to_json();
+        drop(model);
         let again = load_record(&file, self.device, self.dtype)?;
         ensure!(
-            model.config.to_json() == again.config.to_json(),
+            config == again.config.to_json(),
             "the config changed on its way through the record"
         );
         parameters(&again)

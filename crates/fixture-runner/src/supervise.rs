@@ -163,7 +163,11 @@ struct Worker {
 impl Worker {
     /// Starts a worker; gives it with the dtypes it computes in, or the reason it is of no use.
     #[allow(clippy::type_complexity, reason = "named where it is taken apart")]
-    fn start(backend: Backend, manifest: &Path) -> Result<(Self, Result<Vec<TestDType>, String>)> {
+    fn start(
+        program: &Path,
+        backend: Backend,
+        manifest: &Path,
+    ) -> Result<(Self, Result<Vec<TestDType>, String>)> {
         let mut command = Command::new(program);
         command
             .args(["worker", "--backend", backend.name(), "--manifest"])

@@ -71,7 +71,7 @@ fn session(model: &Qwen3, batch: usize, capacity: usize, chunk_size: usize) -> S
 }
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().into_vec().unwrap()
+    tensor.into_data().try_into_vec().unwrap()
 }
 
 /// Logits of every position, without a cache.
