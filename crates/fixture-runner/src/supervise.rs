@@ -175,15 +175,9 @@ impl Worker {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        // Unless the user asks for something else: what was tuned in one run must not decide another,
-        // and trying fewer kernels saves minutes of compiling where the driver is software.
-        for (variable, value) in [
-            ("CUBECL_AUTOTUNE_CACHE", "off"),
-            ("CUBECL_AUTOTUNE_LEVEL", "minimal"),
-        ] {
-            if std::env::var_os(variable).is_none() {
-                command.env(variable, value);
-            }
+        // What was tuned in one run must not decide another, unless the user asks for it.
+        if std::env::var_os("CUBECL_AUTOTUNE_CACHE").is_none() {
+            command.env("CUBECL_AUTOTUNE_CACHE", "off");
         }
         let mut child = command.spawn().context("starting a worker")?;
         let stdin = child.stdin.take().expect("piped");
