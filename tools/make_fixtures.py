@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from pathlib import Path, PurePosixPath
 
-from qwen3_oracle import manifest, options, reference, sensitivity, stored, suite
+from qwen3_oracle import case_faults, manifest, observed, options, reference, sensitivity, stored, suite
 from qwen3_oracle.cases import Case
 from qwen3_oracle.checkpoint import DTYPES, read_config
 from qwen3_oracle.errors import InputError, run
@@ -38,8 +38,11 @@ def report(cases: list[Case]) -> None:
 def make_all(output: Path, work: Path) -> None:
     """The repository's own fixtures, checked, as they lie on disk, for their power to show faults."""
     checkpoints, cases = suite.make_tiny(work)
-    write_json(work / "manifest.json", manifest.manifest(work, checkpoints, cases))
-    sensitivity.check(*stored.read(work / "manifest.json"), DTYPES)
+    observations = observed.make_tiny(checkpoints, work)
+    write_json(work / "manifest.json", manifest.manifest(work, checkpoints, cases, observations))
+    read_back = stored.read(work / "manifest.json")
+    sensitivity.check(*read_back, DTYPES)
+    case_faults.check(*read_back)
     report(cases)
     replace(work / "fixtures", output / "fixtures")
     replace(work / "manifest.json", output / "manifest.json")

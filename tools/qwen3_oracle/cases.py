@@ -17,9 +17,11 @@ HEADS_FIRST = ("self_attn.q_rope", "self_attn.k_rope")
 class Case:
     """One parity case: inputs, float64 results and how far Transformers itself is from them.
 
-    `file` is relative to the manifest. `floors` maps a tensor and a dtype to the error of Transformers' own run.
+    `checkpoint` is empty where a case needs none. `file` is relative to the manifest. `attention` are the sizes of
+    attention on its own, `chunk_size` how many tokens a prefill reads at once. `floors` maps a tensor and a dtype to
+    the error of Transformers' own run.
     `extra` are tensors stored beside inputs and results. `published_difference` is how far published Transformers
-    on float64 weights is from the oracle, in the logits.
+    on float64 weights is from the oracle, in the logits. `taps` asks a whole model for what passes through its layers.
     """
 
     id: str
@@ -32,6 +34,9 @@ class Case:
     module: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     new_tokens: int = 0
+    taps: bool = False
+    attention: dict[str, object] = field(default_factory=dict)
+    chunk_size: int | None = None
     expected: Tensors = field(default_factory=dict)
     floors: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     same_dtype: dict[str, dict[str, dict[str, object]]] = field(default_factory=dict)
@@ -44,7 +49,9 @@ def counted(case: Case, name: str, tensor: torch.Tensor) -> torch.Tensor:
     mask = case.inputs.get("attention_mask")
     if mask is None or name in UNPADDED:
         return torch.ones_like(tensor, dtype=torch.bool)
-    lead = mask[:, None, :] if name in HEADS_FIRST else mask
+    if "columns" in case.inputs:
+        mask = mask[:, case.inputs["columns"]]
+    lead = mask[:, None, :] if name.endswith(HEADS_FIRST) else mask
     return lead.bool().reshape(*lead.shape, *[1] * (tensor.dim() - lead.dim())).expand_as(tensor)
 
 
@@ -56,6 +63,11 @@ def without_padding(case: Case, tensors: Tensors) -> Tensors:
 def floating(tensors: Tensors) -> Tensors:
     """Those of the tensors that have an error: neither token ids nor the margins made from the logits."""
     return {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point() and name != "margins"}
+
+
+def activations(tensors: Tensors) -> Tensors:
+    """Those of the tensors that come from the forward pass of a prompt, in the order of computation."""
+    return {name: tensor for name, tensor in tensors.items() if name not in UNPADDED}
 
 
 def errors(case: Case, observed: Tensors) -> dict[str, tuple[float, float]]:

@@ -12,16 +12,22 @@ from transformers import Qwen3Config
 from transformers.models.qwen3 import modeling_qwen3
 
 from .cases import Case
+from .planting import (
+    Pair,
+    Plant,
+    Subject,
+    mask_replaced,
+    norms,
+    patched,
+    rope_replaced,
+    rope_tables,
+    scale_replaced,
+    swapped,
+    together,
+    transposed,
+    weights_changed,
+)
 from .precise import replaced
-
-
-@dataclass
-class Subject:
-    """The modules a fault may touch: a layer on its own, or a model's layers and final norm."""
-
-    config: Qwen3Config
-    layers: list[modeling_qwen3.Qwen3DecoderLayer]
-    model: modeling_qwen3.Qwen3Model | None = None
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Fault:
     """
 
     name: str
-    plant: Callable[[Subject], AbstractContextManager[None]]
+    plant: Plant
     applies: Callable[[Qwen3Config], bool] = lambda config: True
     concerns: Callable[[Case], bool] = lambda case: True
     only_rounding: bool = False
@@ -48,30 +54,26 @@ def interleaved_rope(subject: Subject) -> Iterator[None]:
         even, odd = x[..., 0::2], x[..., 1::2]
         return torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2)
 
-    def apply(
-        q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def apply(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> Pair:
         return rotate(q, cos, sin), rotate(k, cos, sin)
 
-    with replaced(modeling_qwen3, "apply_rotary_pos_emb", apply):
+    with rope_replaced(subject, apply):
         yield
 
 
-@contextmanager
-def theta_10000(subject: Subject) -> Iterator[None]:
+def other_theta(theta: float) -> Plant:
     """Ignores the configuration's theta."""
 
-    def forward(self, x, position_ids):
-        exponents = torch.arange(0, subject.config.head_dim, 2, dtype=torch.float) / subject.config.head_dim
-        freqs = position_ids[..., None].float() / 10000.0**exponents
+    def tables(self: modeling_qwen3.Qwen3RotaryEmbedding, x: torch.Tensor, position_ids: torch.Tensor) -> Pair:
+        exponents = torch.arange(0, self.config.head_dim, 2, dtype=torch.float) / self.config.head_dim
+        freqs = position_ids[..., None].float() / theta**exponents
         emb = torch.cat((freqs, freqs), dim=-1)
         return emb.cos().to(x.dtype), emb.sin().to(x.dtype)
 
-    with replaced(modeling_qwen3.Qwen3RotaryEmbedding, "forward", forward):
-        yield
+    return lambda subject: rope_tables(subject, tables)
 
 
-def without_head_norm(name: str) -> Callable[[Subject], AbstractContextManager[None]]:
+def without_head_norm(name: str) -> Plant:
     """Leaves out q_norm or k_norm."""
 
     @contextmanager
@@ -85,39 +87,17 @@ def without_head_norm(name: str) -> Callable[[Subject], AbstractContextManager[N
     return plant
 
 
-def weights_changed(
-    change: Callable[[modeling_qwen3.Qwen3DecoderLayer], list[tuple[nn.Module, str, torch.Tensor]]],
-) -> Callable[[Subject], AbstractContextManager[None]]:
-    """Gives parameters of each layer other data."""
+def other_eps(eps: float) -> Plant:
+    """Ignores the configuration's rms_norm_eps."""
 
     @contextmanager
     def plant(subject: Subject) -> Iterator[None]:
         with ExitStack() as stack:
-            for layer in subject.layers:
-                for module, name, data in change(layer):
-                    stack.enter_context(replaced(getattr(module, name), "data", data))
+            for norm in norms(subject):
+                stack.enter_context(replaced(norm, "variance_epsilon", eps))
             yield
 
     return plant
-
-
-def swapped(first: nn.Linear, second: nn.Linear) -> list[tuple[nn.Module, str, torch.Tensor]]:
-    """The changes that swap two projections' weights and biases."""
-    names = [name for name, _ in first.named_parameters()]
-    pairs = [(first, second), (second, first)]
-    return [(to, name, getattr(source, name).data) for to, source in pairs for name in names]
-
-
-@contextmanager
-def eps_1e_5(subject: Subject) -> Iterator[None]:
-    """Ignores the configuration's rms_norm_eps."""
-    modules = [module for layer in subject.layers for module in layer.modules()]
-    modules += [subject.model.norm] if subject.model else []
-    with ExitStack() as stack:
-        for module in modules:
-            if isinstance(module, modeling_qwen3.Qwen3RMSNorm):
-                stack.enter_context(replaced(module, "variance_epsilon", 1e-5))
-        yield
 
 
 @contextmanager
@@ -140,28 +120,21 @@ def interleaved_groups(subject: Subject) -> Iterator[None]:
     def repeat(hidden_states: torch.Tensor, n_rep: int) -> torch.Tensor:
         return hidden_states.repeat(1, n_rep, 1, 1)
 
-    with replaced(modeling_qwen3, "repeat_kv", repeat):
+    with patched(subject, lambda: replaced(modeling_qwen3, "repeat_kv", repeat)):
         yield
 
 
-def mask_changed(ahead: int, visible: bool) -> Callable[[Subject], AbstractContextManager[None]]:
+def mask_changed(ahead: int, visible: bool) -> Plant:
     """Shows or hides the key `ahead` of each query's own position."""
 
-    @contextmanager
-    def plant(subject: Subject) -> Iterator[None]:
-        create = modeling_qwen3.create_causal_mask
+    def change(mask: torch.Tensor) -> torch.Tensor:
+        mask = mask.clone()
+        queries, keys = mask.shape[-2:]
+        hidden = torch.finfo(mask.dtype).min
+        mask.diagonal(keys - queries + ahead, dim1=-2, dim2=-1).fill_(0 if visible else hidden)
+        return mask
 
-        def changed(**arguments: object) -> torch.Tensor:
-            mask = create(**arguments).clone()
-            queries, keys = mask.shape[-2:]
-            hidden = torch.finfo(mask.dtype).min
-            mask.diagonal(keys - queries + ahead, dim1=-2, dim2=-1).fill_(0 if visible else hidden)
-            return mask
-
-        with replaced(modeling_qwen3, "create_causal_mask", changed):
-            yield
-
-    return plant
+    return lambda subject: mask_replaced(subject, change)
 
 
 @contextmanager
@@ -199,14 +172,9 @@ def second_final_norm(subject: Subject) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def scale_of_hidden_size(subject: Subject) -> Iterator[None]:
+def scale_of_hidden_size(subject: Subject) -> AbstractContextManager[None]:
     """Scales scores by hidden_size / heads in place of head_dim."""
-    scaling = (subject.config.hidden_size / subject.config.num_attention_heads) ** -0.5
-    with ExitStack() as stack:
-        for layer in subject.layers:
-            stack.enter_context(replaced(layer.self_attn, "scaling", scaling))
-        yield
+    return scale_replaced(subject, (subject.config.hidden_size / subject.config.num_attention_heads) ** -0.5)
 
 
 def square_kv(config: Qwen3Config) -> bool:
@@ -214,48 +182,41 @@ def square_kv(config: Qwen3Config) -> bool:
     return config.num_key_value_heads * config.head_dim == config.hidden_size
 
 
+def has_groups(config: Qwen3Config) -> bool:
+    """Whether interleaving the groups of query heads moves any."""
+    return 1 < config.num_key_value_heads < config.num_attention_heads
+
+
+def scale_differs(config: Qwen3Config) -> bool:
+    """Whether hidden_size / heads is not head_dim."""
+    return config.head_dim * config.num_attention_heads != config.hidden_size
+
+
+kv_swapped = weights_changed(lambda layer: swapped(layer.self_attn.k_proj, layer.self_attn.v_proj))
+gate_up_swapped = weights_changed(lambda layer: swapped(layer.mlp.gate_proj, layer.mlp.up_proj))
+
 FAULTS = [
     Fault("interleaved RoPE", interleaved_rope),
-    Fault("theta 10,000", theta_10000, lambda config: config.rope_parameters["rope_theta"] != 10000),
+    Fault("theta 10,000", other_theta(10000.0), lambda config: config.rope_parameters["rope_theta"] != 10000),
     Fault("no q_norm", without_head_norm("q_norm")),
     Fault("no k_norm", without_head_norm("k_norm")),
-    Fault(
-        "k and v weights swapped",
-        weights_changed(lambda layer: swapped(layer.self_attn.k_proj, layer.self_attn.v_proj)),
-    ),
-    Fault(
-        "k and v weights transposed",
-        weights_changed(
-            lambda layer: [
-                (module, "weight", module.weight.data.T.contiguous())
-                for module in (layer.self_attn.k_proj, layer.self_attn.v_proj)
-            ]
-        ),
-        square_kv,
-    ),
-    Fault("eps 1e-5", eps_1e_5, lambda config: config.rms_norm_eps != 1e-5),
+    Fault("k and v weights swapped", kv_swapped),
+    Fault("k and v weights transposed", together(transposed("k_proj"), transposed("v_proj")), square_kv),
+    Fault("eps 1e-5", other_eps(1e-5), lambda config: config.rms_norm_eps != 1e-5),
     Fault(
         "norm weight before the cast",
         norm_weight_before_cast,
         concerns=lambda case: case.kind == "rms_norm",
         only_rounding=True,
     ),
-    Fault("gate and up swapped", weights_changed(lambda layer: swapped(layer.mlp.gate_proj, layer.mlp.up_proj))),
-    Fault(
-        "GQA groups interleaved",
-        interleaved_groups,
-        lambda config: 1 < config.num_key_value_heads < config.num_attention_heads,
-    ),
+    Fault("gate and up swapped", gate_up_swapped),
+    Fault("GQA groups interleaved", interleaved_groups, has_groups),
     Fault("mask shows the next token", mask_changed(1, visible=True)),
     Fault("mask hides the token itself", mask_changed(0, visible=False)),
     Fault("left padding attended to", padding_ignored, concerns=lambda case: "attention_mask" in case.inputs),
     Fault("decode position off by one", decode_position_off_by_one, concerns=lambda case: case.kind == "full_model"),
     Fault("second final norm", second_final_norm, concerns=lambda case: case.kind == "full_model"),
-    Fault(
-        "scale from hidden_size / heads",
-        scale_of_hidden_size,
-        lambda config: config.head_dim * config.num_attention_heads != config.hidden_size,
-    ),
+    Fault("scale from hidden_size / heads", scale_of_hidden_size, scale_differs),
     Fault(
         "biases left out",
         weights_changed(

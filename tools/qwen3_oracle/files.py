@@ -8,7 +8,8 @@ import json
 import math
 import struct
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,18 @@ SAFETENSORS_NAMES = {
     torch.bfloat16: "BF16",
 }
 EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Gives a name beside `path` to write to, which becomes `path` when the block ends, and goes when it fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def raw_bytes(tensor: torch.Tensor) -> memoryview:
@@ -47,11 +60,10 @@ def write_safetensors_stream(
         offset = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "wb") as file:
+    with whole_file(path) as part, open(part, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         written = sum(file.write(raw_bytes(chunk)) for chunk in chunks)
-    assert written == offset, f"{path}: {written} bytes of tensors written, {offset} announced"
+        assert written == offset, f"{path}: {written} bytes of tensors written, {offset} announced"
 
 
 def write_safetensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
@@ -66,8 +78,7 @@ def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
     The members are stored, not deflated: zlib's output differs between its builds.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+    with whole_file(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
             buffer = io.BytesIO()
             np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
@@ -76,8 +87,8 @@ def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Writes indented JSON with a newline at the end and the keys in the order given."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with whole_file(path) as part:
+        part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def rounded(value: float) -> float:

@@ -105,6 +105,15 @@ class LayerCases:
             attention("attn-01", "a single token at position 5", "single_token", single, positions([5], 1)),
         ]
 
+    def far(self) -> Case:
+        """rope-32k: attention at positions around 32,768; the second row has keys near 0 and queries far from them."""
+        x = scaled_rows("rope-32k", (2, 16, self.hidden), 0.25, 2.0)
+        rows = torch.cat((positions([32_760], 16), torch.cat((positions([0], 8), positions([32_764], 8)), dim=1)))
+        text = "2 x 16: positions 32,760 to 32,775; 0 to 7, then 32,764 to 32,771"
+        return self.case(
+            "rope-32k", "attention", text, "self_attn", "far_positions", hidden_states=x, position_ids=rows
+        )
+
     def seed_cases(self) -> list[Case]:
         """The ten cases norm-00..03, mlp-00..03 and attn-00..01."""
         return [*self.norms(), *self.mlps(), *self.attentions()]

@@ -12,28 +12,37 @@ from .cases import Case, Tensors
 from .checkpoint import Layer
 from .precise import replaced
 
-HOOKED = (
+TAPS = (
     "input_layernorm",
     "self_attn.q_proj",
     "self_attn.k_proj",
     "self_attn.v_proj",
     "self_attn.q_norm",
     "self_attn.k_norm",
+    "self_attn.q_rope",
+    "self_attn.k_rope",
+    "self_attn.context",
     "self_attn.o_proj",
     "post_attention_layernorm",
     "mlp",
 )
+FROM_ATTENTION = ("self_attn.q_rope", "self_attn.k_rope", "self_attn.context")
+HOOKED = tuple(name for name in TAPS if name not in FROM_ATTENTION)
 
 
 @contextmanager
-def recorded_attention() -> Iterator[Tensors]:
-    """Records query, key [batch, heads, seq, head_dim] after RoPE, value, and context [batch, seq, heads, head_dim]."""
+def recorded_attention(attention: modeling_qwen3.Qwen3Attention | None = None) -> Iterator[Tensors]:
+    """Records query, key [batch, heads, seq, head_dim] after RoPE, value, and context [batch, seq, heads, head_dim].
+
+    Of the last attention that ran, or of the given one only.
+    """
     record: Tensors = {}
     attend = modeling_qwen3.eager_attention_forward
 
     def recording(module, query, key, value, attention_mask, **options):
         context, weights = attend(module, query, key, value, attention_mask, **options)
-        record.update(query=query, key=key, value=value, context=context)
+        if attention is None or module is attention:
+            record.update(query=query, key=key, value=value, context=context)
         return context, weights
 
     with replaced(modeling_qwen3, "eager_attention_forward", recording):
@@ -52,6 +61,23 @@ def recorded_outputs(module: torch.nn.Module, names: tuple[str, ...]) -> Iterato
 
             hooks.callback(module.get_submodule(name).register_forward_hook(keep).remove)
         yield record
+
+
+def attention_taps(attention: Tensors) -> Tensors:
+    """What `recorded_attention` recorded as `FROM_ATTENTION` names it, the context as [batch, seq, heads * head_dim]."""
+    return dict(
+        zip(FROM_ATTENTION, (attention["query"], attention["key"], attention["context"].flatten(2)), strict=True)
+    )
+
+
+@contextmanager
+def recorded_layer(layer: modeling_qwen3.Qwen3DecoderLayer, taps: bool) -> Iterator[Tensors]:
+    """Records the layer's `output`, and with `taps` everything of `TAPS`; complete when the block ends."""
+    record: Tensors = {}
+    names = (*HOOKED, "") if taps else ("",)
+    with recorded_attention(layer.self_attn) as attention, recorded_outputs(layer, names) as hooked:
+        yield record
+    record |= hooked | {"output": hooked[""]} | (attention_taps(attention) if taps else {})
 
 
 def causal_mask(layer: Layer, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
@@ -100,13 +126,7 @@ def run_decoder_layer(case: Case, layer: Layer, dtype: torch.dtype) -> Tensors:
             position_ids=position_ids,
             position_embeddings=layer.rotary_emb(hidden_states, position_ids),
         )
-    taps = {
-        "self_attn.q_rope": attention["query"],
-        "self_attn.k_rope": attention["key"],
-        "self_attn.context": attention["context"].flatten(2),
-        "output": output,
-    }
-    return hooked | taps
+    return hooked | attention_taps(attention) | {"output": output}
 
 
 RUNS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Sequence
 from pathlib import Path
 
 from .cases import Case
@@ -37,14 +38,19 @@ def case_entry(case: Case) -> dict[str, object]:
         "id": case.id,
         "kind": case.kind,
         "description": case.description,
-        "checkpoint": case.checkpoint,
     }
+    if case.checkpoint:
+        entry["checkpoint"] = case.checkpoint
     if case.kind == "record_roundtrip":
         return entry
     if case.layer is not None:
         entry["layer"] = case.layer
     if case.module is not None:
         entry["module"] = case.module
+    if case.attention:
+        entry["attention"] = case.attention
+    if case.chunk_size is not None:
+        entry["chunk_size"] = case.chunk_size
     file = case.file.as_posix()
     entry["inputs"] = {"file": file, "tensors": list(case.inputs)}
     entry["expected"] = {"file": file, "tensors": list(case.expected)}
@@ -54,13 +60,17 @@ def case_entry(case: Case) -> dict[str, object]:
     return entry
 
 
-def manifest(root: Path, checkpoints: dict[str, Path], cases: list[Case]) -> dict[str, object]:
-    """The whole manifest; all files lie below `root`."""
+def manifest(
+    root: Path, checkpoints: dict[str, Path], cases: list[Case], observed: Sequence[dict[str, object]] = ()
+) -> dict[str, object]:
+    """The whole manifest; all files lie below `root`. `observed` are the entries of `observed.make_tiny`."""
     files = sorted({case.file.as_posix() for case in cases if case.kind != "record_roundtrip"})
+    files += [entry["file"] for entry in observed]
     return {
         "schema": SCHEMA,
         "generator": {"packages": packages(), "scripts": scripts()},
         "checkpoints": {name: checkpoint_entry(root, path) for name, path in checkpoints.items()},
-        "files": {name: sha256(root / name) for name in files},
+        "files": {name: sha256(root / name) for name in sorted(files)},
         "cases": [case_entry(case) for case in cases],
+        "observed": list(observed),
     }

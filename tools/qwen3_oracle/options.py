@@ -17,6 +17,13 @@ def dtype_list(text: str) -> list[str]:
     return names
 
 
+def token_ids(text: str) -> list[int]:
+    """`1,2,3` -> [1, 2, 3]."""
+    if not all(part.isdecimal() for part in text.split(",")):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of token ids")
+    return [int(part) for part in text.split(",")]
+
+
 def positive(text: str) -> int:
     """A whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
@@ -40,7 +47,7 @@ def add_output_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="where to write")
 
 
-def add_floors(parser: argparse.ArgumentParser) -> None:
+def add_floors(parser: argparse._ActionsContainer) -> None:
     """`--floors f32,f16,bf16`: the dtypes to measure noise floors in."""
     parser.add_argument(
         "--floors",

@@ -57,6 +57,7 @@ def eager_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float,
+    dropout: float = 0.0,
     **_: object,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`eager_attention_forward` with the softmax in float64.
@@ -70,6 +71,7 @@ def eager_attention(
     if attention_mask is not None:
         weights = weights + attention_mask
     weights = nn.functional.softmax(weights, dim=-1, dtype=torch.float64).to(query.dtype)
+    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import zipfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import torch
 from transformers import DynamicCache, Qwen3ForCausalLM
 
-from . import layer_runs, prompts
+from . import layer_runs, prompts, stored
 from .cases import Case, Tensors, without_padding
 from .checkpoint import DTYPES, load_model, read_config
 from .errors import CheckError, InputError
@@ -17,6 +20,7 @@ from .floors import add_floors
 from .precise import float64_inside
 
 SMALL = 10_000_000
+FLOOR = "noise_floor"
 
 
 @dataclass
@@ -58,24 +62,37 @@ def decode(model: Qwen3ForCausalLM, case: Case, first: torch.Tensor, cache: Dyna
     return Decoding(ids, torch.stack(steps, dim=1))
 
 
+def layer_tensors(case: Case, index: int) -> dict[str, str]:
+    """The names of what is stored of layer `index`, by its names inside the layer, in the order of computation."""
+    taps = {name: f"layer_{index:02}.{name}" for name in layer_runs.TAPS} if case.taps else {}
+    return taps | {"output": f"layer_{index:02}_output"}
+
+
+def forward_recorded(case: Case, model: Qwen3ForCausalLM, cache: DynamicCache) -> Tensors:
+    """The activations of the prompt's forward pass, in the order of computation."""
+    with ExitStack() as stack:
+        ends = stack.enter_context(layer_runs.recorded_outputs(model.model, ("embed_tokens", "norm")))
+        layers = [stack.enter_context(layer_runs.recorded_layer(layer, case.taps)) for layer in model.model.layers]
+        logits = forward(model, case.inputs["input_ids"], full_mask(case), cache)
+    result = {"embedding_output": ends["embed_tokens"]}
+    for index, record in enumerate(layers):
+        result |= {name: record[inside] for inside, name in layer_tensors(case, index).items()}
+    return result | {"final_norm_output": ends["norm"], "logits": logits}
+
+
 def run(case: Case, model: Qwen3ForCausalLM) -> Tensors:
     """Everything `reference.npz` holds beside the inputs, in the model's dtype.
 
     embedding_output, layer_XX_output, final_norm_output [batch, length, hidden], logits [batch, length, vocab],
     rope_cos and rope_sin [max_position_embeddings, head_dim], generated_ids [batch, length + new],
-    step_logits [batch, new, vocab].
+    step_logits [batch, new, vocab]; with the case's taps also layer_XX.<tap> for each of `layer_runs.TAPS`.
     """
-    count = model.config.num_hidden_layers
-    names = {f"layers.{index}": f"layer_{index:02}_output" for index in range(count)}
-    names = {"embed_tokens": "embedding_output"} | names | {"norm": "final_norm_output"}
     cache = DynamicCache(config=model.config)
-    with layer_runs.recorded_outputs(model.model, tuple(names)) as record:
-        logits = forward(model, case.inputs["input_ids"], full_mask(case), cache)
-    decoding = decode(model, case, logits[:, -1], cache)
+    recorded = forward_recorded(case, model, cache)
+    decoding = decode(model, case, recorded["logits"][:, -1], cache)
     every = torch.arange(model.config.max_position_embeddings)[None]
-    cos, sin = model.model.rotary_emb(logits, every)
-    return {name: record[module] for module, name in names.items()} | {
-        "logits": logits,
+    cos, sin = model.model.rotary_emb(recorded["logits"], every)
+    return recorded | {
         "generated_ids": decoding.generated_ids,
         "rope_cos": cos[0],
         "rope_sin": sin[0],
@@ -177,6 +194,13 @@ class FullCases:
         text = f"prompt {prompt!r}, {len(ids)} tokens from {self.origin}, {new_tokens} generated"
         return self.case(f"prompt{number}", text, new_tokens, {"input_ids": torch.tensor([ids])})
 
+    def token_ids(self, number: int, ids: list[int], new_tokens: int) -> Case:
+        """`prompt<number>`: one prompt given as token ids, no padding."""
+        if max(ids) >= self.config.vocab_size:
+            raise InputError(f"token {max(ids)} is none of {self.path}, whose vocabulary has {self.config.vocab_size}")
+        text = f"prompt of {len(ids)} given tokens, {new_tokens} generated"
+        return self.case(f"prompt{number}", text, new_tokens, {"input_ids": torch.tensor([ids])})
+
     def left_padded(self, texts: list[str], new_tokens: int) -> Case:
         """`left-padded`: prompts of unequal length in one batch."""
         rows = [prompts.encode(self.path, self.config.vocab_size, text) for text in texts]
@@ -185,13 +209,54 @@ class FullCases:
         return self.case("left-padded", text, new_tokens, prompts.left_padded(rows))
 
 
-def write(case: Case, file: Path) -> None:
-    """Writes inputs and results, float32 and int64, into one npz."""
-    tensors = case.inputs | case.expected
-    arrays = {
+def arrays(tensors: Tensors) -> dict[str, np.ndarray]:
+    """The tensors as float32 and int64 arrays."""
+    return {
         name: (tensor.float() if tensor.is_floating_point() else tensor).numpy() for name, tensor in tensors.items()
     }
-    write_npz(file, arrays)
+
+
+def write(case: Case, file: Path) -> None:
+    """Writes inputs and results, float32 and int64, and their floors into one npz.
+
+    The floor of tensor T in dtype D is `noise_floor.<D>.<T>`, float64 [2]: the largest and the root-mean-square error.
+    """
+    floors = {
+        f"{FLOOR}.{dtype}.{name}": np.array([floor["max_abs"], floor["rms"]])
+        for name, by_dtype in case.floors.items()
+        for dtype, floor in by_dtype.items()
+    }
+    write_npz(file, arrays(case.inputs | case.expected) | floors)
+
+
+def read(file: Path) -> Case:
+    """The case that `write` wrote; a file of another origin may lack floors."""
+    if file.suffix != ".npz":
+        raise InputError(f"{file} is no npz file")
+    try:
+        tensors = stored.read_tensors(file)
+    except (ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{file} is no npz file of arrays") from error
+    if not {"input_ids", "generated_ids"} <= set(tensors):
+        raise InputError(f"{file} has no input_ids or no generated_ids")
+    case = Case(
+        id=file.stem,
+        kind="full_model",
+        description="",
+        checkpoint="",
+        file=PurePosixPath(file.name),
+        inputs={name: tensors.pop(name) for name in ("input_ids", "attention_mask") if name in tensors},
+    )
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind == FLOOR:
+            dtype, _, of = rest.partition(".")
+            case.floors.setdefault(of, {})[dtype] = dict(zip(("max_abs", "rms"), tensor.tolist(), strict=True))
+        else:
+            case.expected[name] = tensor
+    case.new_tokens = case.expected["generated_ids"].shape[1] - case.inputs["input_ids"].shape[1]
+    case.taps = any(name.startswith("layer_00.") for name in case.expected)
+    return case
 
 
 def smallest_margin(case: Case) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from . import layer_cases, reference, tiny
+from . import attention_cases, layer_cases, prefill_cases, reference, tiny
 from .cases import Case
 from .checkpoint import DTYPES, read_config
 from .floors import require
@@ -21,7 +21,10 @@ UNEQUAL = [QUESTION, SHORT, "What is"]
 
 @dataclass(frozen=True)
 class Plan:
-    """The cases of one checkpoint: the layer, the prompts, and which optional cases there are."""
+    """The cases of one checkpoint: the layer, the prompts, and which optional cases there are.
+
+    `far` are those that need many positions: RoPE at 32,768 and long prompts in chunks.
+    """
 
     layer: int
     prompts: list[str]
@@ -30,6 +33,7 @@ class Plan:
     decoder_left_padded: bool
     unequal: list[str]
     unequal_new_tokens: int = 6
+    far: bool = False
 
 
 PLANS = {
@@ -37,6 +41,7 @@ PLANS = {
     "mha-untied": Plan(1, [QUESTION], 8, seed_cases=False, decoder_left_padded=False, unequal=[]),
     "gqa-sharded": Plan(1, [SHORT, QUESTION], 8, seed_cases=False, decoder_left_padded=False, unequal=[]),
     "bias-tied": Plan(1, [QUESTION], 8, seed_cases=True, decoder_left_padded=True, unequal=UNEQUAL),
+    "long-context": Plan(1, [], 0, seed_cases=False, decoder_left_padded=False, unequal=[], far=True),
 }
 
 
@@ -61,6 +66,8 @@ def make(name: str, path: Path, plan: Plan, folder: PurePosixPath, floors: list[
     on_layer.append(maker.decoder())
     if plan.decoder_left_padded:
         on_layer.append(maker.decoder_left_padded())
+    if plan.far:
+        on_layer.append(maker.far())
     layer_cases.compute(on_layer, path, floors)
 
     full = FullCases(path, name, folder)
@@ -68,11 +75,16 @@ def make(name: str, path: Path, plan: Plan, folder: PurePosixPath, floors: list[
     if plan.unequal:
         on_model.append(full.left_padded(plan.unequal, plan.unequal_new_tokens))
     reference.compute(on_model, path, floors)
+    in_chunks = prefill_cases.cases(path, name, folder) if plan.far else []
+    if in_chunks:
+        prefill_cases.compute(in_chunks, path, floors)
 
     for case in on_layer:
         layer_cases.write(case, root / case.file)
     for case in on_model:
         reference.write(case, root / case.file)
+    for case in in_chunks:
+        prefill_cases.write(case, root / case.file)
     roundtrip = Case(
         id=f"{name}/record-roundtrip",
         kind="record_roundtrip",
@@ -81,7 +93,7 @@ def make(name: str, path: Path, plan: Plan, folder: PurePosixPath, floors: list[
         file=folder,
         inputs={},
     )
-    return [*on_layer, *on_model, roundtrip]
+    return [*on_layer, *on_model, *in_chunks, roundtrip]
 
 
 def make_tiny(root: Path) -> tuple[dict[str, Path], list[Case]]:
@@ -92,6 +104,10 @@ def make_tiny(root: Path) -> tuple[dict[str, Path], list[Case]]:
         path = checkpoints[name] = root / "fixtures" / "checkpoints" / name
         tiny.write(checkpoint, path)
         cases += make(name, path, PLANS[name], PurePosixPath("fixtures") / name, list(DTYPES), root)
+    alone = attention_cases.make(list(DTYPES))
+    for case in alone:
+        attention_cases.write(case, root / case.file)
+    cases += alone
     for case in cases:
         require(case, DTYPES)
     return checkpoints, cases

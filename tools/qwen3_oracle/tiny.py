@@ -29,7 +29,7 @@ class Tiny:
 DTYPE_NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
 
-def config_4(dtype: str, theta: float, **sizes: object) -> dict[str, object]:
+def config_4(dtype: str, theta: float, positions: int = 128, **sizes: object) -> dict[str, object]:
     """A `config.json` in the spelling of Transformers 4: `rope_theta`, `rope_scaling`, `torch_dtype`."""
     common = {
         "architectures": ["Qwen3ForCausalLM"],
@@ -39,7 +39,7 @@ def config_4(dtype: str, theta: float, **sizes: object) -> dict[str, object]:
         "eos_token_id": 2,
         "hidden_act": "silu",
         "initializer_range": 0.02,
-        "max_position_embeddings": 128,
+        "max_position_embeddings": positions,
         "max_window_layers": sizes["num_hidden_layers"],
         "model_type": "qwen3",
         "rope_scaling": None,
@@ -53,9 +53,9 @@ def config_4(dtype: str, theta: float, **sizes: object) -> dict[str, object]:
     return dict(sorted((common | sizes).items()))
 
 
-def config_5(dtype: str, theta: float, **sizes: object) -> dict[str, object]:
+def config_5(dtype: str, theta: float, positions: int = 128, **sizes: object) -> dict[str, object]:
     """The same in the spelling of Transformers 5: `rope_parameters`, `dtype`, `layer_types`."""
-    config = config_4(dtype, theta, **sizes)
+    config = config_4(dtype, theta, positions, **sizes)
     for key in ("rope_scaling", "rope_theta", "torch_dtype"):
         del config[key]
     config |= {
@@ -108,6 +108,16 @@ CHECKPOINTS = [
         ),
         dtype="bf16",
         seed=474,
+    ),
+    Tiny(
+        "long-context",
+        config_5(
+            "bf16", 1000000.0, positions=40960, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, head_dim=16, vocab_size=64, rms_norm_eps=1e-6,
+            tie_word_embeddings=True,
+        ),
+        dtype="bf16",
+        seed=32,
     ),
 ]  # fmt: skip
 

@@ -109,15 +109,25 @@ pub enum Switch {
     Autotune,
 }
 
+impl Switch {
+    /// The runner's cargo feature.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fusion => "fusion",
+            Self::Autotune => "autotune",
+        }
+    }
+}
+
 /// The runner's cargo features for these backends, `without` some switches.
 pub fn features(backends: &Backends, without: &[Switch]) -> Vec<&'static str> {
     let mut features: Vec<_> = backends.iter().map(|backend| backend.name()).collect();
     if backends.contains(&Backend::Wgpu) || backends.contains(&Backend::Cuda) {
-        let switches = [(Switch::Fusion, "fusion"), (Switch::Autotune, "autotune")];
+        let switches = [Switch::Fusion, Switch::Autotune];
         let on = switches
-            .iter()
-            .filter(|(switch, _)| !without.contains(switch));
-        features.extend(on.map(|(_, feature)| feature));
+            .into_iter()
+            .filter(|switch| !without.contains(switch));
+        features.extend(on.map(Switch::name));
     }
     features
 }

@@ -38,13 +38,12 @@ pub struct Args {
 /// Makes the fixtures, or checks them; returns 1 when the check finds a difference.
 pub fn run(args: &Args) -> Result<u8> {
     let root = root();
-    let python = environment(&root.join("tools"))?;
     if !args.check {
-        make(&python, &root, &root)?;
+        make(&root, &root)?;
         return Ok(0);
     }
     let made = tempfile::tempdir()?;
-    make(&python, &root, made.path())?;
+    make(&root, made.path())?;
     let comparison = compare(made.path(), &root, &OUTPUTS)?;
     for line in &comparison.differences {
         println!("{line}");
@@ -61,26 +60,30 @@ pub fn run(args: &Args) -> Result<u8> {
     Ok(1)
 }
 
-fn make(python: &Path, root: &Path, output: &Path) -> Result<()> {
+fn make(root: &Path, output: &Path) -> Result<()> {
+    let mut oracle = oracle(root, "make_fixtures.py")?;
     eprintln!("xtask: running the oracle");
-    let mut oracle = Command::new(python);
-    oracle
-        .arg(root.join("tools/make_fixtures.py"))
-        .arg("--output-dir")
-        .arg(output);
-    // The oracle is its pinned packages and nothing else.
-    oracle
-        .env_remove("PYTHONPATH")
-        .env_remove("PYTHONHOME")
-        .env("PYTHONDONTWRITEBYTECODE", "1");
-    let status = oracle
-        .current_dir(root)
-        .status()
-        .with_context(|| format!("{} cannot be started", python.display()))?;
+    oracle.arg("--output-dir").arg(output).current_dir(root);
+    let status = oracle.status().context("python cannot be started")?;
     if !status.success() {
         bail!("tools/make_fixtures.py failed ({status})");
     }
     Ok(())
+}
+
+/// A command that runs a script of `tools/` with its pinned packages and nothing else.
+///
+/// # Errors
+/// When the packages cannot be installed.
+pub fn oracle(root: &Path, script: &str) -> Result<Command> {
+    let tools = root.join("tools");
+    let mut oracle = Command::new(environment(&tools)?);
+    oracle.arg(tools.join(script));
+    oracle
+        .env_remove("PYTHONPATH")
+        .env_remove("PYTHONHOME")
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    Ok(oracle)
 }
 
 /// The python of an environment with exactly the packages of `tools/requirements.txt`, made when it is missing.

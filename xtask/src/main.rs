@@ -3,14 +3,18 @@
 mod backend;
 mod cache;
 mod compare;
+mod diff;
 mod faults;
 mod fixtures;
+mod launch;
 mod libtorch;
 mod parity;
+mod reference;
 mod runner;
 mod setup;
 mod support;
 mod test;
+mod verify;
 mod vulkan;
 mod workspace;
 
@@ -29,6 +33,7 @@ const EXAMPLES: &str = "\
 Examples:
   cargo xtask parity                     every case on ndarray: pure Rust, nothing to install
   cargo xtask parity --backend all       on ndarray, flex, wgpu and tch
+  cargo xtask verify --model DIR --reference FILE.npz    where, and why, numbers differ
   cargo xtask setup                      libtorch and a Vulkan driver, once
   cargo xtask fixtures --check           are the committed fixtures what the oracle makes?
   cargo xtask test                       everything that has to hold before a change lands";
@@ -46,6 +51,14 @@ enum Command {
     /// Compare the model with Transformers, tensor by tensor, on one or more backends.
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", parity::EXAMPLES))]
     Parity(parity::Args),
+    /// Compare a checkpoint layer by layer with a reference, and name layer, operation and cause.
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", verify::EXAMPLES))]
+    Verify(verify::Args),
+    /// Make a reference for verify with the Transformers oracle (Python).
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", reference::NOTES))]
+    Reference(reference::Args),
+    /// Compare two JSON reports of parity or verify; exit 1 when something got worse.
+    Diff(diff::Args),
     /// Bring what the tch and wgpu backends need: libtorch's parts, a software Vulkan driver.
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", setup::NOTES))]
     Setup(setup::Args),
@@ -65,6 +78,9 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Parity(args) => parity::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Reference(args) => reference::run(&args),
+        Command::Diff(args) => diff::run(&args),
         Command::Setup(args) => setup::run(&args),
         Command::Fixtures(args) => fixtures::run(&args),
         Command::Faults(args) => faults::run(&args),

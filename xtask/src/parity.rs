@@ -1,14 +1,13 @@
 //! `cargo xtask parity`: builds the fixture runner with the backends asked for, and starts it.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result, bail};
-use clap::ValueEnum;
+use anyhow::Result;
 
-use crate::backend::{self, Backend, Backends, Switch};
-use crate::workspace::{Workspace, exit_code};
-use crate::{libtorch, runner, vulkan};
+use crate::backend::{self, Backend, Switch};
+use crate::launch::{self, Dtype, SetUp};
+use crate::runner;
+use crate::workspace::Workspace;
 
 /// The end of `cargo xtask parity --help`.
 pub const EXAMPLES: &str = "\
@@ -56,23 +55,6 @@ pub struct Args {
     rest: Vec<String>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Dtype {
-    F32,
-    F16,
-    Bf16,
-}
-
-impl Dtype {
-    fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-        }
-    }
-}
-
 impl Args {
     /// Every case on these backends, with a report in `json`: what `cargo xtask test` runs.
     pub fn every_case(backend: Vec<Backend>, json: PathBuf) -> Self {
@@ -96,83 +78,15 @@ pub fn run(args: &Args) -> Result<u8> {
         .manifest
         .clone()
         .unwrap_or_else(|| workspace.root.join("manifest.json"));
-    check_files(&manifest, args.json.as_deref())?;
+    launch::check_manifest(&manifest)?;
+    launch::check_outputs([args.json.as_deref()])?;
 
     let asked = backend::expand(&args.backend);
     let set_up = SetUp::of(&workspace.root, &asked, args.list);
-    let runner = runner::build(
-        &workspace,
-        &asked,
-        &args.without,
-        set_up.libtorch.as_deref(),
-    )?;
-
-    let status = Command::new(&runner)
-        .args(runner_arguments(
-            args,
-            &manifest,
-            set_up.tch_unavailable.as_deref(),
-        ))
-        .status()
-        .with_context(|| format!("{} cannot be started", runner.display()))?;
-    Ok(exit_code("the fixture runner", status))
-}
-
-/// What a long build would otherwise end in: errors for a manifest or a report's folder that is not there.
-fn check_files(manifest: &Path, json: Option<&Path>) -> Result<()> {
-    if !manifest.is_file() {
-        bail!(
-            "there is no manifest {} (`cargo xtask fixtures` makes the repository's)",
-            manifest.display()
-        );
-    }
-    let folder = json
-        .and_then(Path::parent)
-        .filter(|folder| !folder.as_os_str().is_empty());
-    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-        bail!("there is no folder {} for the report", folder.display());
-    }
-    Ok(())
-}
-
-/// What of the machine's set-up the build and the runner have to know.
-struct SetUp {
-    /// The libtorch to build with.
-    libtorch: Option<PathBuf>,
-    /// Why tch was asked for and cannot be built.
-    tch_unavailable: Option<String>,
-}
-
-impl SetUp {
-    /// Looks and, unless `only_look`, brings what the backends asked for are missing.
-    fn of(root: &Path, asked: &Backends, only_look: bool) -> Self {
-        if asked.contains(&Backend::Wgpu) && !only_look && vulkan::need() == vulkan::Need::Apt {
-            // Without a driver the runner finds no adapter, and reports wgpu as unavailable.
-            if let Err(error) = vulkan::ensure() {
-                eprintln!("xtask: no Vulkan driver could be installed: {error:#}");
-            }
-        }
-        let tch_asked = asked.contains(&Backend::Tch);
-        let libtorch = libtorch::require_cxx().and_then(|()| match tch_asked && !only_look {
-            true => libtorch::ensure(root).map(Some),
-            false => libtorch::find(root),
-        });
-        let (libtorch, problem) = match libtorch {
-            Ok(found) => (
-                found.map(|libtorch| libtorch.folder),
-                "libtorch is not set up".to_string(),
-            ),
-            Err(error) => (None, format!("{error:#}")),
-        };
-        let tch_unavailable = (tch_asked && libtorch.is_none()).then_some(problem);
-        if let Some(problem) = &tch_unavailable {
-            eprintln!("xtask: tch is left out: {problem}");
-        }
-        Self {
-            libtorch,
-            tch_unavailable,
-        }
-    }
+    let libtorch = set_up.libtorch.as_deref();
+    let runner = runner::build(&workspace, &asked, &args.without, libtorch)?;
+    let unavailable = set_up.tch_unavailable.as_deref();
+    launch::start(&runner, runner_arguments(args, &manifest, unavailable))
 }
 
 fn runner_arguments(
@@ -265,15 +179,5 @@ mod tests {
             arguments(&["--", "--more", "1"], None),
             "parity|--backend|ndarray|--manifest|manifest.json|--more|1"
         );
-    }
-
-    #[test]
-    fn absent_files_are_found_before_the_build() {
-        let temp = tempfile::tempdir().unwrap();
-        let manifest = temp.path().join("manifest.json");
-        assert!(check_files(&manifest, None).is_err());
-        std::fs::write(&manifest, "{}").unwrap();
-        assert!(check_files(&manifest, Some(Path::new("report.json"))).is_ok());
-        assert!(check_files(&manifest, Some(&temp.path().join("absent/report.json"))).is_err());
     }
 }

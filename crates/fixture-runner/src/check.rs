@@ -4,10 +4,10 @@ use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::TensorData;
 
 use crate::data::TensorFile;
-use crate::manifest::{Case, Floor, SameDType, TestDType};
+use crate::manifest::{Case, Floor, Kind, SameDType, TestDType};
 use crate::metrics::{self, Limit, Metrics};
 use crate::protocol::TensorResult;
-use crate::subject::{Output, read_mask};
+use crate::subject::{Output, read_columns, read_mask};
 
 /// In half precision a norm must give Transformers' own bits, except where the last bit of the f32
 /// inside it decides a rounding: at most this share of elements beyond the share at which Transformers
@@ -25,7 +25,7 @@ pub fn check_case(
     dtype: TestDType,
 ) -> Result<Vec<TensorResult>> {
     let expected = case.expected.as_ref().context("the case expects nothing")?;
-    let mask = read_mask(file)?;
+    let mask = stored_mask(case.kind, file)?;
     // The margins say how to read the ids; they are not computed by the subject.
     for name in expected.tensors.iter().filter(|name| *name != "margins") {
         ensure!(
@@ -56,6 +56,18 @@ pub fn check_case(
         results.push(result);
     }
     Ok(results)
+}
+
+/// The mask over the positions that are stored: all of the inputs', or a prefill's `columns` of them.
+fn stored_mask(kind: Kind, file: &TensorFile) -> Result<Option<Vec<Vec<bool>>>> {
+    match read_mask(file)? {
+        Some(mask) if kind == Kind::Prefill => {
+            let columns = read_columns(file, mask[0].len())?;
+            let stored = |row: &Vec<bool>| columns.iter().map(|column| row[*column]).collect();
+            Ok(Some(mask.iter().map(stored).collect()))
+        }
+        mask => Ok(mask),
+    }
 }
 
 /// Compares two lists of parameters bit for bit.
@@ -144,7 +156,7 @@ fn check_floats(
 }
 
 /// Which axis of a tensor is the sequence, for leaving out padding.
-fn sequence_axis(name: &str) -> Option<usize> {
+pub(crate) fn sequence_axis(name: &str) -> Option<usize> {
     match name.rsplit('.').next().unwrap_or(name) {
         "step_logits" | "rope_cos" | "rope_sin" => None,
         "q_rope" | "k_rope" | "query_states" | "key_states" | "value_states" => Some(2),
@@ -268,7 +280,7 @@ fn exact_result(name: &str, shape: Vec<usize>, observed: &[f32], expected: &[f32
     tensor_result(name, shape, metrics, floor, limit, observed, expected)
 }
 
-fn tensor_result(
+pub(crate) fn tensor_result(
     name: &str,
     shape: Vec<usize>,
     metrics: Metrics,

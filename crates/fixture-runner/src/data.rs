@@ -11,8 +11,9 @@ mod tests;
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use self::decode::check_finite;
 use self::npz::Npz;
 pub use self::raw::SafetensorsRaw;
 use crate::error::FixtureError;
@@ -24,7 +25,7 @@ const MAX_FILE_BYTES: u64 = 2 << 30;
 /// The values of a tensor, in C order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Values {
-    /// Every floating-point dtype, rounded to f32 from f64; all finite.
+    /// Every floating-point dtype, rounded to f32 from f64.
     Float(Vec<f32>),
     /// Every integer dtype.
     Int(Vec<i64>),
@@ -73,7 +74,10 @@ impl Array {
 
 /// An open fixture file; tensors are decoded when they are read.
 #[derive(Debug)]
-pub struct TensorFile(Format);
+pub struct TensorFile {
+    path: PathBuf,
+    format: Format,
+}
 
 #[derive(Debug)]
 enum Format {
@@ -88,21 +92,25 @@ impl TensorFile {
     /// When the file cannot be read, is larger than 2 GiB, has another ending, or is malformed.
     pub fn open(path: &Path) -> Result<Self, FixtureError> {
         let ending = path.extension().and_then(|ending| ending.to_str());
-        match ending {
-            Some("safetensors" | "safetensor") => {
-                SafetensorsRaw::open(path).map(|file| Self(Format::Safetensors(file)))
+        let format = match ending {
+            Some("safetensors" | "safetensor") => Format::Safetensors(SafetensorsRaw::open(path)?),
+            Some("npz") => Format::Npz(Npz::open(path)?),
+            _ => {
+                return Err(FixtureError::Malformed {
+                    file: path.into(),
+                    reason: "neither .safetensors nor .npz".into(),
+                });
             }
-            Some("npz") => Npz::open(path).map(|file| Self(Format::Npz(file))),
-            _ => Err(FixtureError::Malformed {
-                file: path.into(),
-                reason: "neither .safetensors nor .npz".into(),
-            }),
-        }
+        };
+        Ok(Self {
+            path: path.into(),
+            format,
+        })
     }
 
     /// Is there a tensor of this name?
     pub fn has(&self, name: &str) -> bool {
-        match &self.0 {
+        match &self.format {
             Format::Safetensors(file) => file.has(name),
             Format::Npz(file) => file.has(name),
         }
@@ -114,10 +122,35 @@ impl TensorFile {
     /// When there is none of this name, or it is malformed, empty, of a dtype that is not read, or holds a
     /// value that is not finite as f32.
     pub fn read(&self, name: &str) -> Result<Array, FixtureError> {
-        match &self.0 {
+        let array = self.read_any(name)?;
+        if let Values::Float(values) = &array.values {
+            check_finite(&self.path, name, values.iter().copied())?;
+        }
+        Ok(array)
+    }
+
+    /// [`read`](Self::read) of values that need not be finite: somebody's results, not expectations.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), but for the last.
+    pub fn read_any(&self, name: &str) -> Result<Array, FixtureError> {
+        match &self.format {
             Format::Safetensors(file) => file.read(name),
             Format::Npz(file) => file.read(name),
         }
+    }
+
+    /// The names of all tensors, without the `.npy` of an npz's entries.
+    pub fn names(&self) -> Vec<String> {
+        match &self.format {
+            Format::Safetensors(file) => file.names(),
+            Format::Npz(file) => file.names(),
+        }
+    }
+
+    /// Where the file lies.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The bits of a half-precision tensor, and which of the two half precisions they are in.
@@ -125,7 +158,7 @@ impl TensorFile {
     /// # Errors
     /// As [`SafetensorsRaw::read_bits`]; an npz file, whose dtypes do not include bf16, has none.
     pub fn read_bits(&self, name: &str) -> Result<(TestDType, Vec<u16>), FixtureError> {
-        match &self.0 {
+        match &self.format {
             Format::Safetensors(file) => file.read_bits(name),
             Format::Npz(_) => Err(FixtureError::Values {
                 tensor: name.into(),

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod blame;
 mod check;
 mod data;
 mod error;
@@ -16,6 +17,7 @@ mod protocol;
 mod report;
 mod subject;
 mod supervise;
+mod verify;
 mod worker;
 
 use std::collections::BTreeSet;
@@ -46,6 +48,14 @@ enum Command {
     /// Exit codes: 0 all passed; 1 something failed or crashed; 2 usage, or a bad or tampered fixture;
     /// 3 nothing failed, but a backend asked for by name is unavailable on this machine.
     Parity(Parity),
+    /// Compare a checkpoint layer by layer with a reference, and name the cause when numbers differ.
+    ///
+    /// Exit codes: 0 all passed; 1 something differs or crashed; 2 usage or bad input; 3 nothing failed,
+    /// but a backend asked for by name is unavailable on this machine.
+    Verify(verify::Args),
+    /// Run a model layer by layer and write what passes through it (started by `verify`).
+    #[command(hide = true)]
+    Observe(verify::observe::Job),
     /// Serve jobs over standard input (started by `parity`).
     #[command(hide = true)]
     Worker {
@@ -89,6 +99,8 @@ fn name_and_reason(text: &str) -> Result<(Backend, String), String> {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Parity(options) => parity(&options),
+        Command::Verify(args) => verify::verify(&args),
+        Command::Observe(job) => observe(&job),
         Command::Worker { backend, manifest } => {
             worker::serve(backend, &manifest).map(|()| ExitCode::SUCCESS)
         }
@@ -99,6 +111,20 @@ fn main() -> ExitCode {
     })
 }
 
+/// Runs a job of `verify`; bad input is told on standard output, for `verify` to report.
+fn observe(job: &verify::observe::Job) -> Result<ExitCode> {
+    let mut say = |said: verify::observe::Said| {
+        let line = serde_json::to_string(&said)?;
+        println!("{}{line}", protocol::REPLY_PREFIX);
+        Ok(())
+    };
+    if let Err(error) = verify::observe::observe(job, &mut say) {
+        say(verify::observe::Said::BadInput(format!("{error:#}")))?;
+        return Ok(ExitCode::from(2));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 fn parity(options: &Parity) -> Result<ExitCode> {
     let start = Instant::now();
     let (backends, named) = parse_backends(&options.backend)?;
@@ -106,7 +132,7 @@ fn parity(options: &Parity) -> Result<ExitCode> {
     let cases = select(&manifest, options.filter.as_deref())?;
     if options.list {
         for case in &cases {
-            println!("{:<40} {:<16} {}", case.id, case.kind, case.description);
+            println!("{:<46} {:<28} {}", case.id, case.kind, case.description);
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -188,7 +214,7 @@ fn select<'a>(manifest: &'a Manifest, filter: Option<&str>) -> Result<Vec<&'a Ca
 
 /// Checks the hash of everything the cases use.
 fn verify(manifest: &Manifest, cases: &[&Case]) -> Result<()> {
-    let checkpoints = cases.iter().map(|case| &case.checkpoint);
+    let checkpoints = cases.iter().filter_map(|case| case.checkpoint.as_ref());
     for name in checkpoints.collect::<BTreeSet<_>>() {
         manifest
             .verify_checkpoint(name)

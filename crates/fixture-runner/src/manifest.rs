@@ -65,18 +65,24 @@ pub enum Kind {
     DecoderLayer,
     /// The model from token ids to logits, then greedy decoding.
     FullModel,
+    /// A prompt read in chunks of a given size; logits at some of its columns.
+    Prefill,
+    /// Attention on its own, from projections to projection, without norms and RoPE.
+    ScaledDotProductAttention,
     /// Checkpoint to record and back.
     RecordRoundtrip,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::RmsNorm,
         Self::Mlp,
         Self::Attention,
         Self::DecoderLayer,
         Self::FullModel,
+        Self::Prefill,
+        Self::ScaledDotProductAttention,
         Self::RecordRoundtrip,
     ];
 
@@ -88,13 +94,18 @@ impl Kind {
             Self::Attention => "attention",
             Self::DecoderLayer => "decoder_layer",
             Self::FullModel => "full_model",
+            Self::Prefill => "prefill",
+            Self::ScaledDotProductAttention => "scaled_dot_product_attention",
             Self::RecordRoundtrip => "record_roundtrip",
         }
     }
 
     /// Does the kind run a part of one layer?
     pub fn is_layer(self) -> bool {
-        !matches!(self, Self::FullModel | Self::RecordRoundtrip)
+        matches!(
+            self,
+            Self::RmsNorm | Self::Mlp | Self::Attention | Self::DecoderLayer
+        )
     }
 }
 
@@ -113,12 +124,18 @@ pub struct Case {
     pub kind: Kind,
     /// What the case is for.
     pub description: String,
-    /// The checkpoint's name in [`Manifest::checkpoints`].
-    pub checkpoint: String,
+    /// The checkpoint's name in [`Manifest::checkpoints`]; none for
+    /// [`Kind::ScaledDotProductAttention`], whose weights are inputs.
+    pub checkpoint: Option<String>,
     /// The layer's index; there for the layer kinds and only for them.
     pub layer: Option<usize>,
     /// `input_layernorm` or `post_attention_layernorm`; there for [`Kind::RmsNorm`] and only for it.
     pub module: Option<String>,
+    /// What the shapes of the inputs do not say; there for [`Kind::ScaledDotProductAttention`] and only
+    /// for it.
+    pub attention: Option<AttentionSizes>,
+    /// Tokens read at once; there for [`Kind::Prefill`] and only for it.
+    pub chunk_size: Option<usize>,
     /// The input tensors; none for [`Kind::RecordRoundtrip`].
     pub inputs: Option<TensorList>,
     /// The expected tensors; none for [`Kind::RecordRoundtrip`].
@@ -129,6 +146,21 @@ pub struct Case {
     pub same_dtype: BTreeMap<String, BTreeMap<TestDType, SameDType>>,
     /// Where the case is known to fail.
     pub expected_failures: Vec<ExpectedFailure>,
+}
+
+/// How the tensors of a [`Kind::ScaledDotProductAttention`] are to be read.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttentionSizes {
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key and value heads; divides the query heads.
+    pub num_key_value_heads: usize,
+    /// Whether a query sees only the keys up to its own place. Queries then arrive with the keys;
+    /// otherwise all of them come after each chunk of keys.
+    pub causal: bool,
+    /// How many keys arrive at once; all of them together.
+    pub chunks: Vec<usize>,
 }
 
 /// Tensors of one file.

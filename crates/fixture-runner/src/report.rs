@@ -235,6 +235,26 @@ fn likely_cause(result: &CaseResult, first: &TensorResult) -> &'static str {
     }
     let name = first.name.rsplit('.').next().unwrap_or(&first.name);
     match (result.kind, name) {
+        (Kind::Prefill, _) => {
+            "the edges of chunks: positions, slots of the cache, or padding; if the checkpoint's \
+             decoder_layer case fails too, begin there"
+        }
+        (Kind::ScaledDotProductAttention, "query_states" | "key_states" | "value_states") => {
+            "a projection: its layout, or how its features are split into heads"
+        }
+        (Kind::ScaledDotProductAttention, "cached_keys" | "cached_values") => {
+            "the cache: slots overwritten, or shifted against the keys that were written"
+        }
+        (Kind::ScaledDotProductAttention, "output_training") => {
+            "dropout of attention weights: the axes of its mask, or its place before the softmax"
+        }
+        (Kind::ScaledDotProductAttention, name) if name.starts_with("context") => {
+            "the attention product: mask, scale, softmax, which query heads read which key heads, or \
+             the slots of the cache that are read"
+        }
+        (Kind::ScaledDotProductAttention, _) => {
+            "the output projection or the order of its features"
+        }
         (Kind::RecordRoundtrip, _) => {
             "the record and the checkpoint are read differently (dtype, layout, key)"
         }

@@ -273,7 +273,7 @@ impl Drop for Worker {
     }
 }
 
-fn describe(status: ExitStatus) -> String {
+pub(crate) fn describe(status: ExitStatus) -> String {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
         return format!("killed by signal {signal}");
@@ -297,9 +297,11 @@ mod tests {
             id: id.into(),
             kind: Kind::Mlp,
             description: String::new(),
-            checkpoint: String::new(),
+            checkpoint: None,
             layer: None,
             module: None,
+            attention: None,
+            chunk_size: None,
             inputs: None,
             expected: None,
             noise_floors: Default::default(),

@@ -46,7 +46,7 @@ pub fn serve(backend: Backend, manifest: &Path) -> Result<()> {
 }
 
 /// Computes something small. A backend without a driver panics at its first tensor.
-fn probe(device: &Device) -> Result<(), String> {
+pub(crate) fn probe(device: &Device) -> Result<(), String> {
     let device = device.clone();
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
@@ -71,11 +71,14 @@ fn run(backend: Backend, device: &Device, manifest: &Manifest, job: &Job) -> Res
         .iter()
         .find(|case| case.id == job.case)
         .context("not in the manifest")?;
-    let checkpoint = manifest.path(&manifest.checkpoints[&case.checkpoint].path)?;
+    let checkpoint = match &case.checkpoint {
+        Some(name) => Some(manifest.path(&manifest.checkpoints[name].path)?),
+        None => None,
+    };
     let bench = Bench {
         device,
         dtype: burn_dtype(job.dtype),
-        checkpoint: &checkpoint,
+        checkpoint: checkpoint.as_deref(),
     };
     let open = |list: &Option<crate::manifest::TensorList>| {
         let list = list.as_ref();

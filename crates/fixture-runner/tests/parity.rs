@@ -225,3 +225,36 @@ fn an_unavailable_backend_ends_with_3_only_when_named() {
     let dtype = copy.run(&["--dtype", "bf16", "--filter", NORM]);
     assert_ends(&dtype, 3, &["ndarray does not compute in bf16"]);
 }
+
+#[test]
+fn attention_without_its_mask_fails_where_it_attends() {
+    let mut copy = Copy::new();
+    copy.case("attention/kv_sharing")["attention"]["causal"] = json!(false);
+    let output = copy.run(&["--filter", "kv_sharing"]);
+    let words = [
+        "FAIL",
+        "first to differ: context",
+        "likely cause: the attention product",
+    ];
+    assert_ends(&output, 1, &words);
+}
+
+#[test]
+fn chunks_that_are_not_the_keys_end_with_2() {
+    let mut copy = Copy::new();
+    copy.case("attention/with_caching")["attention"]["chunks"] = json!([6, 1]);
+    let output = copy.run(&["--filter", "with_caching"]);
+    assert_ends(&output, 2, &["attention/with_caching", "[6, 1]", "9 keys"]);
+}
+
+/// What a prefill computes does not depend on the size of its chunks.
+#[test]
+fn a_prefill_passes_in_other_chunks() {
+    let mut copy = Copy::new();
+    for chunk_size in [7, 64, 1000] {
+        let case = copy.case("long-context/prefill-1-64-255-256-257-chunk-256");
+        case["chunk_size"] = json!(chunk_size);
+        let output = copy.run(&["--filter", "prefill-1-64"]);
+        assert_ends(&output, 0, &["1 passed", " 0 failed"]);
+    }
+}

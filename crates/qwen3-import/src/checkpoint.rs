@@ -146,7 +146,7 @@ impl Checkpoint {
     }
 
     /// Is the key in any file?
-    pub(crate) fn contains(&self, key: &str) -> bool {
+    pub fn contains(&self, key: &str) -> bool {
         self.keys.contains_key(key)
     }
 }

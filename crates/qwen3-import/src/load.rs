@@ -2,7 +2,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::path::Path;
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use qwen3_model::{Qwen3, WeightSource};
 
 use crate::convert::convert;
@@ -92,6 +92,67 @@ impl Checkpoint {
         })
     }
 
+    /// The values of tensor `key` of `shape` on the host, row-major, cast up to f32.
+    ///
+    /// # Errors
+    /// When the key is missing, has another shape or a dtype that is not read, or holds a value that
+    /// is not finite.
+    pub fn values(&mut self, key: &str, shape: &[usize]) -> Result<Vec<f32>, ImportError> {
+        self.check(key, shape)?;
+        self.value_range(key, shape, 0..shape.iter().product())
+    }
+
+    /// [`values`](Self::values) of some rows of the matrix `key` of `shape`.
+    ///
+    /// # Errors
+    /// As [`values`](Self::values).
+    ///
+    /// # Panics
+    /// When the rows lie outside the matrix.
+    pub fn value_rows(
+        &mut self,
+        key: &str,
+        shape: [usize; 2],
+        rows: Range<usize>,
+    ) -> Result<Vec<f32>, ImportError> {
+        self.check(key, &shape)?;
+        self.value_range(key, &shape, rows.start * shape[1]..rows.end * shape[1])
+    }
+
+    fn value_range(
+        &mut self,
+        key: &str,
+        shape: &[usize],
+        range: Range<usize>,
+    ) -> Result<Vec<f32>, ImportError> {
+        let part = [range.len()];
+        let data = self.convert_range(key, shape, range, &part, DType::F32)?;
+        Ok(data.try_into_vec().expect("converted to f32"))
+    }
+
+    /// The values `range` (flat indices) of the tensor `key` of `shape`, as data of shape `part`.
+    fn convert_range(
+        &mut self,
+        key: &str,
+        shape: &[usize],
+        range: Range<usize>,
+        part: &[usize],
+        dtype: DType,
+    ) -> Result<TensorData, ImportError> {
+        let (file, from) = self.check(key, shape)?;
+        let file = file.to_path_buf();
+        let size = from.bitsize() / 8;
+        let start = range.start;
+        let bytes = self.read(key, range.start * size..range.end * size)?;
+        convert(&bytes, from, part, dtype).map_err(|bad| ImportError::NonFinite {
+            file,
+            key: key.into(),
+            index: start + bad.index,
+            value: bad.value,
+            dtype,
+        })
+    }
+
     fn check_tied_head(&mut self, shape: [usize; 2]) -> Result<(), ImportError> {
         const CHUNK_ROWS: usize = 4096;
         let (file, head_dtype) = self.check(HEAD, &shape)?;
@@ -147,22 +208,11 @@ impl CheckpointSource<'_> {
         range: Range<usize>,
         part: [usize; D],
     ) -> Result<Tensor<D>, ImportError> {
-        let (file, from) = self.checkpoint.check(key, shape)?;
-        let file = file.to_path_buf();
-        let size = from.bitsize() / 8;
-        let bytes = self
+        let count = range.len();
+        let data = self
             .checkpoint
-            .read(key, range.start * size..range.end * size)?;
-        let data =
-            convert(&bytes, from, &part, self.dtype).map_err(|bad| ImportError::NonFinite {
-                file,
-                key: key.into(),
-                index: range.start + bad.index,
-                value: bad.value,
-                dtype: self.dtype,
-            })?;
-        drop(bytes);
-        self.done += range.len();
+            .convert_range(key, shape, range, &part, self.dtype)?;
+        self.done += count;
         if let Some((progress, total)) = &mut self.progress {
             progress(Progress {
                 key,

@@ -96,7 +96,12 @@ impl Attention {
             None => (k, v),
         };
         let scale = (self.head_dim as f64).powf(-0.5);
-        let context = attend(q, k, v, step.bias.clone(), scale);
+        let options = AttendOptions {
+            scale,
+            bias: step.bias.clone(),
+            dropout: None,
+        };
+        let context = attend(q, k, v, options);
         let features = context.dims()[1] * self.head_dim;
         let context = context.swap_dims(1, 2).reshape([batch, seq, features]); // [batch, seq, heads * head_dim]
         taps.rank3(Tap::Context, &context);
@@ -107,22 +112,35 @@ impl Attention {
     }
 }
 
-/// Scaled dot-product attention of `q` `[batch, heads, seq, head_dim]` over `k` and `v`
-/// `[batch, kv_heads, keys, head_dim]`; gives `[batch, heads, seq, head_dim]`.
+/// What [`attend`] does with the scores and the weights.
+#[derive(Clone, Debug)]
+pub struct AttendOptions {
+    /// Factor of the scores; `head_dim^-0.5` in Qwen3.
+    pub scale: f64,
+    /// Added to the scaled scores: f32, broadcastable to `[batch, kv_heads, groups, seq, keys]`.
+    /// [`causal_bias`](crate::causal_bias) makes one. `None` lets every query see every key.
+    pub bias: Option<Tensor<5>>,
+    /// Multiplies the weights, for dropout in training: 0 where a weight is dropped, else
+    /// `1 / (1 - p)`; `[batch, heads, seq, keys]` in the dtype of the queries. `None` keeps all.
+    pub dropout: Option<Tensor<4>>,
+}
+
+/// Scaled dot-product attention of `q` `[batch, heads, seq, head_dim]` over `k`
+/// `[batch, kv_heads, keys, head_dim]` and `v` `[batch, kv_heads, keys, value_dim]`; gives
+/// `[batch, heads, seq, value_dim]`.
 ///
-/// Query head `h` reads key head `h / (heads / kv_heads)`. `bias`, f32 and broadcastable to
-/// `[batch, kv_heads, groups, seq, keys]`, is added to the scaled scores. Scores are computed in the
-/// dtype of `q`; the softmax in f32, then cast back.
+/// Follows Transformers `eager_attention_forward`, the random numbers of its dropout being given.
+/// Query head `h` reads key head `h / (heads / kv_heads)`. Scores are computed in the dtype of `q`; the
+/// softmax in f32, then cast back, and only then dropped.
 ///
 /// # Panics
 /// When `heads` is not a multiple of `kv_heads`.
-pub fn attend(
-    q: Tensor<4>,
-    k: Tensor<4>,
-    v: Tensor<4>,
-    bias: Option<Tensor<5>>,
-    scale: f64,
-) -> Tensor<4> {
+pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, options: AttendOptions) -> Tensor<4> {
+    let AttendOptions {
+        scale,
+        bias,
+        dropout,
+    } = options;
     let [batch, heads, seq, head_dim] = q.dims();
     let [_, kv_heads, keys, value_dim] = v.dims();
     assert!(
@@ -142,5 +160,70 @@ pub fn attend(
     };
     let weights = to_dtype(softmax(scores, 4), dtype);
     let weights = weights.reshape([batch, kv_heads, groups * seq, keys]); // [batch, kv_heads, groups * seq, keys]
-    weights.matmul(v).reshape([batch, heads, seq, value_dim]) // [batch, heads, seq, head_dim]
+    let weights = match dropout {
+        Some(mask) => weights * mask.reshape([batch, kv_heads, groups * seq, keys]), // [batch, kv_heads, groups * seq, keys]
+        None => weights,
+    };
+    weights.matmul(v).reshape([batch, heads, seq, value_dim]) // [batch, heads, seq, value_dim]
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, TensorData};
+
+    const BATCH: usize = 2;
+    const HEADS: usize = 4;
+    const SEQ: usize = 3;
+    const KEYS: usize = 5;
+    const VALUE_DIM: usize = 2;
+
+    /// Numbers that follow no pattern.
+    fn tensor(shape: [usize; 4], seed: f32) -> Tensor<4> {
+        let count = shape.iter().product::<usize>();
+        let values = (0..count).map(|index| ((index as f32 + seed) * 12.9898).sin());
+        let data = TensorData::new(values.collect::<Vec<_>>(), shape);
+        Tensor::from_data(data, (&Device::flex(), DType::F32))
+    }
+
+    /// Four query heads on two key heads; values narrower than keys.
+    fn run(dropout: Option<Tensor<4>>) -> Vec<f32> {
+        let options = AttendOptions {
+            scale: 0.5,
+            bias: None,
+            dropout,
+        };
+        let context = attend(
+            tensor([BATCH, HEADS, SEQ, 6], 0.1),
+            tensor([BATCH, 2, KEYS, 6], 0.2),
+            tensor([BATCH, 2, KEYS, VALUE_DIM], 0.3),
+            options,
+        );
+        assert_eq!(context.dims(), [BATCH, HEADS, SEQ, VALUE_DIM]);
+        context.into_data().try_into_vec().unwrap()
+    }
+
+    #[test]
+    fn dropout_that_keeps_everything_changes_nothing() {
+        let ones = tensor([BATCH, HEADS, SEQ, KEYS], 0.0).ones_like();
+        assert_eq!(run(Some(ones)), run(None));
+    }
+
+    /// The mask of a row `(batch, head, query)` acts on that row and on no other.
+    #[test]
+    fn dropout_goes_by_batch_head_and_query() {
+        let expected = run(None);
+        for row in 0..BATCH * HEADS * SEQ {
+            let mut mask = vec![1.0_f32; BATCH * HEADS * SEQ * KEYS];
+            mask[row * KEYS..(row + 1) * KEYS].fill(0.0);
+            let data = TensorData::new(mask, [BATCH, HEADS, SEQ, KEYS]);
+            let mask = Tensor::from_data(data, (&Device::flex(), DType::F32));
+            let found = run(Some(mask));
+            let own = row * VALUE_DIM..(row + 1) * VALUE_DIM;
+            for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                let expected = if own.contains(&index) { 0.0 } else { *expected };
+                assert_eq!(*found, expected, "row {row}, element {index}");
+            }
+        }
+    }
 }

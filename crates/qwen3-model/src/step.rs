@@ -44,14 +44,10 @@ impl Step {
             positions.len()
         );
         let (cos, sin) = rope.tensors(positions, device);
-        let bias = attention_bias(visible, start, seq, keys).map(|(rows, bias)| {
-            let data = TensorData::new(bias, [rows, 1, 1, seq, keys]);
-            Tensor::from_data(data, (device, DType::F32))
-        });
         Self {
             cos,
             sin,
-            bias,
+            bias: causal_bias(visible, start, seq, keys, device),
             start,
             keys,
         }
@@ -79,6 +75,29 @@ impl Step {
             ..*self
         }
     }
+}
+
+/// What is added to the scores of `seq` queries that stand in the slots from `start`, over the first
+/// `keys` slots: f32 `[batch or 1, 1, 1, seq, keys]`, or `None` when every query sees every key.
+///
+/// Query `i` sees slot `j` when `j <= start + i` and `visible[row][j]`.
+///
+/// # Panics
+/// When a row of `visible` has less than `start + seq` entries or `keys < start + seq`.
+pub fn causal_bias(
+    visible: &[Vec<bool>],
+    start: usize,
+    seq: usize,
+    keys: usize,
+    device: &Device,
+) -> Option<Tensor<5>> {
+    assert!(
+        keys >= start + seq,
+        "{seq} queries from slot {start} do not fit {keys} keys"
+    );
+    let (rows, bias) = attention_bias(visible, start, seq, keys)?;
+    let data = TensorData::new(bias, [rows, 1, 1, seq, keys]);
+    Some(Tensor::from_data(data, (device, DType::F32)))
 }
 
 /// The additive mask, row-major `[rows, seq, keys]`; one row serves the batch when nothing is padded.

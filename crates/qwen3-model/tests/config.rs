@@ -178,3 +178,32 @@ fn reads_every_official_dense_size() {
     let moe = std::fs::read_to_string(folder.join("Qwen3-30B-A3B-config.json")).unwrap();
     assert!(Qwen3Config::from_json(&moe).is_err());
 }
+
+/// The presets are the architectures that Transformers has made numbers for.
+#[test]
+fn presets_are_the_configs_of_the_tiny_checkpoints() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/checkpoints");
+    let presets = [
+        ("bias-tied", Qwen3Config::tiny_biased()),
+        ("gqa-sharded", Qwen3Config::tiny_untied()),
+        ("gqa-tied", Qwen3Config::tiny()),
+        ("long-context", Qwen3Config::tiny_long_context()),
+        ("mha-untied", Qwen3Config::tiny_mha()),
+    ];
+    for (name, preset) in &presets {
+        let file = folder.join(name).join("config.json");
+        let config = Qwen3Config::from_json(&std::fs::read_to_string(file).unwrap()).unwrap();
+        assert_eq!(*preset, config, "{name}");
+        assert_eq!(
+            Qwen3Config::from_json(&preset.to_json()).unwrap(),
+            *preset,
+            "{name}"
+        );
+    }
+    let entries = std::fs::read_dir(&folder).unwrap();
+    let mut names = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect::<Vec<_>>();
+    names.sort();
+    assert_eq!(names, presets.map(|(name, _)| name));
+}

@@ -6,8 +6,8 @@ use std::fmt;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use npyz::npz::{NpzArchive, array_name_from_file_name};
 use npyz::{DType, NpyHeader, Order};
+use zip::ZipArchive;
 
 use super::decode::{Element, count, decode};
 use super::{Array, MAX_FILE_BYTES, read_bytes};
@@ -33,17 +33,11 @@ impl Npz {
             reason,
         };
         let bytes = read_bytes(path)?;
-        let mut archive = NpzArchive::new(Cursor::new(&bytes[..]))
+        let archive = ZipArchive::new(Cursor::new(&bytes[..]))
             .map_err(|error| malformed(format!("not an npz file: {error}")))?;
-        let archive = archive.zip_archive();
         let entries: BTreeMap<_, _> = archive
             .file_names()
-            .map(|entry| {
-                (
-                    array_name_from_file_name(entry).unwrap_or(entry).into(),
-                    entry.into(),
-                )
-            })
+            .map(|entry| (array_name(entry).into(), entry.into()))
             .collect();
         if entries.len() != archive.len() {
             return Err(malformed(format!(
@@ -64,9 +58,13 @@ impl Npz {
         self.entry(name).is_some()
     }
 
+    /// The names of all arrays, without `.npy`.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.entries.keys().cloned().collect()
+    }
+
     fn entry(&self, name: &str) -> Option<&String> {
-        let bare = || self.entries.get(array_name_from_file_name(name)?);
-        self.entries.get(name).or_else(bare)
+        self.entries.get(array_name(name))
     }
 
     /// Decodes an array: `<f2`, `<f4`, `<f8`, `<i4` or `<i8` in C order.
@@ -106,10 +104,9 @@ impl Npz {
 
     /// The bytes of an entry, of which there must be as many as the directory says.
     fn unpack(&self, name: &str, entry: &str) -> Result<Vec<u8>, FixtureError> {
-        let mut archive = NpzArchive::new(Cursor::new(&self.bytes[..]))
+        let mut archive = ZipArchive::new(Cursor::new(&self.bytes[..]))
             .map_err(|error| self.malformed(name, error))?;
         let entry = archive
-            .zip_archive()
             .by_name(entry)
             .map_err(|error| self.malformed(name, error))?;
         let size = entry.size();
@@ -143,6 +140,11 @@ impl Npz {
             reason: reason.to_string(),
         }
     }
+}
+
+/// The array that an archive's entry holds: `numpy.savez` adds `.npy` to its name.
+fn array_name(entry: &str) -> &str {
+    entry.strip_suffix(".npy").unwrap_or(entry)
 }
 
 /// The length of an npy header that npyz can be given.

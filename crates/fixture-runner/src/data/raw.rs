@@ -70,10 +70,15 @@ impl SafetensorsRaw {
         self.header.info(name).is_some()
     }
 
-    /// Decodes a tensor; see [`super::TensorFile::read`].
+    /// The names of all tensors.
+    pub fn names(&self) -> Vec<String> {
+        self.header.tensors().into_keys().collect()
+    }
+
+    /// Decodes a tensor; see [`super::TensorFile::read_any`].
     ///
     /// # Errors
-    /// When there is none of this name, or it is empty, of a dtype that is not read, or not finite.
+    /// When there is none of this name, or it is empty or of a dtype that is not read.
     pub fn read(&self, name: &str) -> Result<Array, FixtureError> {
         let (dtype, shape, bytes) = self.tensor(name)?;
         let element = match dtype {

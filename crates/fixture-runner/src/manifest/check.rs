@@ -4,7 +4,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::raw::{RawCase, RawManifest, Version};
+use super::raw::{RawCase, RawManifest, RawObserved, Version};
 use super::{Case, Kind, Manifest, SCHEMA, TensorList, TestDType, WITHOUT_FLOORS, verify};
 use crate::error::FixtureError;
 
@@ -35,6 +35,9 @@ pub(super) fn manifest(file: &Path, root: PathBuf, text: &[u8]) -> Result<Manife
         cases: Vec::new(),
     };
     entries(file, &manifest)?;
+    for entry in &raw.observed {
+        observed(file, &manifest, entry)?;
+    }
     let mut ids = BTreeSet::new();
     let mut cases = Vec::with_capacity(raw.cases.len());
     for case in raw.cases {
@@ -87,6 +90,24 @@ fn entries(file: &Path, manifest: &Manifest) -> Result<(), FixtureError> {
     Ok(())
 }
 
+/// Checks that what an entry of `observed` names is listed.
+fn observed(file: &Path, manifest: &Manifest, entry: &RawObserved) -> Result<(), FixtureError> {
+    let files = [&entry.reference, &entry.file];
+    let unlisted = files
+        .into_iter()
+        .find(|file| !manifest.files.contains_key(*file));
+    let reason = match unlisted {
+        Some(file) => format!("file `{file}` is not listed"),
+        None if manifest.checkpoints.contains_key(&entry.checkpoint) => return Ok(()),
+        None => format!("checkpoint `{}` is not listed", entry.checkpoint),
+    };
+    Err(FixtureError::Case {
+        file: file.into(),
+        case: entry.id.clone(),
+        reason,
+    })
+}
+
 /// Checks one case against its kind and against what the manifest lists.
 fn case(file: &Path, manifest: &Manifest, raw: RawCase) -> Result<Case, FixtureError> {
     let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.name() == raw.kind) else {
@@ -103,6 +124,8 @@ fn case(file: &Path, manifest: &Manifest, raw: RawCase) -> Result<Case, FixtureE
         checkpoint: raw.checkpoint,
         layer: raw.layer,
         module: raw.module,
+        attention: raw.attention,
+        chunk_size: raw.chunk_size,
         inputs: raw.inputs,
         expected: raw.expected,
         noise_floors: raw.noise_floors.into_maps(),
@@ -111,6 +134,7 @@ fn case(file: &Path, manifest: &Manifest, raw: RawCase) -> Result<Case, FixtureE
     };
     let checked = references(manifest, &case)
         .and_then(|()| shape_of_kind(&case))
+        .and_then(|()| sizes(&case))
         .and_then(|()| noise_floors(&case))
         .and_then(|()| same_dtype(&case))
         .and_then(|()| expected_failures(&case));
@@ -129,8 +153,10 @@ fn references(manifest: &Manifest, case: &Case) -> Result<(), String> {
     if case.id.trim().is_empty() || case.id.chars().any(char::is_control) {
         return Err("the id is empty or has control characters".into());
     }
-    if !manifest.checkpoints.contains_key(&case.checkpoint) {
-        return Err(format!("checkpoint `{}` is not listed", case.checkpoint));
+    if let Some(name) = &case.checkpoint
+        && !manifest.checkpoints.contains_key(name)
+    {
+        return Err(format!("checkpoint `{name}` is not listed"));
     }
     for (role, list) in [("inputs", &case.inputs), ("expected", &case.expected)] {
         let Some(TensorList { file, tensors }) = list else {
@@ -153,7 +179,15 @@ fn references(manifest: &Manifest, case: &Case) -> Result<(), String> {
 /// The case has the fields of its kind and no others.
 fn shape_of_kind(case: &Case) -> Result<(), String> {
     let kind = case.kind;
+    let alone = kind == Kind::ScaledDotProductAttention;
     let fields = [
+        ("checkpoint", case.checkpoint.is_some(), !alone),
+        ("attention", case.attention.is_some(), alone),
+        (
+            "chunk_size",
+            case.chunk_size.is_some(),
+            kind == Kind::Prefill,
+        ),
         ("layer", case.layer.is_some(), kind.is_layer()),
         ("module", case.module.is_some(), kind == Kind::RmsNorm),
         (
@@ -181,6 +215,26 @@ fn shape_of_kind(case: &Case) -> Result<(), String> {
         )),
         _ => Ok(()),
     }
+}
+
+/// Heads and chunks are possible ones.
+fn sizes(case: &Case) -> Result<(), String> {
+    if case.chunk_size == Some(0) {
+        return Err("`chunk_size` is 0".into());
+    }
+    let Some(attention) = &case.attention else {
+        return Ok(());
+    };
+    let (heads, kv_heads) = (attention.num_attention_heads, attention.num_key_value_heads);
+    if heads == 0 || kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
+        return Err(format!(
+            "{heads} query heads cannot share {kv_heads} key heads"
+        ));
+    }
+    if attention.chunks.is_empty() || attention.chunks.contains(&0) {
+        return Err("`attention.chunks` has no chunk or an empty one".into());
+    }
+    Ok(())
 }
 
 /// Every expected tensor that is compared with a tolerance has floors, and nothing else has.

@@ -5,7 +5,9 @@ use std::marker::PhantomData;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use super::{CheckpointFiles, ExpectedFailure, Floor, SameDType, TensorList, TestDType};
+use super::{
+    AttentionSizes, CheckpointFiles, ExpectedFailure, Floor, SameDType, TensorList, TestDType,
+};
 
 /// The one field that is read whatever the schema.
 #[derive(Deserialize)]
@@ -23,6 +25,25 @@ pub(super) struct RawManifest {
     pub(super) checkpoints: Unique<String, CheckpointFiles>,
     pub(super) files: Unique<String, String>,
     pub(super) cases: Vec<RawCase>,
+    #[serde(default)]
+    pub(super) observed: Vec<RawObserved>,
+}
+
+/// Activations of an implementation with known mistakes, as `verify --observed` takes them. No parity
+/// case reads them; the tests of `verify` do.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawObserved {
+    pub(super) id: String,
+    pub(super) checkpoint: String,
+    pub(super) reference: String,
+    pub(super) file: String,
+    #[serde(rename = "description")]
+    _description: String,
+    #[serde(rename = "causes")]
+    _causes: Vec<String>,
+    #[serde(rename = "first_divergence")]
+    _first_divergence: serde_json::Value,
 }
 
 /// A case as JSON has it. The kind is text, so that an unknown one can be reported with the case's id.
@@ -32,9 +53,11 @@ pub(super) struct RawCase {
     pub(super) id: String,
     pub(super) kind: String,
     pub(super) description: String,
-    pub(super) checkpoint: String,
+    pub(super) checkpoint: Option<String>,
     pub(super) layer: Option<usize>,
     pub(super) module: Option<String>,
+    pub(super) attention: Option<AttentionSizes>,
+    pub(super) chunk_size: Option<usize>,
     pub(super) inputs: Option<TensorList>,
     pub(super) expected: Option<TensorList>,
     #[serde(default)]

@@ -37,6 +37,15 @@ pub(super) fn good() -> Value {
              "expected": {"file": "fixtures/b.npz", "tensors": ["logits", "generated_ids", "margins"]},
              "noise_floors": {"logits": {"f32": floor}}},
             {"id": "record", "kind": "record_roundtrip", "description": "d", "checkpoint": "tiny"},
+            {"id": "prefill", "kind": "prefill", "description": "d", "checkpoint": "tiny", "chunk_size": 64,
+             "inputs": {"file": "fixtures/b.npz", "tensors": ["input_ids", "columns"]},
+             "expected": {"file": "fixtures/b.npz", "tensors": ["logits"]},
+             "noise_floors": {"logits": {"f32": floor}}},
+            {"id": "alone", "kind": "scaled_dot_product_attention", "description": "d",
+             "attention": {"num_attention_heads": 4, "num_key_value_heads": 2, "causal": true, "chunks": [6, 1]},
+             "inputs": {"file": "fixtures/b.npz", "tensors": ["x_q"]},
+             "expected": {"file": "fixtures/b.npz", "tensors": ["output"]},
+             "noise_floors": {"output": {"f32": floor}}},
         ]
     })
 }
@@ -67,7 +76,7 @@ fn reads_every_field() {
     assert_eq!(manifest.oracle(), "transformers 5.23.0, torch 2.9.0");
     assert_eq!(manifest.checkpoints["tiny"].path, "fixtures/tiny");
     assert_eq!(manifest.files.len(), 2);
-    let [norm, model, record] = &manifest.cases[..] else {
+    let [norm, model, record, prefill, alone] = &manifest.cases[..] else {
         panic!("{:?}", manifest.cases);
     };
     assert_eq!(
@@ -75,8 +84,8 @@ fn reads_every_field() {
         ("norm", Kind::RmsNorm, Some(1))
     );
     assert_eq!(
-        (norm.module.as_deref(), norm.checkpoint.as_str()),
-        (Some("input_layernorm"), "tiny")
+        (norm.module.as_deref(), norm.checkpoint.as_deref()),
+        (Some("input_layernorm"), Some("tiny"))
     );
     assert_eq!(
         norm.noise_floors["output"][&TestDType::Bf16],
@@ -92,6 +101,21 @@ fn reads_every_field() {
         ["logits", "generated_ids", "margins"]
     );
     assert!(record.inputs.is_none() && record.expected.is_none());
+    assert_eq!(
+        (prefill.kind, prefill.chunk_size),
+        (Kind::Prefill, Some(64))
+    );
+    assert_eq!(
+        (alone.checkpoint.as_deref(), alone.chunk_size),
+        (None, None)
+    );
+    let sizes = AttentionSizes {
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        causal: true,
+        chunks: vec![6, 1],
+    };
+    assert_eq!(alone.attention.as_ref(), Some(&sizes));
 }
 
 #[test]
@@ -124,6 +148,9 @@ fn form_of_the_file() {
         |m| m["cases"][0]["noise_floors"]["output"]["f64"] = json!({"max_abs": 0, "rms": 0})
     ));
     assert!(json(|m| m["checkpoints"]["tiny"]["size"] = json!(1)));
+    assert!(json(|m| m["cases"][4]["attention"]["scale"] = json!(1)));
+    assert!(json(|m| m["cases"][4]["attention"]["chunks"] = json!([-1])));
+    assert!(json(|m| m["cases"][3]["chunk_size"] = json!(1.5)));
     assert!(json(|m| m["generator"] = json!("me")));
     assert!(json(|m| drop(m.as_object_mut().unwrap().remove("cases"))));
     for schema in [json!(2), json!("1"), json!(1.5), json!(null)] {

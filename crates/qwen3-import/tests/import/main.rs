@@ -10,4 +10,5 @@ mod keys;
 mod record_headers;
 mod records;
 mod shards;
+mod synthetic;
 mod values;

@@ -1,7 +1,7 @@
 use std::io::Write;
 
-use npyz::zip::CompressionMethod::{Deflated, Stored};
-use npyz::zip::write::{FileOptions, ZipWriter};
+use zip::CompressionMethod::{Deflated, Stored};
+use zip::write::{FileOptions, ZipWriter};
 
 use crate::data::tests::{le, open};
 use crate::data::{Array, Values};

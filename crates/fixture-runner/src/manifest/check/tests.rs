@@ -65,6 +65,12 @@ fn cases_are_checked() {
         ),
         (0, "/inputs/tensors", json!([]), "`inputs` names no tensors"),
         (0, "/inputs/tensors", json!(["x", "x"]), "tensor `x` twice"),
+        (
+            0,
+            "/checkpoint",
+            json!(null),
+            "kind rms_norm needs `checkpoint`",
+        ),
         (0, "/layer", json!(null), "kind rms_norm needs `layer`"),
         (0, "/module", json!(null), "kind rms_norm needs `module`"),
         (0, "/module", json!("norm"), "module `norm`"),
@@ -133,6 +139,45 @@ fn cases_are_checked() {
             json!([failure, failure]),
             "two expected failures on tch in f16",
         ),
+        (
+            3,
+            "/chunk_size",
+            json!(null),
+            "kind prefill needs `chunk_size`",
+        ),
+        (3, "/chunk_size", json!(0), "`chunk_size` is 0"),
+        (
+            3,
+            "/kind",
+            json!("full_model"),
+            "kind full_model has no `chunk_size`",
+        ),
+        (
+            4,
+            "/attention",
+            json!(null),
+            "kind scaled_dot_product_attention needs `attention`",
+        ),
+        (
+            4,
+            "/attention/num_key_value_heads",
+            json!(3),
+            "4 query heads cannot share 3 key heads",
+        ),
+        (
+            4,
+            "/attention/num_key_value_heads",
+            json!(0),
+            "cannot share 0 key heads",
+        ),
+        (
+            4,
+            "/attention/num_attention_heads",
+            json!(0),
+            "0 query heads",
+        ),
+        (4, "/attention/chunks", json!([]), "`attention.chunks`"),
+        (4, "/attention/chunks", json!([3, 0]), "`attention.chunks`"),
     ];
     for (number, pointer, value, reason) in cases {
         let found = changed(|m| *m["cases"][number].pointer_mut(pointer).unwrap() = value);
@@ -144,6 +189,10 @@ fn cases_are_checked() {
     assert!(
         message(|m| m["cases"][2]["layer"] = json!(0))
             .contains("kind record_roundtrip has no `layer`")
+    );
+    assert!(
+        message(|m| m["cases"][4]["checkpoint"] = json!("tiny"))
+            .contains("kind scaled_dot_product_attention has no `checkpoint`")
     );
     let same = json!({"logits": {"f16": {"tensor": "t", "unequal": 0}}});
     assert!(

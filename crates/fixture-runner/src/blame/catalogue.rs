@@ -1,0 +1,255 @@
+//! The catalogue of known mistakes: an id, a sentence, and the switches of the probe it turns.
+
+use qwen3_model::Qwen3Config;
+
+use super::variant::{Activation, Head, HeadNorm, Layout, Mask, Rope, Variant, WeightOffset};
+
+/// How a mistake changes the right variant.
+type Change = Box<dyn Fn(&mut Variant) + Send + Sync>;
+
+/// A mistake that may explain what was observed.
+pub struct Hypothesis {
+    /// The catalogue's id.
+    pub id: &'static str,
+    /// Ends the sentence "matches if".
+    pub words: String,
+    /// Plants it into a variant.
+    pub change: Change,
+}
+
+impl Hypothesis {
+    fn new(
+        id: &'static str,
+        words: impl Into<String>,
+        change: impl Fn(&mut Variant) + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            id,
+            words: words.into(),
+            change: Box::new(change),
+        }
+    }
+
+    /// `right` with this mistake.
+    pub fn variant(&self, right: &Variant) -> Variant {
+        let mut variant = right.clone();
+        (self.change)(&mut variant);
+        variant
+    }
+}
+
+/// A mistake with a number that has to be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// RoPE's base.
+    Theta,
+    /// The norms' epsilon.
+    Eps,
+}
+
+impl Fit {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Theta, Self::Eps];
+
+    /// The numbers that implementations use; the search starts from the best of them.
+    pub fn usual(self) -> &'static [f64] {
+        match self {
+            Self::Theta => &[1e3, 1e4, 1e5, 5e5, 1e6, 5e6, 1e7, 1e8],
+            Self::Eps => &[
+                0.0, 1e-12, 1e-10, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0,
+            ],
+        }
+    }
+
+    /// The hypothesis with `value`, in a config that says `right`.
+    pub fn hypothesis(self, value: f64, right: &Variant) -> Hypothesis {
+        match self {
+            Self::Theta => Hypothesis::new(
+                "rope_theta",
+                format!("RoPE's theta is {value}, not {}", right.theta),
+                move |v| v.theta = value,
+            ),
+            Self::Eps => Hypothesis::new(
+                "eps",
+                format!("the norms' eps is {value:e}, not {:e}", right.eps),
+                move |v| v.eps = value,
+            ),
+        }
+    }
+}
+
+fn h(id: &'static str, words: &str, change: fn(&mut Variant)) -> Hypothesis {
+    Hypothesis::new(id, words, change)
+}
+
+/// The mistakes that show inside a decoder layer, but for those with a number to fit and
+/// `layer_permuted`, which depends on the layer. `longest` is the number of tokens in a row.
+pub fn in_layers(config: &Qwen3Config, longest: usize) -> Vec<Hypothesis> {
+    let per_head = config.hidden_size as f64 / config.num_attention_heads as f64;
+    let mut list = vec![
+        h("rope_interleaved", "RoPE rotates interleaved pairs", |v| {
+            v.rope = Rope::Interleaved;
+        }),
+        h("rope_missing", "RoPE is left out", |v| {
+            v.rope = Rope::Missing;
+        }),
+        h("q_norm_missing", "q_norm is left out", |v| v.q_norm = false),
+        h("k_norm_missing", "k_norm is left out", |v| v.k_norm = false),
+        h(
+            "qk_norm_after_rope",
+            "q_norm and k_norm come after RoPE",
+            |v| v.head_norm = HeadNorm::AfterRope,
+        ),
+        h(
+            "qk_norm_over_hidden",
+            "q_norm and k_norm average over all heads",
+            |v| v.head_norm = HeadNorm::OverAllHeads,
+        ),
+        h("kv_swapped", "k_proj and v_proj are swapped", |v| {
+            v.kv_swapped = true;
+        }),
+        h("k_transposed", "k_proj.weight is read as [in, out]", |v| {
+            v.k_layout = Layout::InOut
+        }),
+        h("v_transposed", "v_proj.weight is read as [in, out]", |v| {
+            v.v_layout = Layout::InOut
+        }),
+        h(
+            "gate_up_swapped",
+            "gate_proj and up_proj are swapped",
+            |v| {
+                v.gate_up_swapped = true;
+            },
+        ),
+        h(
+            "activation_gelu",
+            "the activation is GELU (tanh form)",
+            |v| v.activation = Activation::GeluTanh,
+        ),
+        h(
+            "activation_gelu",
+            "the activation is GELU (erf form)",
+            |v| v.activation = Activation::GeluErf,
+        ),
+        h("attention_scale_missing", "scores are not scaled", |v| {
+            v.scale = 1.0
+        }),
+        Hypothesis::new(
+            "attention_scale_hidden",
+            "scores are scaled by 1/sqrt(hidden_size / heads)",
+            move |v| v.scale = per_head.powf(-0.5),
+        ),
+        h("causal_mask_missing", "every query sees every key", |v| {
+            v.mask = Mask::Missing
+        }),
+        h(
+            "causal_mask_off_by_one",
+            "every query sees the next token too",
+            |v| v.mask = Mask::ShowsNext,
+        ),
+        h(
+            "causal_mask_off_by_one",
+            "no query sees its own token",
+            |v| v.mask = Mask::HidesSelf,
+        ),
+        h(
+            "residual_missing_attention",
+            "attention's input is not added to its output",
+            |v| v.attention_residual = false,
+        ),
+        h(
+            "residual_missing_mlp",
+            "the MLP's input is not added to its output",
+            |v| v.mlp_residual = false,
+        ),
+        h(
+            "post_norm_is_input_norm",
+            "post_attention_layernorm has input_layernorm's weight",
+            |v| v.post_norm_is_input_norm = true,
+        ),
+    ];
+    let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
+    if kv_heads > 1 && kv_heads < heads {
+        list.push(h(
+            "gqa_interleaved_groups",
+            "query head h reads key head h % num_key_value_heads",
+            |v| v.groups_interleaved = true,
+        ));
+    }
+    list.extend(weight_offsets());
+    list.extend(position_offsets(longest).map(position_offset));
+    list
+}
+
+/// Queries rotated by `offset` positions against the keys.
+pub fn position_offset(offset: i64) -> Hypothesis {
+    Hypothesis::new(
+        "rope_position_offset",
+        format!("queries stand {offset:+} positions against the keys"),
+        move |v| v.query_offset = offset,
+    )
+}
+
+/// The offsets that are tried, nearest first: small ones, and the length of the prompt.
+pub fn position_offsets(longest: usize) -> impl Iterator<Item = i64> {
+    let longest = longest as i64;
+    let near = (1..=16).flat_map(|offset| [offset, -offset]);
+    near.chain([longest - 1, longest, longest + 1].map(|n| n.max(17)))
+        .chain([1 - longest, -longest, -longest - 1].map(|n| n.min(-17)))
+}
+
+fn weight_offsets() -> impl Iterator<Item = Hypothesis> {
+    [
+        (WeightOffset::All, "every norm multiplies by 1 + weight"),
+        (
+            WeightOffset::Hidden,
+            "the norms over hidden_size multiply by 1 + weight",
+        ),
+        (
+            WeightOffset::Heads,
+            "q_norm and k_norm multiply by 1 + weight",
+        ),
+    ]
+    .into_iter()
+    .map(|(which, words)| {
+        Hypothesis::new("rms_weight_offset_one", words, move |v| {
+            v.weight_offset = which;
+        })
+    })
+}
+
+/// The mistakes that show between the last layer's output and the logits, but for the fitted ones.
+/// `stored_head`: the file holds an `lm_head.weight`.
+pub fn at_the_end(config: &Qwen3Config, stored_head: bool) -> Vec<Hypothesis> {
+    let mut list = vec![
+        h("final_norm_missing", "the final norm is left out", |v| {
+            v.final_norms = 0;
+        }),
+        h("final_norm_twice", "the final norm is applied twice", |v| {
+            v.final_norms = 2;
+        }),
+    ];
+    list.extend(weight_offsets().take(1));
+    match config.tie_word_embeddings {
+        false => list.push(h(
+            "head_tied",
+            "the logits are made with the embedding, not with lm_head",
+            |v| v.head = Head::Embedding,
+        )),
+        true => {
+            list.push(h(
+                "head_untied",
+                "the head is zero, not the embedding: lm_head was never loaded",
+                |v| v.head = Head::Zeros,
+            ));
+            if stored_head {
+                list.push(h(
+                    "head_untied",
+                    "the logits are made with the file's lm_head, not with the embedding",
+                    |v| v.head = Head::Untied,
+                ));
+            }
+        }
+    }
+    list
+}

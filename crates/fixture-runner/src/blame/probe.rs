@@ -1,0 +1,359 @@
+//! A decoder layer in float64 on the host, with a switch for every known mistake.
+//!
+//! It is not the model under test and never judges it: expected values are the reference's. It says
+//! what *would* have come out of an implementation with a given mistake. It follows Transformers
+//! `Qwen3DecoderLayer`; a test compares every tap of the right variant with the oracle's.
+
+use rayon::prelude::*;
+
+use qwen3_model::Qwen3Config;
+
+use super::variant::{Activation, HeadNorm, Layout, Mask, Rope, Variant, WeightOffset};
+use super::weights::{LayerWeights, Projection};
+
+/// The tokens of a batch: where each stands and which are padding.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    /// Absolute positions, `[batch][seq]`.
+    pub positions: Vec<Vec<usize>>,
+    /// False at padding, `[batch][seq]`.
+    pub visible: Vec<Vec<bool>>,
+}
+
+impl Tokens {
+    /// `[batch, seq]`
+    pub fn dims(&self) -> [usize; 2] {
+        [self.positions.len(), self.positions[0].len()]
+    }
+}
+
+/// What passes through a layer, row-major in float64; shapes as [`qwen3_model::Tap`] says.
+#[derive(Clone, Debug, Default)]
+pub struct LayerTaps {
+    taps: Vec<(&'static str, Vec<f64>)>,
+}
+
+impl LayerTaps {
+    /// A tap by its name inside the layer, such as `self_attn.q_proj` or `output`.
+    pub fn get(&self, name: &str) -> Option<&[f64]> {
+        let found = self.taps.iter().find(|(tap, _)| *tap == name);
+        found.map(|(_, values)| &values[..])
+    }
+
+    fn keep(&mut self, name: &'static str, values: &[f64]) {
+        self.taps.push((name, values.to_vec()));
+    }
+}
+
+/// Runs one layer on `x` `[batch * seq, hidden_size]`.
+///
+/// `right` is the run of the right variant on the same input and weights, whose projections are used
+/// again where the variant does not change them.
+pub fn run_layer(
+    weights: &LayerWeights,
+    config: &Qwen3Config,
+    variant: &Variant,
+    tokens: &Tokens,
+    x: &[f64],
+    right: Option<(&Variant, &LayerTaps)>,
+) -> LayerTaps {
+    let mut taps = LayerTaps::default();
+    let hidden_offset = norm_offset(variant, false);
+    match right.filter(|(other, _)| variant.same_projections(other)) {
+        Some((_, right)) => taps.taps.extend(right.taps[..4].iter().cloned()),
+        None => project(weights, variant, x, hidden_offset, &mut taps),
+    }
+    let [q, k, v] = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]
+        .map(|name| taps.get(name).expect("just computed").to_vec());
+
+    let (q, k) = norm_and_rotate(weights, config, variant, tokens, q, k, &mut taps);
+    let context = attend(config, variant, tokens, &q, &k, &v);
+    taps.keep("self_attn.context", &context);
+    let attention = weights.o_proj.apply(&context, Layout::OutIn);
+    taps.keep("self_attn.o_proj", &attention);
+
+    let hidden = match variant.attention_residual {
+        true => add(x, &attention),
+        false => attention,
+    };
+    let post_weight = match variant.post_norm_is_input_norm {
+        true => &weights.input_layernorm,
+        false => &weights.post_attention_layernorm,
+    };
+    let normed = rms_norm(&hidden, post_weight, variant.eps, hidden_offset);
+    taps.keep("post_attention_layernorm", &normed);
+    let (mut gate, mut up) = (&weights.gate_proj, &weights.up_proj);
+    if variant.gate_up_swapped {
+        std::mem::swap(&mut gate, &mut up);
+    }
+    let mut inner = gate.apply(&normed, Layout::OutIn);
+    let up = up.apply(&normed, Layout::OutIn);
+    for (gate, up) in inner.iter_mut().zip(&up) {
+        *gate = activate(*gate, variant.activation) * up;
+    }
+    let mlp = weights.down_proj.apply(&inner, Layout::OutIn);
+    taps.keep("mlp", &mlp);
+    let output = match variant.mlp_residual {
+        true => add(&hidden, &mlp),
+        false => mlp,
+    };
+    taps.keep("output", &output);
+    taps
+}
+
+/// Keeps the first norm's output and the three projections, in that order.
+fn project(w: &LayerWeights, variant: &Variant, x: &[f64], offset: f64, taps: &mut LayerTaps) {
+    let normed = rms_norm(x, &w.input_layernorm, variant.eps, offset);
+    let (mut k, mut v) = (&w.k_proj, &w.v_proj);
+    if variant.kv_swapped {
+        std::mem::swap(&mut k, &mut v);
+    }
+    taps.keep("input_layernorm", &normed);
+    taps.keep("self_attn.q_proj", &w.q_proj.apply(&normed, Layout::OutIn));
+    taps.keep("self_attn.k_proj", &k.apply(&normed, variant.k_layout));
+    taps.keep("self_attn.v_proj", &v.apply(&normed, variant.v_layout));
+}
+
+/// Queries and keys as attention takes them, still `[batch * seq, heads * head_dim]`.
+fn norm_and_rotate(
+    weights: &LayerWeights,
+    config: &Qwen3Config,
+    variant: &Variant,
+    tokens: &Tokens,
+    q: Vec<f64>,
+    k: Vec<f64>,
+    taps: &mut LayerTaps,
+) -> (Vec<f64>, Vec<f64>) {
+    let offset = norm_offset(variant, true);
+    let norm = |x: Vec<f64>, weight: &[f32], heads: usize, there: bool| match variant.head_norm {
+        _ if !there => x,
+        HeadNorm::OverAllHeads => rms_norm(&x, &weight.repeat(heads), variant.eps, offset),
+        _ => rms_norm(&x, weight, variant.eps, offset),
+    };
+    let turn = |x: &[f64], offset| rotate(config, variant, tokens, x, offset);
+    let [q_heads, k_heads] = [config.num_attention_heads, config.num_key_value_heads];
+    let after = variant.head_norm == HeadNorm::AfterRope;
+    let (mut q, mut k) = (q, k);
+    if after {
+        (q, k) = (turn(&q, variant.query_offset), turn(&k, 0));
+    }
+    q = norm(q, &weights.q_norm, q_heads, variant.q_norm);
+    k = norm(k, &weights.k_norm, k_heads, variant.k_norm);
+    taps.keep("self_attn.q_norm", &q);
+    taps.keep("self_attn.k_norm", &k);
+    if !after {
+        (q, k) = (turn(&q, variant.query_offset), turn(&k, 0));
+    }
+    taps.keep("self_attn.q_rope", &heads_first(config, tokens, &q));
+    taps.keep("self_attn.k_rope", &heads_first(config, tokens, &k));
+    (q, k)
+}
+
+/// `[batch, seq, heads, head_dim]` to `[batch, heads, seq, head_dim]`.
+fn heads_first(config: &Qwen3Config, tokens: &Tokens, x: &[f64]) -> Vec<f64> {
+    let ([batch, seq], head_dim) = (tokens.dims(), config.head_dim);
+    let heads = x.len() / (batch * seq * head_dim);
+    let mut turned = Vec::with_capacity(x.len());
+    for row in 0..batch {
+        for head in 0..heads {
+            for token in 0..seq {
+                let start = ((row * seq + token) * heads + head) * head_dim;
+                turned.extend_from_slice(&x[start..start + head_dim]);
+            }
+        }
+    }
+    turned
+}
+
+/// Rotates each head of `x` `[batch * seq, heads * head_dim]` by its token's position plus `offset`.
+fn rotate(
+    config: &Qwen3Config,
+    variant: &Variant,
+    tokens: &Tokens,
+    x: &[f64],
+    offset: i64,
+) -> Vec<f64> {
+    if variant.rope == Rope::Missing {
+        return x.to_vec();
+    }
+    let (head_dim, half) = (config.head_dim, config.head_dim / 2);
+    let frequencies: Vec<_> = (0..half)
+        .map(|i| variant.theta.powf(-2.0 * i as f64 / head_dim as f64))
+        .collect();
+    let positions = tokens.positions.iter().flatten();
+    let row = x.len() / positions.clone().count();
+    let mut turned = x.to_vec();
+    for (token, position) in turned.chunks_mut(row).zip(positions) {
+        let position = *position as f64 + offset as f64;
+        let angles = frequencies.iter().map(|f| (position * f).sin_cos());
+        let angles: Vec<_> = angles.collect();
+        for head in token.chunks_mut(head_dim) {
+            for (i, (sin, cos)) in angles.iter().enumerate() {
+                let (a, b) = match variant.rope {
+                    Rope::Interleaved => (2 * i, 2 * i + 1),
+                    _ => (i, i + half),
+                };
+                let (low, high) = (head[a], head[b]);
+                head[a] = low * cos - high * sin;
+                head[b] = high * cos + low * sin;
+            }
+        }
+    }
+    turned
+}
+
+/// Attention before the output projection, `[batch * seq, heads * head_dim]`.
+fn attend(
+    config: &Qwen3Config,
+    variant: &Variant,
+    tokens: &Tokens,
+    q: &[f64],
+    k: &[f64],
+    v: &[f64],
+) -> Vec<f64> {
+    let ([_, seq], head_dim) = (tokens.dims(), config.head_dim);
+    let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
+    let kv_head = |head: usize| match variant.groups_interleaved {
+        true => head % kv_heads,
+        false => head / (heads / kv_heads),
+    };
+    let of = |x, token, count, head| head_of(x, (token * count + head) * head_dim, head_dim);
+    let mut context = vec![0.0; q.len()];
+    context
+        .par_chunks_mut(heads * head_dim)
+        .enumerate()
+        .for_each(|(token, context)| {
+            let (row, query) = (token / seq, token % seq);
+            let mut keys: Vec<usize> = (0..seq)
+                .filter(|key| tokens.visible[row][*key] && sees(variant.mask, query, *key))
+                .collect();
+            let blind = keys.is_empty();
+            if blind {
+                keys = (0..seq).collect();
+            }
+            for (head, context) in context.chunks_mut(head_dim).enumerate() {
+                let q = of(q, token, heads, head);
+                let scores: Vec<f64> = match blind {
+                    true => vec![0.0; keys.len()],
+                    false => keys
+                        .iter()
+                        .map(|key| {
+                            let k = of(k, row * seq + key, kv_heads, kv_head(head));
+                            dot(q, k) * variant.scale
+                        })
+                        .collect(),
+                };
+                let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let weights: Vec<f64> = scores.iter().map(|s| (s - largest).exp()).collect();
+                let total: f64 = weights.iter().sum();
+                for (key, weight) in keys.iter().zip(&weights) {
+                    let v = of(v, row * seq + key, kv_heads, kv_head(head));
+                    for (context, v) in context.iter_mut().zip(v) {
+                        *context += weight / total * v;
+                    }
+                }
+            }
+        });
+    context
+}
+
+fn head_of(x: &[f64], start: usize, head_dim: usize) -> &[f64] {
+    &x[start..start + head_dim]
+}
+
+fn sees(mask: Mask, query: usize, key: usize) -> bool {
+    match mask {
+        Mask::Causal => key <= query,
+        Mask::Missing => true,
+        Mask::ShowsNext => key <= query + 1,
+        Mask::HidesSelf => key < query,
+    }
+}
+
+fn norm_offset(variant: &Variant, head: bool) -> f64 {
+    let on = match variant.weight_offset {
+        WeightOffset::None => false,
+        WeightOffset::All => true,
+        WeightOffset::Hidden => !head,
+        WeightOffset::Heads => head,
+    };
+    f64::from(u8::from(on))
+}
+
+/// RMSNorm of each `weight.len()` values of `x`; `offset` is added to the weight.
+pub fn rms_norm(x: &[f64], weight: &[f32], eps: f64, offset: f64) -> Vec<f64> {
+    let mut normed = x.to_vec();
+    for group in normed.chunks_mut(weight.len()) {
+        let mean_square = group.iter().map(|x| x * x).sum::<f64>() / group.len() as f64;
+        let factor = 1.0 / (mean_square + eps).sqrt();
+        for (x, weight) in group.iter_mut().zip(weight) {
+            *x *= factor * (f64::from(*weight) + offset);
+        }
+    }
+    normed
+}
+
+/// The final norm of `variant`, as often as it is applied, to `x` `[batch * seq, hidden_size]`.
+pub fn final_norm(x: &[f64], weight: &[f32], variant: &Variant) -> Vec<f64> {
+    let offset = norm_offset(variant, false);
+    (0..variant.final_norms).fold(x.to_vec(), |x, _| rms_norm(&x, weight, variant.eps, offset))
+}
+
+fn activate(x: f64, activation: Activation) -> f64 {
+    match activation {
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::GeluErf => 0.5 * x * (1.0 + libm::erf(x / std::f64::consts::SQRT_2)),
+        Activation::GeluTanh => {
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
+            0.5 * x * (1.0 + inner.tanh())
+        }
+    }
+}
+
+fn add(a: &[f64], b: &[f64]) -> Vec<f64> {
+    a.iter().zip(b).map(|(a, b)| a + b).collect()
+}
+
+/// The product of two rows.
+pub fn dot(a: &[f64], b: &[f64]) -> f64 {
+    const LANES: usize = 8;
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut sums = [0.0; LANES];
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..LANES {
+            sums[lane] += a[lane] * b[lane];
+        }
+    }
+    let rest = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>();
+    sums.iter().sum::<f64>() + rest
+}
+
+impl Projection {
+    /// The product with every row of `x` `[tokens, in]`, bias added: `[tokens, out]`.
+    pub fn apply(&self, x: &[f64], layout: Layout) -> Vec<f64> {
+        let (out, input) = (self.out, self.input);
+        let tokens = x.len() / input;
+        // One row of the weight at a time, for all tokens: [out, tokens].
+        let mut product = vec![0.0; out * tokens];
+        let chunk = product.par_chunks_mut(tokens).enumerate();
+        chunk.for_each(|(o, product)| {
+            let row: Vec<f64> = match layout {
+                Layout::OutIn => (o * input..(o + 1) * input)
+                    .map(|i| f64::from(self.weight[i]))
+                    .collect(),
+                Layout::InOut => (0..input)
+                    .map(|i| f64::from(self.weight[i * out + o]))
+                    .collect(),
+            };
+            let bias = self.bias.as_ref().map_or(0.0, |bias| f64::from(bias[o]));
+            for (product, x) in product.iter_mut().zip(x.chunks(input)) {
+                *product = dot(&row, x) + bias;
+            }
+        });
+        let mut output = Vec::with_capacity(product.len());
+        for token in 0..tokens {
+            output.extend((0..out).map(|o| product[o * tokens + token]));
+        }
+        output
+    }
+}

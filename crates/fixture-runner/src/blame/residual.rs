@@ -1,0 +1,80 @@
+//! Comparing a prediction with what was observed, over the elements that are no padding.
+
+use crate::check::sequence_axis;
+use crate::metrics::Limit;
+
+use super::probe::Tokens;
+
+/// The elements of `values`, a tensor `name` of `[batch, seq, ..]` or `[batch, heads, seq, head_dim]`,
+/// that belong to tokens.
+pub fn without_padding(name: &str, tokens: &Tokens, head_dim: usize, values: &[f64]) -> Vec<f64> {
+    let [batch, seq] = tokens.dims();
+    let per_row = values.len() / batch;
+    let inner = match sequence_axis(name) {
+        Some(2) => head_dim,
+        _ => per_row / seq,
+    };
+    let seen = |index: usize| tokens.visible[index / per_row][index / inner % seq];
+    let kept = values.iter().enumerate().filter(|(index, _)| seen(*index));
+    kept.map(|(_, value)| *value).collect()
+}
+
+/// How far a prediction is from an observation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Residual {
+    /// Norm of the difference over the larger norm of the two.
+    pub relative: f64,
+    /// The worse of largest error and rms error, over their limits.
+    pub ratio: f64,
+}
+
+impl Residual {
+    /// No difference.
+    pub const NONE: Self = Self {
+        relative: 0.0,
+        ratio: 0.0,
+    };
+
+    /// Compares; anything not finite makes both infinite.
+    pub fn of(predicted: &[f64], observed: &[f64], limit: &Limit) -> Self {
+        let (mut largest, mut errors, mut squares, mut others) = (0.0_f64, 0.0, 0.0, 0.0);
+        for (p, o) in predicted.iter().zip(observed) {
+            let error = (p - o).abs();
+            if !error.is_finite() {
+                return Self {
+                    relative: f64::INFINITY,
+                    ratio: f64::INFINITY,
+                };
+            }
+            largest = largest.max(error);
+            errors += error * error;
+            squares += o * o;
+            others += p * p;
+        }
+        let rms = (errors / observed.len().max(1) as f64).sqrt();
+        let over = |error: f64, limit: f64| match error == 0.0 {
+            true => 0.0,
+            false => error / limit,
+        };
+        Self {
+            relative: over(errors.sqrt(), squares.max(others).sqrt()),
+            ratio: over(largest, limit.max_abs).max(over(rms, limit.rms)),
+        }
+    }
+
+    /// The worse of two.
+    pub fn worse(self, other: Self) -> Self {
+        Self {
+            relative: self.relative.max(other.relative),
+            ratio: self.ratio.max(other.ratio),
+        }
+    }
+
+    /// Does a prediction with this residual explain what one with residual `before` does not?
+    ///
+    /// A mistake may make a layer more sensitive to rounding than the right layer is, for which the
+    /// limits are made; so some times the limit passes when nearly all of the error is gone.
+    pub fn explains(self, before: Self) -> bool {
+        self.ratio <= 1.0 || (self.ratio <= 8.0 && self.relative * 50.0 < before.relative)
+    }
+}

@@ -1,0 +1,413 @@
+//! Tries the catalogue on a segment: single mistakes, numbers to fit, other layers' weights, pairs.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::catalogue::{Fit, Hypothesis, at_the_end, in_layers};
+use super::residual::Residual;
+use super::segment::{Candidate, Laboratory, Segment, StepIndex};
+use super::variant::Variant;
+use super::walk::scale_words;
+
+/// A segment of more layers than this is not searched for a mistake in one layer only.
+const MOST_SINGLE_STEPS: usize = 8;
+/// Pairs are tried among this many of the hypotheses that leave the least error, when all would take
+/// too long.
+const BEST_FOR_PAIRS: usize = 8;
+/// Multiplications for which all pairs are tried.
+const CHEAP: usize = 4_000_000_000;
+/// Steps of the search for a fitted number.
+const GRID: usize = 64;
+const REFINEMENTS: usize = 48;
+
+/// A hypothesis that explains a segment.
+#[derive(Clone)]
+pub struct Explanation {
+    /// The catalogue's id.
+    pub id: &'static str,
+    /// What follows "matches to .. if".
+    pub words: String,
+    /// The whole sentence, where it is another.
+    pub whole: Option<String>,
+    /// What is left of the error.
+    pub after: Residual,
+    /// The steps it applies to, when not to the whole segment.
+    pub steps: Option<Range<StepIndex>>,
+    /// The change, for trying it further on.
+    pub hypothesis: Option<Arc<Hypothesis>>,
+}
+
+impl Explanation {
+    /// One without a change to try again.
+    pub fn plain(id: &'static str, words: String, after: Residual) -> Self {
+        Self {
+            id,
+            words,
+            whole: None,
+            after,
+            steps: None,
+            hypothesis: None,
+        }
+    }
+
+    /// The layers it is about, of those of its segment.
+    pub fn layers(&self, segment: &[usize]) -> Vec<usize> {
+        let within = |layer: &&usize| self.steps.as_ref().is_none_or(|s| s.contains(layer));
+        segment.iter().filter(within).copied().collect()
+    }
+
+    /// The sentence for people.
+    pub fn sentence(&self, layers: &[usize], of_reference: bool) -> String {
+        if let Some(whole) = &self.whole {
+            return whole.clone();
+        }
+        let place = match layers {
+            [] => "it".to_string(),
+            [one] => format!("layer {one}"),
+            [first, .., last] => format!("layers {first} to {last}"),
+        };
+        let of = if of_reference {
+            "of the reference "
+        } else {
+            ""
+        };
+        format!(
+            "{place} {of}matches to {:.0e} if {}",
+            self.after.relative, self.words
+        )
+    }
+}
+
+/// A trial: some hypotheses at once, in some steps.
+struct Trial {
+    parts: Vec<Arc<Hypothesis>>,
+    steps: Range<StepIndex>,
+}
+
+impl Trial {
+    fn candidate(&self, right: &Variant) -> Candidate {
+        let mut variant = right.clone();
+        for part in &self.parts {
+            (part.change)(&mut variant);
+        }
+        Candidate {
+            variant,
+            steps: self.steps.clone(),
+        }
+    }
+}
+
+/// What explains `segment`, whose error is `before`; best first, empty when nothing does. `known` are
+/// explanations found before, which are tried first; `scaled_embedding` says that the embedding itself
+/// was not observed, and may have been scaled.
+///
+/// # Errors
+/// When a weight cannot be read.
+pub fn search(
+    laboratory: &mut Laboratory,
+    segment: &Segment,
+    before: Residual,
+    known: &[Explanation],
+    scaled_embedding: bool,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Vec<Explanation>> {
+    let mut search = Search {
+        laboratory,
+        segment,
+        before,
+        tried: Vec::new(),
+    };
+    let whole = segment.steps.clone();
+    let known: Vec<Arc<Hypothesis>> = known.iter().filter_map(|e| e.hypothesis.clone()).collect();
+    let again = known.iter().map(|h| Trial {
+        parts: vec![Arc::clone(h)],
+        steps: whole.clone(),
+    });
+    let found = search.attempt(again.collect())?;
+    if !found.is_empty() {
+        return Ok(found);
+    }
+
+    progress("trying the catalogue");
+    let singles = search.singles();
+    let everywhere = singles.iter().map(|h| Trial {
+        parts: vec![Arc::clone(h)],
+        steps: whole.clone(),
+    });
+    let mut found = search.attempt(everywhere.collect())?;
+    if scaled_embedding {
+        found.extend(search.scaled_embedding()?);
+    }
+    if found.is_empty() && whole.len() > 1 && whole.len() <= MOST_SINGLE_STEPS {
+        let trials = whole.clone().flat_map(|step| {
+            singles.iter().map(move |h| Trial {
+                parts: vec![Arc::clone(h)],
+                steps: step..step + 1,
+            })
+        });
+        found = search.attempt(trials.collect())?;
+    }
+    if found.is_empty() {
+        found = search.fits()?;
+    }
+    if found.is_empty() {
+        progress("trying other layers' weights");
+        found = search.other_layers()?;
+    }
+    if found.is_empty() {
+        progress("trying two mistakes at once");
+        found = search.pairs(&known, &singles)?;
+    }
+    found.sort_by(|a, b| a.after.relative.total_cmp(&b.after.relative));
+    Ok(found)
+}
+
+struct Search<'s, 'a> {
+    laboratory: &'s mut Laboratory<'a>,
+    segment: &'s Segment,
+    before: Residual,
+    /// What each single hypothesis leaves, for choosing pairs.
+    tried: Vec<(f64, Arc<Hypothesis>)>,
+}
+
+impl Search<'_, '_> {
+    /// Every single hypothesis that means something in the segment.
+    fn singles(&self) -> Vec<Arc<Hypothesis>> {
+        let config = &self.laboratory.config;
+        let layers = config.num_hidden_layers;
+        let [_, seq] = self.laboratory.tokens.dims();
+        let mut list = Vec::new();
+        if self.segment.steps.start < layers {
+            list.extend(in_layers(config, seq));
+        }
+        if self.segment.steps.end > layers {
+            let stored = self.laboratory.has_stored_head();
+            list.extend(at_the_end(config, stored));
+        }
+        let right = self.laboratory.right();
+        for fit in Fit::ALL {
+            if fit == Fit::Eps || self.segment.steps.start < layers {
+                list.extend(
+                    fit.usual()
+                        .iter()
+                        .map(|value| fit.hypothesis(*value, right)),
+                );
+            }
+        }
+        list.retain(|hypothesis| hypothesis.variant(right) != *right);
+        list.into_iter().map(Arc::new).collect()
+    }
+
+    /// The trials that explain the segment.
+    fn attempt(&mut self, trials: Vec<Trial>) -> Result<Vec<Explanation>> {
+        let right = self.laboratory.right().clone();
+        let candidates: Vec<_> = trials.iter().map(|trial| trial.candidate(&right)).collect();
+        let residuals = self.laboratory.residuals(self.segment, &candidates)?;
+        let mut found: Vec<Explanation> = Vec::new();
+        for (trial, after) in trials.into_iter().zip(residuals) {
+            if let [single] = &trial.parts[..] {
+                self.tried.push((after.relative, Arc::clone(single)));
+            }
+            if !after.explains(self.before) {
+                continue;
+            }
+            let narrowed = (trial.steps != self.segment.steps).then_some(trial.steps.clone());
+            for part in &trial.parts {
+                // Of several forms of one mistake, the one that leaves least.
+                let rival = found
+                    .iter_mut()
+                    .find(|e| e.id == part.id && e.steps == narrowed);
+                let explanation = Explanation {
+                    steps: narrowed.clone(),
+                    hypothesis: Some(Arc::clone(part)),
+                    ..Explanation::plain(part.id, part.words.clone(), after)
+                };
+                match rival {
+                    Some(rival) if rival.after.relative <= after.relative => {}
+                    Some(rival) => *rival = explanation,
+                    None => found.push(explanation),
+                }
+            }
+        }
+        found.sort_by(|a, b| a.after.relative.total_cmp(&b.after.relative));
+        Ok(found)
+    }
+
+    /// `embedding_scaled`, when the first thing observed is a layer's output.
+    fn scaled_embedding(&mut self) -> Result<Vec<Explanation>> {
+        let hidden = self.laboratory.config.hidden_size;
+        let factor = (hidden as f64).sqrt();
+        let scaled = Segment {
+            steps: self.segment.steps.clone(),
+            input: self.segment.input.iter().map(|x| x * factor).collect(),
+            watched: self.segment.watched.clone(),
+        };
+        let right = Candidate {
+            variant: self.laboratory.right().clone(),
+            steps: 0..0,
+        };
+        let after = self.laboratory.residuals(&scaled, &[right])?[0];
+        let explains = after.explains(self.before);
+        let explanation = || {
+            let words = scale_words(factor, hidden);
+            Explanation {
+                steps: Some(0..0),
+                ..Explanation::plain("embedding_scaled", words, after)
+            }
+        };
+        Ok(explains.then(explanation).into_iter().collect())
+    }
+
+    /// Searches for the number that explains most, for each mistake that has one.
+    fn fits(&mut self) -> Result<Vec<Explanation>> {
+        if self.segment.steps.len() > MOST_SINGLE_STEPS {
+            return Ok(Vec::new());
+        }
+        let layers = self.laboratory.config.num_hidden_layers;
+        let mut found = Vec::new();
+        for fit in Fit::ALL {
+            if fit == Fit::Theta && self.segment.steps.start >= layers {
+                continue;
+            }
+            let (low, high) = match fit {
+                Fit::Theta => (1e1_f64.ln(), 1e9_f64.ln()),
+                Fit::Eps => (1e-13_f64.ln(), 1e2_f64.ln()),
+            };
+            let points = (0..=GRID).map(|i| low + (high - low) * i as f64 / GRID as f64);
+            let points: Vec<f64> = points.collect();
+            let left = self.left(fit, &points)?;
+            let best = (0..points.len()).min_by(|a, b| left[*a].total_cmp(&left[*b]));
+            let best = best.expect("the grid has points");
+            let step = points[1] - points[0];
+            let value = self.golden(fit, points[best] - step, points[best] + step)?;
+            found.extend(self.attempt_fit(fit, value)?);
+        }
+        Ok(found)
+    }
+
+    /// What is left of the error at each of the logarithms `points`.
+    fn left(&mut self, fit: Fit, points: &[f64]) -> Result<Vec<f64>> {
+        let right = self.laboratory.right().clone();
+        let candidates: Vec<_> = points
+            .iter()
+            .map(|point| Candidate {
+                variant: fit.hypothesis(point.exp(), &right).variant(&right),
+                steps: self.segment.steps.clone(),
+            })
+            .collect();
+        let residuals = self.laboratory.residuals(self.segment, &candidates)?;
+        Ok(residuals.iter().map(|r| r.relative).collect())
+    }
+
+    /// Golden-section search between two logarithms.
+    fn golden(&mut self, fit: Fit, mut low: f64, mut high: f64) -> Result<f64> {
+        const SECTION: f64 = 0.618_033_988_749_894_8;
+        for _ in 0..REFINEMENTS {
+            let width = (high - low) * SECTION;
+            let inner = [high - width, low + width];
+            let left = self.left(fit, &inner)?;
+            match left[0] < left[1] {
+                true => high = inner[1],
+                false => low = inner[0],
+            }
+        }
+        Ok(((low + high) / 2.0).exp())
+    }
+
+    /// The fitted number with no more digits than it needs.
+    fn attempt_fit(&mut self, fit: Fit, value: f64) -> Result<Vec<Explanation>> {
+        let right = self.laboratory.right().clone();
+        let mut found = Vec::new();
+        for digits in [1, 2, 3, 4, 6, 9] {
+            let rounded: f64 = format!("{value:.digits$e}").parse().expect("a number");
+            let hypothesis = fit.hypothesis(rounded, &right);
+            if hypothesis.variant(&right) == right {
+                continue;
+            }
+            found = self.attempt(vec![Trial {
+                parts: vec![Arc::new(hypothesis)],
+                steps: self.segment.steps.clone(),
+            }])?;
+            if found.iter().any(|e| e.after.ratio <= 1.0) {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// `layer_permuted`: the layer with the weights of each of the others.
+    fn other_layers(&mut self) -> Result<Vec<Explanation>> {
+        let layers = self.laboratory.config.num_hidden_layers;
+        let steps = self.segment.steps.clone();
+        let mut found = Vec::new();
+        if steps.len() != 1 || steps.start >= layers {
+            return Ok(found);
+        }
+        for other in (0..layers).filter(|other| *other != steps.start) {
+            let mut variant = self.laboratory.right().clone();
+            variant.other_layer = Some(other);
+            let candidate = Candidate {
+                variant,
+                steps: steps.clone(),
+            };
+            let after = self.laboratory.residuals(self.segment, &[candidate])?[0];
+            if after.explains(self.before) {
+                let words = format!("it has layer {other}'s weights");
+                found.push(Explanation::plain("layer_permuted", words, after));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Two mistakes at once: each known one with every other, then any two.
+    fn pairs(
+        &mut self,
+        known: &[Arc<Hypothesis>],
+        singles: &[Arc<Hypothesis>],
+    ) -> Result<Vec<Explanation>> {
+        let steps = self.segment.steps.clone();
+        let pair = |a: &Arc<Hypothesis>, b: &Arc<Hypothesis>| Trial {
+            parts: vec![Arc::clone(a), Arc::clone(b)],
+            steps: steps.clone(),
+        };
+        let with_known = known.iter().flat_map(|a| {
+            let others = singles.iter().filter(move |b| b.id != a.id);
+            others.map(move |b| (a, b))
+        });
+        let trials = with_known.map(|(a, b)| pair(a, b)).collect();
+        let found = self.attempt(trials)?;
+        if !found.is_empty() {
+            return Ok(best_pair(found));
+        }
+        let mut pool: Vec<_> = std::mem::take(&mut self.tried);
+        pool.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut pool: Vec<_> = pool.into_iter().map(|(_, h)| h).collect();
+        let cost = self.cost() * pool.len() * pool.len() / 2;
+        if cost > CHEAP {
+            pool.truncate(BEST_FOR_PAIRS);
+        }
+        let trials = pool.iter().enumerate().flat_map(|(index, a)| {
+            let others = pool[index + 1..].iter().filter(|b| b.id != a.id);
+            others.map(|b| pair(a, b)).collect::<Vec<_>>()
+        });
+        let found = self.attempt(trials.collect())?;
+        Ok(best_pair(found))
+    }
+
+    /// Multiplications of one run of the segment.
+    fn cost(&self) -> usize {
+        let config = &self.laboratory.config;
+        let [batch, seq] = self.laboratory.tokens.dims();
+        let queries = config.num_attention_heads * config.head_dim;
+        let layer = config.hidden_size * (2 * queries + 3 * config.intermediate_size);
+        batch * seq * layer * self.segment.steps.len()
+    }
+}
+
+/// The two explanations that leave least, which are one pair's.
+fn best_pair(mut found: Vec<Explanation>) -> Vec<Explanation> {
+    found.truncate(2);
+    found
+}

@@ -1,0 +1,221 @@
+//! Computes part of the model again under each hypothesis, and compares with what was observed there.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use anyhow::Result;
+use qwen3_import::Checkpoint;
+use qwen3_model::Qwen3Config;
+
+use super::probe::{LayerTaps, Tokens, final_norm, run_layer};
+use super::residual::{Residual, without_padding};
+use super::variant::{Head, Variant};
+use super::weights::{EMBEDDING, HEAD, LayerWeights, vocabulary_product};
+use crate::metrics::Limit;
+
+/// A step of the model after the embedding: `0..layers` are the decoder layers, then the final norm,
+/// then the head.
+pub type StepIndex = usize;
+
+/// A tensor to be explained.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// The step that computes it.
+    pub step: StepIndex,
+    /// Its name inside the layer, or its key outside the layers.
+    pub tap: String,
+    /// Its key in the file.
+    pub key: String,
+    /// What was observed, without padding.
+    pub values: Vec<f64>,
+    /// How far a prediction may be from it.
+    pub limit: Limit,
+}
+
+/// An implementation to try: a variant in some steps, the right one in the others.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The variant.
+    pub variant: Variant,
+    /// Where it applies.
+    pub steps: Range<StepIndex>,
+}
+
+/// The part of the model between two known points.
+pub struct Segment {
+    /// The steps in it.
+    pub steps: Range<StepIndex>,
+    /// What goes in, `[batch * seq, hidden_size]`.
+    pub input: Vec<f64>,
+    /// What is to be explained; not empty.
+    pub watched: Vec<Watched>,
+}
+
+/// The right run of a segment's first layer, and what went into it.
+type RightRun = (Vec<f64>, LayerTaps);
+
+/// The checkpoint's weights, a layer at a time, and the float64 model over them.
+pub struct Laboratory<'a> {
+    checkpoint: &'a mut Checkpoint,
+    /// The checkpoint's config.
+    pub config: Qwen3Config,
+    /// Positions and padding.
+    pub tokens: &'a Tokens,
+    right: Variant,
+    loaded: Option<(usize, Rc<LayerWeights>)>,
+    norm: Option<Vec<f32>>,
+}
+
+impl<'a> Laboratory<'a> {
+    /// Over an open checkpoint.
+    pub fn new(checkpoint: &'a mut Checkpoint, tokens: &'a Tokens) -> Self {
+        let config = checkpoint.config().clone();
+        Self {
+            right: Variant::right(&config),
+            checkpoint,
+            config,
+            tokens,
+            loaded: None,
+            norm: None,
+        }
+    }
+
+    /// The right variant.
+    pub fn right(&self) -> &Variant {
+        &self.right
+    }
+
+    /// Has the file an `lm_head.weight`?
+    pub fn has_stored_head(&self) -> bool {
+        self.checkpoint.contains(HEAD)
+    }
+
+    /// Every candidate's residual over all that is watched, in the candidates' order.
+    ///
+    /// # Errors
+    /// When a weight cannot be read.
+    pub fn residuals(
+        &mut self,
+        segment: &Segment,
+        candidates: &[Candidate],
+    ) -> Result<Vec<Residual>> {
+        let mut residuals = vec![Residual::NONE; candidates.len()];
+        // Candidates that have been right so far share one state.
+        let mut shared = segment.input.clone();
+        let mut own: Vec<Option<Vec<f64>>> = vec![None; candidates.len()];
+        let last = segment.watched.iter().map(|w| w.step).max();
+        for step in segment.steps.clone() {
+            if last.is_some_and(|last| step > last) {
+                break;
+            }
+            let watched: Vec<_> = segment.watched.iter().filter(|w| w.step == step).collect();
+            let right = self.right.clone();
+            let here = shared.clone();
+            let (next, shared_residual, run) = self.step(step, &right, &here, &watched, None)?;
+            for (index, candidate) in candidates.iter().enumerate() {
+                let applies = candidate.steps.contains(&step) && candidate.variant != right;
+                let (state, residual) = match (&own[index], applies) {
+                    (None, false) => (None, shared_residual),
+                    (state, _) => {
+                        let variant = if applies { &candidate.variant } else { &right };
+                        let same_input = state.is_none();
+                        let input = state.as_ref().unwrap_or(&here);
+                        let reuse = run.as_ref().filter(|_| same_input);
+                        let (next, residual, _) =
+                            self.step(step, variant, input, &watched, reuse)?;
+                        (Some(next), residual)
+                    }
+                };
+                own[index] = state;
+                residuals[index] = residuals[index].worse(residual);
+            }
+            shared = next;
+        }
+        Ok(residuals)
+    }
+
+    /// The right model's values after each of `steps`: what the last of them gives.
+    ///
+    /// # Errors
+    /// When a weight cannot be read.
+    pub fn run(&mut self, steps: Range<StepIndex>, input: &[f64]) -> Result<Vec<f64>> {
+        let right = self.right.clone();
+        steps.into_iter().try_fold(input.to_vec(), |x, step| {
+            Ok(self.step(step, &right, &x, &[], None)?.0)
+        })
+    }
+
+    fn step(
+        &mut self,
+        step: StepIndex,
+        variant: &Variant,
+        input: &[f64],
+        watched: &[&Watched],
+        right: Option<&RightRun>,
+    ) -> Result<(Vec<f64>, Residual, Option<RightRun>)> {
+        let layers = self.config.num_hidden_layers;
+        if step < layers {
+            let weights = self.layer(variant.other_layer.unwrap_or(step))?;
+            let reuse = right.map(|(_, taps)| (&self.right, taps));
+            let (config, tokens) = (&self.config, self.tokens);
+            let taps = run_layer(&weights, config, variant, tokens, input, reuse);
+            let residual = watched.iter().fold(Residual::NONE, |worst, watched| {
+                match taps.get(&watched.tap) {
+                    Some(values) => worst.worse(self.compare(watched, values)),
+                    None => worst,
+                }
+            });
+            let output = taps.get("output").expect("every layer has one").to_vec();
+            let kept = right.is_none().then(|| (input.to_vec(), taps));
+            return Ok((output, residual, kept));
+        }
+        let output = match step == layers {
+            true => final_norm(input, self.norm()?, variant),
+            false => self.head(input, variant)?,
+        };
+        let residual = watched.iter().fold(Residual::NONE, |worst, watched| {
+            worst.worse(self.compare(watched, &output))
+        });
+        Ok((output, residual, None))
+    }
+
+    fn compare(&self, watched: &Watched, predicted: &[f64]) -> Residual {
+        let head_dim = self.config.head_dim;
+        let predicted = without_padding(&watched.key, self.tokens, head_dim, predicted);
+        Residual::of(&predicted, &watched.values, &watched.limit)
+    }
+
+    fn layer(&mut self, index: usize) -> Result<Rc<LayerWeights>> {
+        if let Some((loaded, weights)) = &self.loaded
+            && *loaded == index
+        {
+            return Ok(Rc::clone(weights));
+        }
+        // The old one goes first: one layer in memory at a time.
+        self.loaded = None;
+        let weights = Rc::new(LayerWeights::read(self.checkpoint, index)?);
+        self.loaded = Some((index, Rc::clone(&weights)));
+        Ok(weights)
+    }
+
+    fn norm(&mut self) -> Result<&[f32]> {
+        if self.norm.is_none() {
+            let hidden = self.config.hidden_size;
+            self.norm = Some(self.checkpoint.values("model.norm.weight", &[hidden])?);
+        }
+        Ok(self.norm.as_deref().expect("just read"))
+    }
+
+    fn head(&mut self, input: &[f64], variant: &Variant) -> Result<Vec<f64>> {
+        let tied = self.config.tie_word_embeddings;
+        let key = match (variant.head, tied) {
+            (Head::Zeros, _) => {
+                let tokens = input.len() / self.config.hidden_size;
+                return Ok(vec![0.0; tokens * self.config.vocab_size]);
+            }
+            (Head::Own, false) | (Head::Untied, _) => HEAD,
+            (Head::Own, true) | (Head::Embedding, _) => EMBEDDING,
+        };
+        Ok(vocabulary_product(self.checkpoint, key, input)?)
+    }
+}

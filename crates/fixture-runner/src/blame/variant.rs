@@ -1,0 +1,182 @@
+//! The ways in which an implementation of Qwen3 can be wrong, as switches of the [`probe`](super::probe).
+
+use qwen3_model::Qwen3Config;
+
+/// How queries and keys are rotated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rope {
+    /// Feature `i` pairs with `i + head_dim / 2`, as in Qwen3.
+    Halves,
+    /// Feature `2 i` pairs with `2 i + 1`.
+    Interleaved,
+    /// Not at all.
+    Missing,
+}
+
+/// Which keys a query sees, beside padding, which it never does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mask {
+    /// Itself and those before it.
+    Causal,
+    /// Every key.
+    Missing,
+    /// One more than it should.
+    ShowsNext,
+    /// One fewer than it should; a query that is left with none attends to all alike.
+    HidesSelf,
+}
+
+/// The gate's activation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x sigmoid(x)`, as in Qwen3.
+    Silu,
+    /// GELU by the error function.
+    GeluErf,
+    /// GELU by its approximation with tanh.
+    GeluTanh,
+}
+
+/// How a projection's weight is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// `[out, in]`, as in the checkpoint.
+    OutIn,
+    /// The bytes taken for `[in, out]`; a square weight is transposed by it.
+    InOut,
+}
+
+/// Which per-head norms of queries and keys there are, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadNorm {
+    /// Over each head's features, before RoPE, as in Qwen3.
+    PerHead,
+    /// Over each head's features, after RoPE.
+    AfterRope,
+    /// One mean square over all heads' features.
+    OverAllHeads,
+}
+
+/// Which norms use `1 + weight` for their weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightOffset {
+    /// None, as in Qwen3.
+    None,
+    /// Every norm.
+    All,
+    /// Those over `hidden_size`.
+    Hidden,
+    /// Those over `head_dim`.
+    Heads,
+}
+
+/// Which matrix makes the logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// The one that the config says.
+    Own,
+    /// The embedding, though the config unties them.
+    Embedding,
+    /// The file's `lm_head.weight`, though the config ties them.
+    Untied,
+    /// None: logits of zero, as a head that was never loaded gives.
+    Zeros,
+}
+
+/// An implementation of Qwen3: the right one, or one that differs from it in some places.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Variant {
+    /// See [`Rope`].
+    pub rope: Rope,
+    /// RoPE's base.
+    pub theta: f64,
+    /// Added to the queries' positions and not to the keys', in tokens.
+    pub query_offset: i64,
+    /// Is there a norm on the queries?
+    pub q_norm: bool,
+    /// Is there a norm on the keys?
+    pub k_norm: bool,
+    /// See [`HeadNorm`].
+    pub head_norm: HeadNorm,
+    /// `k_proj` and `v_proj` have each other's weights.
+    pub kv_swapped: bool,
+    /// The layout of `k_proj.weight`.
+    pub k_layout: Layout,
+    /// The layout of `v_proj.weight`.
+    pub v_layout: Layout,
+    /// `gate_proj` and `up_proj` have each other's weights.
+    pub gate_up_swapped: bool,
+    /// See [`Activation`].
+    pub activation: Activation,
+    /// Added to the mean square in every norm.
+    pub eps: f64,
+    /// See [`WeightOffset`].
+    pub weight_offset: WeightOffset,
+    /// Query head `h` reads key head `h % kv_heads`.
+    pub groups_interleaved: bool,
+    /// What scores are multiplied by.
+    pub scale: f64,
+    /// See [`Mask`].
+    pub mask: Mask,
+    /// Is attention's input added to its output?
+    pub attention_residual: bool,
+    /// Is the feed-forward block's input added to its output?
+    pub mlp_residual: bool,
+    /// `post_attention_layernorm` has the weight of `input_layernorm`.
+    pub post_norm_is_input_norm: bool,
+    /// How often the final norm is applied.
+    pub final_norms: usize,
+    /// See [`Head`].
+    pub head: Head,
+    /// What embeddings are multiplied by.
+    pub embedding_scale: f64,
+    /// The layer whose weights are used instead, if another.
+    pub other_layer: Option<usize>,
+}
+
+impl Variant {
+    /// Qwen3 as `config` describes it.
+    pub fn right(config: &Qwen3Config) -> Self {
+        Self {
+            rope: Rope::Halves,
+            theta: config.rope_theta,
+            query_offset: 0,
+            q_norm: true,
+            k_norm: true,
+            head_norm: HeadNorm::PerHead,
+            kv_swapped: false,
+            k_layout: Layout::OutIn,
+            v_layout: Layout::OutIn,
+            gate_up_swapped: false,
+            activation: Activation::Silu,
+            eps: config.rms_norm_eps,
+            weight_offset: WeightOffset::None,
+            groups_interleaved: false,
+            scale: (config.head_dim as f64).powf(-0.5),
+            mask: Mask::Causal,
+            attention_residual: true,
+            mlp_residual: true,
+            post_norm_is_input_norm: false,
+            final_norms: 1,
+            head: Head::Own,
+            embedding_scale: 1.0,
+            other_layer: None,
+        }
+    }
+
+    /// Do both compute the same queries, keys and values from the same input, before the head norms?
+    pub fn same_projections(&self, other: &Self) -> bool {
+        let parts = |v: &Self| {
+            let offset = matches!(v.weight_offset, WeightOffset::All | WeightOffset::Hidden);
+            (
+                v.kv_swapped,
+                v.k_layout,
+                v.v_layout,
+                v.eps,
+                offset,
+                v.other_layer,
+            )
+        };
+        parts(self) == parts(other)
+    }
+}

@@ -1,0 +1,161 @@
+//! Activations in a file: the reference's, ours, or somebody else's.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use qwen3_model::Qwen3Config;
+
+use crate::blame::{TAPS, Tokens};
+use crate::data::{Array, TensorFile};
+
+/// Tensors by the reference's keys: `embedding_output`, `layer_03.self_attn.q_norm`, `layer_03_output`,
+/// `final_norm_output`, `logits`; any subset.
+pub struct Activations {
+    file: TensorFile,
+    /// What stands before each key in the file.
+    prefix: String,
+}
+
+impl Activations {
+    /// Opens an npz or safetensors file, whose keys begin with `prefix`.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is malformed.
+    pub fn open(path: &Path, prefix: &str) -> Result<Self> {
+        Ok(Self {
+            file: TensorFile::open(path)?,
+            prefix: prefix.into(),
+        })
+    }
+
+    /// The tensor `key` with its shape, if the file has it. Values need not be finite.
+    ///
+    /// # Errors
+    /// When it is malformed or holds integers.
+    pub fn array(&self, key: &str) -> Result<Option<Array>> {
+        let name = format!("{}{key}", self.prefix);
+        if !self.file.has(&name) {
+            return Ok(None);
+        }
+        let array = self.file.read_any(&name)?;
+        array
+            .floats(key)
+            .with_context(|| self.file.path().display().to_string())?;
+        Ok(Some(array))
+    }
+
+    /// The values of tensor `key` in float64, if the file has it.
+    ///
+    /// # Errors
+    /// As [`array`](Self::array).
+    pub fn values(&self, key: &str) -> Result<Option<Vec<f64>>> {
+        let array = self.array(key)?;
+        Ok(match &array {
+            Some(array) => {
+                let values = array.floats(key)?;
+                Some(values.iter().map(|value| f64::from(*value)).collect())
+            }
+            None => None,
+        })
+    }
+
+    /// A matrix of integers `[rows, columns]`, if the file has it.
+    ///
+    /// # Errors
+    /// When it is malformed, holds floats or is no matrix.
+    pub fn grid(&self, key: &str) -> Result<Option<Vec<Vec<i64>>>> {
+        let name = format!("{}{key}", self.prefix);
+        if !self.file.has(&name) {
+            return Ok(None);
+        }
+        let place = || format!("{}: tensor `{key}`", self.file.path().display());
+        let array = self.file.read(&name)?;
+        let values = array.ints(key).with_context(place)?;
+        let [rows, columns] = array.shape[..] else {
+            anyhow::bail!("{}: shape {:?} is no matrix", place(), array.shape);
+        };
+        ensure!(rows > 0 && columns > 0, "{} is empty", place());
+        Ok(Some(values.chunks(columns).map(<[i64]>::to_vec).collect()))
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// The underlying file.
+    pub fn file(&self) -> &TensorFile {
+        &self.file
+    }
+
+    /// Checks the shape of every tensor that has one of the keys above. Layers that the config lacks
+    /// are an error; keys that are none of these are left alone. Gives the keys found, in the order of
+    /// computation.
+    ///
+    /// # Errors
+    /// A misshapen tensor, naming file and key.
+    pub fn check(&self, config: &Qwen3Config, tokens: &Tokens) -> Result<Vec<String>> {
+        let [batch, seq] = tokens.dims();
+        let mut found = Vec::new();
+        for key in keys(config.num_hidden_layers) {
+            let Some(array) = self.array(&key)? else {
+                continue;
+            };
+            let wanted = shape(&key, config, batch, seq);
+            ensure!(
+                array.shape == wanted,
+                "{}: tensor `{key}` has shape {:?}, expected {wanted:?}",
+                self.path().display(),
+                array.shape
+            );
+            found.push(key);
+        }
+        let beyond = format!(
+            "{}layer_{:02}_output",
+            self.prefix, config.num_hidden_layers
+        );
+        ensure!(
+            !self.file.has(&beyond),
+            "{}: tensor `{beyond}` is of a layer that the checkpoint, with {} layers, does not have",
+            self.path().display(),
+            config.num_hidden_layers
+        );
+        Ok(found)
+    }
+}
+
+/// Every key of a model with `layers` layers, in the order of computation.
+pub fn keys(layers: usize) -> impl Iterator<Item = String> {
+    let inside = (0..layers).flat_map(|layer| {
+        let taps = TAPS
+            .iter()
+            .map(move |tap| format!("layer_{layer:02}.{tap}"));
+        taps.chain([format!("layer_{layer:02}_output")])
+    });
+    let first = ["embedding_output".to_string()];
+    let last = ["final_norm_output".to_string(), "logits".to_string()];
+    first.into_iter().chain(inside).chain(last)
+}
+
+/// The layer in a key; `None` outside the layers.
+pub fn layer_of(key: &str) -> Option<usize> {
+    let digits = key.strip_prefix("layer_")?;
+    let end = digits.find(|c: char| !c.is_ascii_digit())?;
+    digits[..end].parse().ok()
+}
+
+/// The shape of a tensor by its key.
+pub fn shape(key: &str, config: &Qwen3Config, batch: usize, seq: usize) -> Vec<usize> {
+    let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
+    let head_dim = config.head_dim;
+    match key.split_once('.').map_or(key, |(_, tap)| tap) {
+        "self_attn.q_proj" | "self_attn.context" => vec![batch, seq, heads * head_dim],
+        "self_attn.k_proj" | "self_attn.v_proj" => vec![batch, seq, kv_heads * head_dim],
+        "self_attn.q_norm" => vec![batch, seq, heads, head_dim],
+        "self_attn.k_norm" => vec![batch, seq, kv_heads, head_dim],
+        "self_attn.q_rope" => vec![batch, heads, seq, head_dim],
+        "self_attn.k_rope" => vec![batch, kv_heads, seq, head_dim],
+        "logits" => vec![batch, seq, config.vocab_size],
+        _ => vec![batch, seq, config.hidden_size],
+    }
+}

@@ -1,0 +1,243 @@
+//! What differences in logits mean: for the distribution, for the best id, for the chosen tokens.
+
+use anyhow::{Result, ensure};
+use serde::Serialize;
+
+use super::reference::Reference;
+use crate::metrics::Limit;
+
+/// Differences of logits, over the tokens that count.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogitsReport {
+    /// KL divergence from the reference's distribution to the observed one, mean, in nats; `None` when
+    /// a logit is not finite.
+    pub kl_divergence: Option<f64>,
+    /// The share of tokens with the same best id.
+    pub top1_agreement: f64,
+    /// Log-probability, under the reference, of its best id minus that of the observed best id; mean,
+    /// in nats.
+    pub regret_nats: Option<f64>,
+}
+
+/// A generated token.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TokenResult {
+    /// The sequence in the batch.
+    pub row: usize,
+    /// The step of decoding.
+    pub step: usize,
+    /// Its absolute position in the sequence.
+    pub position: usize,
+    /// The reference's choice.
+    pub expected: u32,
+    /// The observed choice.
+    pub observed: i64,
+    /// By how much the reference's best logit was ahead of its second best; of the observed logits
+    /// when the reference does not tell.
+    pub margin: Option<f64>,
+    /// They differ, by no more than noise can turn around.
+    pub tie: bool,
+    /// As in [`LogitsReport`], of this token.
+    pub kl_divergence: Option<f64>,
+    /// As in [`LogitsReport`], of this token.
+    pub regret_nats: Option<f64>,
+}
+
+impl TokenResult {
+    /// The same, or a tie?
+    pub fn passes(&self) -> bool {
+        self.tie || i64::from(self.expected) == self.observed
+    }
+}
+
+/// Compares logits `[tokens, vocab]` over the tokens that count.
+pub fn compare(
+    expected: &[f32],
+    observed: &[f32],
+    vocab: usize,
+    counted: impl Fn(usize) -> bool,
+) -> LogitsReport {
+    let rows = expected.chunks(vocab).zip(observed.chunks(vocab));
+    let rows = rows.enumerate().filter(|(token, _)| counted(*token));
+    let (mut count, mut same, mut divergence, mut regret) = (0.0, 0.0, 0.0, 0.0);
+    for (_, (expected, observed)) in rows {
+        count += 1.0;
+        same += f64::from(u8::from(best(expected) == best(observed)));
+        divergence += kl_divergence(expected, observed);
+        regret += lost(expected, best(observed));
+    }
+    let mean = |sum: f64| (sum / count).is_finite().then_some(sum / count);
+    LogitsReport {
+        kl_divergence: mean(divergence),
+        top1_agreement: same / f64::max(count, 1.0),
+        regret_nats: mean(regret),
+    }
+}
+
+/// Judges the choices of steps that were fed the reference's tokens: `observed`, and `expected` where
+/// the reference has it, `[batch, steps, vocab]`.
+pub fn tokens(
+    reference: &Reference,
+    observed: &[f32],
+    expected: Option<&[f32]>,
+    vocab: usize,
+    limit: &Limit,
+) -> Vec<TokenResult> {
+    let steps = reference.generated[0].len();
+    let mut results = Vec::new();
+    for (index, logits) in observed.chunks(vocab).enumerate() {
+        let (row, step) = (index / steps, index % steps);
+        let wanted = reference.generated[row][step];
+        let chosen = best(logits);
+        let expected = expected.map(|all| &all[index * vocab..(index + 1) * vocab]);
+        // What stands between the two choices, in the logits that chose.
+        let gap = f64::from(logits[chosen]) - f64::from(logits[wanted as usize]);
+        let known = reference.margins.as_ref().map(|margins| margins[row][step]);
+        results.push(TokenResult {
+            row,
+            step,
+            position: position(reference, row, step),
+            expected: wanted,
+            observed: chosen as i64,
+            margin: known.or_else(|| margin(expected.unwrap_or(logits))),
+            tie: chosen != wanted as usize && gap <= 2.0 * limit.max_abs,
+            kl_divergence: expected
+                .map(|expected| kl_divergence(expected, logits))
+                .filter(|value| value.is_finite()),
+            regret_nats: expected
+                .map(|expected| lost(expected, chosen))
+                .filter(|value| value.is_finite()),
+        });
+    }
+    results
+}
+
+/// Judges the ids of a free run, up to the first in each row that differs; those behind it follow
+/// another text.
+///
+/// # Errors
+/// When the ids do not continue the prompt.
+pub fn observed_tokens(
+    reference: &Reference,
+    grid: &[Vec<i64>],
+    limit: &Limit,
+) -> Result<Vec<TokenResult>> {
+    let seq = reference.ids[0].len();
+    ensure!(
+        grid.len() == reference.ids.len() && grid[0].len() >= seq,
+        "the observed `generated_ids` does not continue `input_ids`"
+    );
+    let mut results = Vec::new();
+    for (row, ids) in grid.iter().enumerate() {
+        let pairs = ids[seq..].iter().zip(&reference.generated[row]);
+        for (step, (&observed, &expected)) in pairs.enumerate() {
+            let same = observed == i64::from(expected);
+            let margin = reference.margins.as_ref().map(|margins| margins[row][step]);
+            results.push(TokenResult {
+                row,
+                step,
+                position: position(reference, row, step),
+                expected,
+                observed,
+                margin,
+                tie: !same && margin.is_some_and(|margin| margin <= 2.0 * limit.max_abs),
+                kl_divergence: None,
+                regret_nats: None,
+            });
+            if !same {
+                break;
+            }
+        }
+    }
+    Ok(results)
+}
+
+fn position(reference: &Reference, row: usize, step: usize) -> usize {
+    let seen = reference.tokens.visible[row].iter();
+    seen.filter(|seen| **seen).count() + step
+}
+
+/// The index of the largest logit; of the first, when several are. NaN is never the best.
+pub fn best(logits: &[f32]) -> usize {
+    let indices = 0..logits.len();
+    let best =
+        indices.reduce(
+            |best, index| match logits[index] > logits[best] || logits[best].is_nan() {
+                true => index,
+                false => best,
+            },
+        );
+    best.unwrap_or(0)
+}
+
+fn margin(logits: &[f32]) -> Option<f64> {
+    let first = best(logits);
+    let others = logits
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| *index != first);
+    let second = others
+        .map(|(_, value)| *value)
+        .fold(f32::NEG_INFINITY, f32::max);
+    let margin = f64::from(logits[first]) - f64::from(second);
+    margin.is_finite().then_some(margin)
+}
+
+fn log_normaliser(logits: &[f32]) -> f64 {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let largest = f64::from(largest);
+    let sum: f64 = logits.iter().map(|l| (f64::from(*l) - largest).exp()).sum();
+    largest + sum.ln()
+}
+
+fn kl_divergence(expected: &[f32], observed: &[f32]) -> f64 {
+    let (p, q) = (log_normaliser(expected), log_normaliser(observed));
+    let pairs = expected.iter().zip(observed);
+    let terms = pairs.map(|(e, o)| {
+        let (log_p, log_q) = (f64::from(*e) - p, f64::from(*o) - q);
+        log_p.exp() * (log_p - log_q)
+    });
+    let divergence = terms.sum::<f64>();
+    // Rounding can make it negative by a little; NaN stays.
+    if divergence < 0.0 { 0.0 } else { divergence }
+}
+
+fn lost(expected: &[f32], chosen: usize) -> f64 {
+    f64::from(expected[best(expected)]) - f64::from(expected[chosen])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_logits_lose_nothing() {
+        let logits = [1.0, 3.0, 2.0, 0.5, 0.0, 4.0];
+        let report = compare(&logits, &logits, 3, |_| true);
+        let nothing = LogitsReport {
+            kl_divergence: Some(0.0),
+            top1_agreement: 1.0,
+            regret_nats: Some(0.0),
+        };
+        assert_eq!(report, nothing);
+    }
+
+    #[test]
+    fn divergence_and_regret_are_in_nats() {
+        // p = (3/4, 1/4), q = (1/2, 1/2); the observed best of equals is the first.
+        let (expected, observed) = ([3.0_f32.ln(), 0.0], [0.0, 0.0]);
+        let report = compare(&expected, &observed, 2, |_| true);
+        let divergence = 0.75 * 1.5_f64.ln() + 0.25 * 0.5_f64.ln();
+        assert!((report.kl_divergence.unwrap() - divergence).abs() < 1e-7);
+        assert_eq!(report.regret_nats, Some(0.0));
+        let other = compare(&expected, &[0.0, 1.0], 2, |_| true);
+        assert!((other.regret_nats.unwrap() - 3.0_f64.ln()).abs() < 1e-6);
+        assert_eq!(other.top1_agreement, 0.0);
+    }
+
+    #[test]
+    fn nan_is_reported_and_never_the_best() {
+        let report = compare(&[1.0, 0.0], &[f32::NAN, 0.0], 2, |_| true);
+        assert_eq!((report.kl_divergence, report.top1_agreement), (None, 0.0));
+    }
+}

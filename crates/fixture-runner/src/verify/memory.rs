@@ -1,0 +1,48 @@
+//! How much memory a verification needs, and needed.
+
+use qwen3_model::Qwen3Config;
+use serde::Serialize;
+
+use crate::manifest::TestDType;
+
+/// The largest resident set of this process so far in MiB; `None` where the system does not tell.
+pub fn peak_rss_mb() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kilobytes: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kilobytes / 1024.0)
+}
+
+/// The weights of the parts that are in memory one after the other, in MiB.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Memory {
+    /// The largest resident set of any process, where the system tells.
+    pub peak_rss_mb: Option<f64>,
+    /// The embedding.
+    pub embedding_mb: f64,
+    /// One decoder layer.
+    pub layer_mb: f64,
+    /// The head.
+    pub head_mb: f64,
+    /// All weights together, which are never in memory together.
+    pub model_mb: f64,
+}
+
+impl Memory {
+    /// For weights in `dtype`.
+    pub fn of(config: &Qwen3Config, dtype: TestDType) -> Self {
+        let bytes = if dtype == TestDType::F32 { 4.0 } else { 2.0 };
+        let mb = |values: usize| values as f64 * bytes / f64::from(1 << 20);
+        let vocabulary = config.vocab_size * config.hidden_size;
+        let all = config.num_parameters();
+        let matrices = if config.tie_word_embeddings { 1 } else { 2 };
+        let layers = all - matrices * vocabulary - config.hidden_size;
+        Self {
+            peak_rss_mb: None,
+            embedding_mb: mb(vocabulary),
+            layer_mb: mb(layers / config.num_hidden_layers),
+            head_mb: mb(vocabulary),
+            model_mb: mb(all),
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! Runs the model on one backend, a layer in memory at a time, and writes what passed through it.
+//!
+//! A process of its own, started by [`super::run`]: a backend that aborts takes nothing else with it.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use qwen3_import::Checkpoint;
+use qwen3_model::{
+    DecoderLayer, LayerCache, Observed, Qwen3Config, RmsNorm, RotaryEmbedding, Site, Step, Taps,
+    VocabMatrix,
+};
+use serde::{Deserialize, Serialize};
+
+use super::memory::peak_rss_mb;
+use super::reference::Reference;
+use crate::backend::{Backend, Switches, burn_dtype};
+use crate::blame::{EMBEDDING, HEAD};
+use crate::manifest::TestDType;
+use crate::worker::probe;
+
+/// How a layer gets its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// From the layer before it: errors add up.
+    Accumulated,
+    /// From the reference: each layer's own error.
+    Isolated,
+    /// From the layer before it, but the reference is injected after one layer: what the layers behind
+    /// it make of right values.
+    Patched,
+}
+
+impl Mode {
+    /// The name in files and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accumulated => "accumulated",
+            Self::Isolated => "isolated",
+            Self::Patched => "patched",
+        }
+    }
+}
+
+/// What to run.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Job {
+    /// The checkpoint.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// The reference.
+    #[arg(long)]
+    pub reference: PathBuf,
+    /// The backend.
+    #[arg(long)]
+    pub backend: Backend,
+    /// The dtype.
+    #[arg(long)]
+    pub dtype: TestDType,
+    /// The modes.
+    #[arg(long, value_delimiter = ',')]
+    pub mode: Vec<Mode>,
+    /// The first layer.
+    #[arg(long)]
+    pub first: usize,
+    /// The layer after the last.
+    #[arg(long)]
+    pub end: usize,
+    /// Where to write the activations, as safetensors.
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
+/// What the process says on standard output, one JSON value a line.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Said {
+    /// It goes on.
+    Progress(String),
+    /// The backend, or the dtype on it, cannot be used here.
+    Unavailable(String),
+    /// The input is bad.
+    BadInput(String),
+    /// The activations are written.
+    Done(Done),
+}
+
+/// How a run went.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Done {
+    /// Wall time of loading and computing, in milliseconds.
+    pub elapsed_ms: f64,
+    /// The process's largest resident set, in MiB, where the system tells.
+    pub peak_rss_mb: Option<f64>,
+    /// Fusion and autotune, where the backend has them.
+    pub switches: Option<Switches>,
+}
+
+/// Runs the job and writes the activations.
+///
+/// # Errors
+/// When the checkpoint or the reference is bad, or the file cannot be written.
+pub fn observe(job: &Job, say: &mut dyn FnMut(Said) -> Result<()>) -> Result<()> {
+    let start = Instant::now();
+    let device = match job.backend.device() {
+        Ok(device) => device,
+        Err(reason) => return say(Said::Unavailable(reason)),
+    };
+    if let Err(reason) = probe(&device) {
+        return say(Said::Unavailable(reason));
+    }
+    if !Backend::dtypes(&device).contains(&job.dtype) {
+        let reason = format!("{} does not compute in {}", job.backend, job.dtype);
+        return say(Said::Unavailable(reason));
+    }
+    let mut checkpoint = Checkpoint::open(&job.model)?;
+    let config = checkpoint.config().clone();
+    let reference = Reference::open(&job.reference, &config, false)?;
+    let mut run = Run {
+        rope: RotaryEmbedding::new(config.head_dim, config.rope_theta),
+        checkpoint: &mut checkpoint,
+        reference: &reference,
+        device,
+        dtype: burn_dtype(job.dtype),
+        config,
+        job,
+        tensors: Vec::new(),
+    };
+    run.all(say)?;
+    write(&run.tensors, &job.out)?;
+    say(Said::Done(Done {
+        elapsed_ms: start.elapsed().as_secs_f64() * 1e3,
+        peak_rss_mb: peak_rss_mb(),
+        switches: job.backend.switches(),
+    }))
+}
+
+/// The hidden states of a run from its own inputs.
+struct Accumulated {
+    /// Of the prompt, `[batch, seq, hidden_size]`.
+    prompt: Tensor<3>,
+    /// Of each generated token but the last, `[batch, 1, hidden_size]`.
+    steps: Vec<Tensor<3>>,
+}
+
+struct Run<'a> {
+    checkpoint: &'a mut Checkpoint,
+    reference: &'a Reference,
+    device: Device,
+    dtype: DType,
+    config: Qwen3Config,
+    rope: RotaryEmbedding,
+    job: &'a Job,
+    tensors: Vec<(String, TensorData)>,
+}
+
+impl Run<'_> {
+    fn has(&self, mode: Mode) -> bool {
+        self.job.mode.contains(&mode)
+    }
+
+    fn all(&mut self, say: &mut dyn FnMut(Said) -> Result<()>) -> Result<()> {
+        let range = self.job.first..self.job.end;
+        let layers = self.config.num_hidden_layers;
+        let step = self.prompt_step();
+        let steps = self.cached_steps(range.start == 0 && range.end == layers);
+
+        let mut accumulated = match (self.has(Mode::Accumulated), range.start) {
+            (false, _) => None,
+            (true, 0) => Some(self.embed(steps.len())?),
+            (true, first) => Some(Accumulated {
+                prompt: self.input(first)?,
+                steps: Vec::new(),
+            }),
+        };
+        let mut patched: Vec<(usize, Tensor<3>)> = Vec::new();
+        for index in range.clone() {
+            say(Said::Progress(format!("layer {index} of {layers}")))?;
+            let mut source = self.checkpoint.source(&self.device, self.dtype)?;
+            let layer = DecoderLayer::build(&mut source, &self.config, index)?;
+            if let Some(state) = &mut accumulated {
+                self.accumulate(&layer, index, state, &step, &steps)?;
+            }
+            if self.has(Mode::Isolated) && self.known(index) {
+                let input = self.input(index)?;
+                self.tapped(&layer, index, input, &step, Mode::Isolated, None)?;
+            }
+            for (_, stream) in &mut patched {
+                *stream = layer.forward(stream.clone(), &step, None, &mut Taps::none());
+            }
+            if self.has(Mode::Patched) && self.known(index + 1) {
+                patched.push((index, self.input(index + 1)?));
+            }
+        }
+        if range.end == layers {
+            say(Said::Progress("final norm and head".into()))?;
+            self.end(accumulated, patched)?;
+        }
+        Ok(())
+    }
+
+    /// The pass over the prompt.
+    fn prompt_step(&self) -> Step {
+        let tokens = &self.reference.tokens;
+        Step::uncached(&self.rope, &tokens.positions, &tokens.visible, &self.device)
+    }
+
+    /// The passes over the generated tokens, all but the last, after the prompt in a cache.
+    fn cached_steps(&self, whole: bool) -> Vec<Step> {
+        let tokens = &self.reference.tokens;
+        let [_, seq] = tokens.dims();
+        let count = self.reference.generated[0].len().saturating_sub(1);
+        let mut visible = tokens.visible.clone();
+        let mut next: Vec<usize> = visible
+            .iter()
+            .map(|row| row.iter().filter(|seen| **seen).count())
+            .collect();
+        let mut steps = Vec::new();
+        for index in 0..if whole { count } else { 0 } {
+            visible.iter_mut().for_each(|row| row.push(true));
+            let positions: Vec<_> = next.iter().map(|position| vec![*position]).collect();
+            next.iter_mut().for_each(|position| *position += 1);
+            let start = seq + index;
+            let keys = start + 1;
+            steps.push(Step::new(
+                &self.rope,
+                &positions,
+                &visible,
+                start,
+                keys,
+                &self.device,
+            ));
+        }
+        steps
+    }
+
+    /// The reference's input of layer `index`, if the file has it.
+    fn known(&self, index: usize) -> bool {
+        self.reference.keys.contains(&input_key(index))
+    }
+
+    fn input(&self, index: usize) -> Result<Tensor<3>> {
+        self.expected(&input_key(index))
+    }
+
+    fn expected(&self, key: &str) -> Result<Tensor<3>> {
+        let array = self.reference.activations.array(key)?;
+        let array = array.with_context(|| format!("the reference has no tensor `{key}`"))?;
+        let data = TensorData::new(array.floats(key)?.to_vec(), array.shape.clone());
+        let data = data.convert_dtype(self.dtype);
+        Ok(Tensor::from_data(data, (&self.device, self.dtype)))
+    }
+
+    fn vocabulary(&mut self, key: &str) -> Result<VocabMatrix> {
+        let shape = [self.config.vocab_size, self.config.hidden_size];
+        let mut source = self.checkpoint.source(&self.device, self.dtype)?;
+        Ok(VocabMatrix::build(&mut source, key, shape)?)
+    }
+
+    fn embed(&mut self, steps: usize) -> Result<Accumulated> {
+        let matrix = self.vocabulary(EMBEDDING)?;
+        let embed = |rows: Vec<Vec<u32>>| {
+            let shape = [rows.len(), rows[0].len()];
+            let ids: Vec<i64> = rows.concat().into_iter().map(i64::from).collect();
+            let ids = TensorData::new(ids, shape);
+            matrix.embed(Tensor::<2, Int>::from_data(ids, &self.device))
+        };
+        let prompt = embed(self.reference.ids.clone());
+        let column = |step: usize| {
+            let rows = self.reference.generated.iter();
+            embed(rows.map(|row| vec![row[step]]).collect())
+        };
+        let steps = (0..steps).map(column).collect();
+        if self.has(Mode::Accumulated) {
+            self.keep(Mode::Accumulated, "embedding_output", prompt.clone());
+        }
+        Ok(Accumulated { prompt, steps })
+    }
+
+    fn accumulate(
+        &mut self,
+        layer: &DecoderLayer,
+        index: usize,
+        state: &mut Accumulated,
+        step: &Step,
+        steps: &[Step],
+    ) -> Result<()> {
+        let [batch, seq, _] = state.prompt.dims();
+        let capacity = seq + steps.len();
+        let shape = [
+            batch,
+            self.config.num_key_value_heads,
+            capacity,
+            self.config.head_dim,
+        ];
+        let mut cache = LayerCache::new(shape, &self.device, self.dtype);
+        let prompt = state.prompt.clone();
+        let cached = (!steps.is_empty()).then_some(&mut cache);
+        state.prompt = self.tapped(layer, index, prompt, step, Mode::Accumulated, cached)?;
+        for (hidden, step) in state.steps.iter_mut().zip(steps) {
+            *hidden = layer.forward(hidden.clone(), step, Some(&mut cache), &mut Taps::none());
+        }
+        Ok(())
+    }
+
+    /// Runs a layer on the prompt and keeps everything that passes through it.
+    fn tapped(
+        &mut self,
+        layer: &DecoderLayer,
+        index: usize,
+        input: Tensor<3>,
+        step: &Step,
+        mode: Mode,
+        cache: Option<&mut LayerCache>,
+    ) -> Result<Tensor<3>> {
+        let mut tensors = Vec::new();
+        let mut observe = |site: Site, value: Observed| {
+            let site = Site {
+                layer: Some(index),
+                ..site
+            };
+            let data = match value {
+                Observed::Rank3(tensor) => tensor.into_data(),
+                Observed::Rank4(tensor) => tensor.into_data(),
+            };
+            tensors.push((format!("{}/{site}", mode.name()), data));
+        };
+        let mut taps = Taps::new(&mut observe);
+        let output = layer.forward(input, step, cache, &mut taps);
+        self.tensors.extend(tensors);
+        Ok(output)
+    }
+
+    fn end(
+        &mut self,
+        accumulated: Option<Accumulated>,
+        patched: Vec<(usize, Tensor<3>)>,
+    ) -> Result<()> {
+        let layers = self.config.num_hidden_layers;
+        let (hidden, eps) = (self.config.hidden_size, self.config.rms_norm_eps);
+        let mut source = self.checkpoint.source(&self.device, self.dtype)?;
+        let norm = RmsNorm::build(&mut source, "model.norm", hidden, eps)?;
+        let head = match self.config.tie_word_embeddings {
+            true => self.vocabulary(EMBEDDING)?,
+            false => self.vocabulary(HEAD)?,
+        };
+        let logits = |x: Tensor<3>| {
+            let [batch, seq, hidden] = x.dims();
+            let logits = head.logits(x.reshape([batch * seq, hidden])); // [batch * seq, vocab_size]
+            let vocab = logits.dims()[1];
+            logits.reshape([batch, seq, vocab]) // [batch, seq, vocab_size]
+        };
+        let last = |x: Tensor<3>| {
+            let [batch, seq, hidden] = x.dims();
+            x.slice([0..batch, seq - 1..seq, 0..hidden]) // [batch, 1, hidden_size]
+        };
+        if let Some(state) = accumulated {
+            let normed = norm.forward(state.prompt);
+            self.keep(Mode::Accumulated, "final_norm_output", normed.clone());
+            self.keep(Mode::Accumulated, "logits", logits(normed.clone()));
+            // From the middle of the model there are no cached steps.
+            if self.reference.generated[0].len() == state.steps.len() + 1 {
+                let steps = state.steps.into_iter().map(|x| norm.forward(x));
+                let all: Vec<_> = [last(normed)].into_iter().chain(steps).collect();
+                let all = logits(Tensor::cat(all, 1)); // [batch, steps, vocab_size]
+                self.keep(Mode::Accumulated, "step_logits", all);
+            }
+        }
+        if self.has(Mode::Isolated) {
+            if self.known(layers) {
+                let normed = norm.forward(self.input(layers)?);
+                self.keep(Mode::Isolated, "final_norm_output", normed);
+            }
+            if self
+                .reference
+                .keys
+                .iter()
+                .any(|key| key == "final_norm_output")
+            {
+                let normed = self.expected("final_norm_output")?;
+                self.keep(Mode::Isolated, "logits", logits(normed));
+            }
+        }
+        for (index, stream) in patched {
+            let made = logits(norm.forward(last(stream)));
+            let name = format!("{}/{index:02}/last_logits", Mode::Patched.name());
+            self.tensors.push((name, made.into_data()));
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, mode: Mode, key: &str, tensor: Tensor<3>) {
+        self.tensors
+            .push((format!("{}/{key}", mode.name()), tensor.into_data()));
+    }
+}
+
+/// The key of the reference's input of layer `index`; beyond the last layer, of the final norm.
+fn input_key(index: usize) -> String {
+    match index {
+        0 => "embedding_output".into(),
+        _ => format!("layer_{:02}_output", index - 1),
+    }
+}
+
+fn write(tensors: &[(String, TensorData)], out: &Path) -> Result<()> {
+    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+        .iter()
+        .map(|(name, data)| {
+            let values = data.iter::<f32>().flat_map(f32::to_le_bytes).collect();
+            (name.clone(), data.shape().to_vec(), values)
+        })
+        .collect();
+    let views = bytes.iter().map(|(name, shape, bytes)| {
+        let dtype = safetensors::Dtype::F32;
+        let view = safetensors::tensor::TensorView::new(dtype, shape.clone(), bytes)?;
+        Ok((name.clone(), view))
+    });
+    let views = views.collect::<Result<HashMap<_, _>>>()?;
+    safetensors::serialize_to_file(views, None, out)
+        .with_context(|| format!("{} cannot be written", out.display()))
+}
+
+/// Which layers a range such as `3..7`, `3..=6`, `3..`, `..7` or `3` names, of `layers`.
+///
+/// # Errors
+/// When it is no range, empty, or reaches beyond the last layer.
+pub fn parse_layers(text: &str, layers: usize) -> Result<Range<usize>> {
+    let number = |part: &str, missing: usize| match part {
+        "" => Ok(missing),
+        part => part.parse::<usize>(),
+    };
+    let range = match text.split_once("..") {
+        None => number(text, layers).map(|one| one..one.saturating_add(1)),
+        Some((first, last)) => match last.strip_prefix('=') {
+            Some(last) => number(first, 0)
+                .and_then(|first| Ok(first..number(last, layers)?.saturating_add(1))),
+            None => number(first, 0).and_then(|first| Ok(first..number(last, layers)?)),
+        },
+    };
+    let range = range.with_context(|| format!("--layers {text}: expected A..B, as in 3..7"))?;
+    anyhow::ensure!(
+        range.start < range.end && range.end <= layers,
+        "--layers {text}: not a range of layers within 0..{layers}"
+    );
+    Ok(range)
+}

@@ -1,0 +1,369 @@
+//! What a verification found, as its JSON has it.
+
+use std::path::Path;
+
+use qwen3_model::Qwen3Config;
+use serde::Serialize;
+
+use super::consensus::{Consensus, Pair};
+use super::judge::TensorReport;
+use super::limits::Preset;
+use super::logits::TokenResult;
+use super::memory::{Memory, peak_rss_mb};
+use super::observe::Mode;
+use super::reference::Reference;
+use crate::backend::{Backend, Switches};
+use crate::blame::Diagnosis;
+use crate::manifest::TestDType;
+use crate::report::BURN_VERSION;
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunStatus {
+    /// Everything is within its limit, or there was nothing to compare with.
+    Pass,
+    /// A tensor is beyond its limit or a token differs.
+    Fail,
+    /// The backend's process died.
+    Crash,
+    /// The backend, or the dtype on it, is not to be had on this machine.
+    Unavailable,
+}
+
+/// One backend, or somebody's activations.
+#[derive(Clone, Debug, Serialize)]
+pub struct Run {
+    /// The backend's name, or `observed`.
+    pub backend: String,
+    /// The dtype.
+    pub dtype: TestDType,
+    /// Which build of the program, when it is not the usual one.
+    pub variant: Option<String>,
+    /// The verdict.
+    pub status: RunStatus,
+    /// Why, when it crashed or is unavailable.
+    pub reason: Option<String>,
+    /// Fusion and autotune, where the backend has them.
+    pub switches: Option<Switches>,
+    /// Wall time in milliseconds.
+    pub elapsed_ms: f64,
+    /// The process's largest resident set in MiB.
+    pub peak_rss_mb: Option<f64>,
+    /// Every tensor compared, by mode and in the order of computation.
+    pub tensors: Vec<TensorReport>,
+    /// Every generated token.
+    pub tokens: Vec<TokenResult>,
+    /// Where and why it first goes wrong.
+    pub diagnosis: Diagnosis,
+}
+
+impl Run {
+    /// One that has not been judged.
+    pub fn new(backend: &str, dtype: TestDType, variant: Option<String>) -> Self {
+        Self {
+            backend: backend.into(),
+            dtype,
+            variant,
+            status: RunStatus::Pass,
+            reason: None,
+            switches: None,
+            elapsed_ms: 0.0,
+            peak_rss_mb: None,
+            tensors: Vec::new(),
+            tokens: Vec::new(),
+            diagnosis: Diagnosis::default(),
+        }
+    }
+
+    /// `wgpu f32 (without fusion)`.
+    pub fn label(&self) -> String {
+        let variant = self.variant.as_ref();
+        let variant = variant.map_or(String::new(), |variant| format!(" ({variant})"));
+        format!("{} {}{variant}", self.backend, self.dtype)
+    }
+
+    /// Notes why it did not run to its end.
+    pub fn fail_to_run(&mut self, status: RunStatus, reason: String) {
+        (self.status, self.reason) = (status, Some(reason));
+    }
+
+    /// Was anything computed?
+    pub fn compared(&self) -> bool {
+        matches!(self.status, RunStatus::Pass | RunStatus::Fail)
+    }
+
+    /// Sets the status from tensors and tokens.
+    pub fn judge(&mut self) {
+        let tensors = self.tensors.iter().all(|tensor| tensor.result.pass);
+        self.status = match tensors && self.tokens.iter().all(TokenResult::passes) {
+            true => RunStatus::Pass,
+            false => RunStatus::Fail,
+        };
+    }
+
+    /// Adds what only this run knows: the operation, and tokens that differ though all tensors agree.
+    pub fn complete(&self, diagnosis: &mut Diagnosis) {
+        let wrong_token = self.tokens.iter().find(|token| !token.passes());
+        if diagnosis.first_divergence.is_none()
+            && let Some(token) = wrong_token
+        {
+            diagnosis.first_divergence = Some(crate::blame::Divergence {
+                layer: None,
+                tensor: "generated_ids".into(),
+            });
+            diagnosis.notes.push(format!(
+                "all activations of the prompt agree, but generated token {} of row {} is {} instead of {}: \
+                 the cached steps differ",
+                token.step, token.row, token.observed, token.expected
+            ));
+        }
+        let failing = |mode: Mode| {
+            let failing = self
+                .tensors
+                .iter()
+                .filter(move |t| t.mode == mode && !t.result.pass);
+            failing.map(|t| t.result.name.clone())
+        };
+        let finer = |name: &String| name.contains('.');
+        diagnosis.operation = failing(Mode::Isolated)
+            .chain(failing(Mode::Accumulated))
+            .find(finer);
+        if diagnosis.first_divergence.is_none()
+            && let Some(name) = failing(Mode::Isolated).next()
+        {
+            diagnosis.notes.push(format!(
+                "with the reference's input, {name} is beyond its limit, though the whole run is within"
+            ));
+            diagnosis.first_divergence = Some(crate::blame::Divergence {
+                layer: super::activations::layer_of(&name),
+                tensor: name,
+            });
+        }
+    }
+}
+
+/// A layer as seed 003's report has it.
+#[derive(Clone, Debug, Serialize)]
+pub struct LayerResult {
+    /// The layer; -1 for the embedding, the number of layers for what comes behind them.
+    pub layer_index: i64,
+    /// `embedding`, `layer_3`, `layer_3_attention`, `layer_3_mlp`, `final_norm` or `logits`.
+    pub layer_name: String,
+    /// The backend, or `observed`.
+    pub backend: String,
+    /// The dtype.
+    pub dtype: TestDType,
+    /// How the layer got its input.
+    pub mode: Mode,
+    /// `[batch, seq]` of ids or `[batch, seq, hidden_size]`.
+    pub input_shape: Vec<usize>,
+    /// The tensor's shape.
+    pub output_shape: Vec<usize>,
+    /// Mean squared error.
+    pub mse: Option<f64>,
+    /// Cosine of the angle between both.
+    pub cosine_similarity: Option<f64>,
+    /// Norm of the error over norm of the expectation.
+    pub relative_error: Option<f64>,
+    /// The verdict.
+    pub pass_threshold: bool,
+}
+
+/// The whole report.
+#[derive(Clone, Debug, Serialize)]
+pub struct VerifyReport {
+    schema: u32,
+    burn: &'static str,
+    /// The checkpoint's directory.
+    pub model_path: String,
+    /// The reference's file.
+    pub reference: Option<String>,
+    /// The file of somebody else's activations.
+    pub observed: Option<String>,
+    /// The prompt.
+    pub test_input: String,
+    /// Fixed thresholds, where asked for.
+    pub preset: Option<&'static str>,
+    /// Where the limits come from.
+    pub limits: String,
+    /// Did every run pass that could run?
+    pub overall_success: bool,
+    /// Entries of `layer_results`.
+    pub total_layers_tested: usize,
+    /// Those that pass.
+    pub layers_passed: usize,
+    /// Those that do not.
+    pub layers_failed: usize,
+    /// The layers of every run.
+    pub layer_results: Vec<LayerResult>,
+    /// That of the first run that fails.
+    pub diagnosis: Diagnosis,
+    /// Every run.
+    pub runs: Vec<Run>,
+    /// Every two runs.
+    pub pairwise: Vec<Pair>,
+    /// Which run is alone.
+    pub consensus: Option<Consensus>,
+    /// What was in memory.
+    pub memory: Memory,
+}
+
+impl VerifyReport {
+    /// One without runs.
+    pub fn new(
+        model: &Path,
+        reference_file: Option<&Path>,
+        observed: Option<&Path>,
+        reference: &Reference,
+        preset: Option<Preset>,
+        limits: String,
+        memory: Memory,
+    ) -> Self {
+        let limits = match (preset, reference_file) {
+            (Some(preset), _) => format!("preset {}", preset.name()),
+            (None, Some(_)) => limits,
+            (None, None) => {
+                "none: there is no reference, the backends are compared with each other".into()
+            }
+        };
+        Self {
+            schema: 1,
+            burn: BURN_VERSION,
+            model_path: model.display().to_string(),
+            reference: reference_file.map(|file| file.display().to_string()),
+            observed: observed.map(|file| file.display().to_string()),
+            test_input: reference.test_input.clone(),
+            preset: preset.map(Preset::name),
+            limits,
+            overall_success: false,
+            total_layers_tested: 0,
+            layers_passed: 0,
+            layers_failed: 0,
+            layer_results: Vec::new(),
+            diagnosis: Diagnosis::default(),
+            runs: Vec::new(),
+            pairwise: Vec::new(),
+            consensus: None,
+            memory,
+        }
+    }
+
+    /// Adds up what the runs found.
+    pub fn finish(&mut self, config: &Qwen3Config) {
+        for run in &self.runs {
+            self.layer_results.extend(layers_of(run, config));
+        }
+        let passed = self
+            .layer_results
+            .iter()
+            .filter(|layer| layer.pass_threshold)
+            .count();
+        self.total_layers_tested = self.layer_results.len();
+        self.layers_passed = passed;
+        self.layers_failed = self.total_layers_tested - passed;
+        let failed = |run: &&Run| matches!(run.status, RunStatus::Fail | RunStatus::Crash);
+        let ran = self.runs.iter().any(Run::compared);
+        self.overall_success = ran && !self.runs.iter().any(|run| failed(&run)) && self.agree();
+        let first = self.runs.iter().find(|run| run.status == RunStatus::Fail);
+        self.diagnosis = first.map(|run| run.diagnosis.clone()).unwrap_or_default();
+        for run in &self.runs {
+            let base = self.runs.iter().find(|other| {
+                other.backend == run.backend && other.variant.is_none() && run.variant.is_some()
+            });
+            if let (Some(base), Some(variant)) = (base, &run.variant)
+                && base.status != RunStatus::Pass
+                && run.status == RunStatus::Pass
+            {
+                self.diagnosis.notes.push(format!(
+                    "{} fails as built and passes {variant}: that switch is where the failure comes from",
+                    base.label()
+                ));
+            }
+        }
+        let peaks = self.runs.iter().map(|run| run.peak_rss_mb);
+        let peaks = peaks.chain([peak_rss_mb()]).flatten();
+        self.memory.peak_rss_mb = peaks.reduce(f64::max);
+    }
+
+    /// Without a reference, differing from each other is what fails.
+    fn agree(&self) -> bool {
+        let differ = |consensus: &Consensus| !consensus.explanation.starts_with("all runs agree");
+        self.reference.is_some() || !self.consensus.as_ref().is_some_and(differ)
+    }
+
+    /// 0 when all passes; 1 when something does not; 3 when a backend in `named` is unavailable, or
+    /// nothing could run.
+    pub fn exit_code(&self, named: &[Backend]) -> u8 {
+        let failed = |run: &Run| matches!(run.status, RunStatus::Fail | RunStatus::Crash);
+        if self.runs.iter().any(failed) || !self.agree() {
+            return 1;
+        }
+        let missing = self.runs.iter().any(|run| {
+            run.status == RunStatus::Unavailable
+                && named.iter().any(|backend| backend.name() == run.backend)
+        });
+        let ran = self.runs.iter().any(Run::compared);
+        if missing || !ran { 3 } else { 0 }
+    }
+}
+
+/// The layers of a run: outputs from the whole run, the attention and feed-forward blocks with the
+/// reference's input, and either from the other mode when the run has only that.
+fn layers_of(run: &Run, config: &Qwen3Config) -> Vec<LayerResult> {
+    let mut results = Vec::new();
+    let mut add = |tensor: &TensorReport, index: i64, name: String| {
+        let shape = &tensor.result.shape;
+        let mut input_shape = shape[..2.min(shape.len())].to_vec();
+        if index >= 0 {
+            input_shape.push(config.hidden_size);
+        }
+        results.push(LayerResult {
+            layer_index: index,
+            layer_name: name,
+            backend: run.backend.clone(),
+            dtype: run.dtype,
+            mode: tensor.mode,
+            input_shape,
+            output_shape: shape.clone(),
+            mse: tensor.result.mse,
+            cosine_similarity: tensor.result.cosine,
+            relative_error: tensor.result.relative,
+            pass_threshold: tensor.result.pass,
+        });
+    };
+    let find = |name: &str, modes: [Mode; 2]| {
+        let of = |mode| {
+            let mut tensors = run.tensors.iter();
+            tensors.find(move |t| t.mode == mode && t.result.name == name)
+        };
+        of(modes[0]).or_else(|| of(modes[1]))
+    };
+    let whole = [Mode::Accumulated, Mode::Isolated];
+    let alone = [Mode::Isolated, Mode::Accumulated];
+    if let Some(tensor) = find("embedding_output", whole) {
+        add(tensor, -1, "embedding".into());
+    }
+    for layer in 0..config.num_hidden_layers {
+        for (key, suffix, modes) in [
+            (
+                format!("layer_{layer:02}.self_attn.o_proj"),
+                "_attention",
+                alone,
+            ),
+            (format!("layer_{layer:02}.mlp"), "_mlp", alone),
+            (format!("layer_{layer:02}_output"), "", whole),
+        ] {
+            if let Some(tensor) = find(&key, modes) {
+                add(tensor, layer as i64, format!("layer_{layer}{suffix}"));
+            }
+        }
+    }
+    let behind = config.num_hidden_layers as i64;
+    for (key, name) in [("final_norm_output", "final_norm"), ("logits", "logits")] {
+        if let Some(tensor) = find(key, whole) {
+            add(tensor, behind, name.into());
+        }
+    }
+    results
+}

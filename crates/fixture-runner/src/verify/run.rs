@@ -1,0 +1,92 @@
+//! Starts the observing process, and survives its crash.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, Result, bail};
+
+use super::observe::{Done, Job, Said};
+use crate::protocol::REPLY_PREFIX;
+use crate::supervise::describe;
+
+/// How much of a crashed process's standard error is kept.
+const LAST_LINES: usize = 12;
+
+/// How an observing process ended.
+pub enum Outcome {
+    /// It wrote the activations.
+    Done(Done),
+    /// The backend or the dtype cannot be used here.
+    Unavailable(String),
+    /// It died.
+    Crash(String),
+}
+
+/// Runs `job` in a process of `program`, telling `progress` what it does.
+///
+/// # Errors
+/// When the process cannot be started, or finds the input bad.
+pub fn run(program: &Path, job: &Job, progress: &mut dyn FnMut(&str)) -> Result<Outcome> {
+    let modes: Vec<_> = job.mode.iter().map(|mode| mode.name()).collect();
+    let mut command = Command::new(program);
+    command
+        .args(["observe", "--backend", job.backend.name()])
+        .args(["--dtype", job.dtype.name()])
+        .args(["--mode", &modes.join(",")])
+        .args(["--first", &job.first.to_string()])
+        .args(["--end", &job.end.to_string()])
+        .arg("--model")
+        .arg(&job.model)
+        .arg("--reference")
+        .arg(&job.reference)
+        .arg("--out")
+        .arg(&job.out)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    if std::env::var_os("CUBECL_AUTOTUNE_CACHE").is_none() {
+        command.env("CUBECL_AUTOTUNE_CACHE", "off");
+    }
+    let mut child = command.spawn().context("starting a process")?;
+    let stdout = child.stdout.take().expect("piped");
+    let stderr = child.stderr.take().expect("piped");
+    let kept = Arc::new(Mutex::new(VecDeque::new()));
+    let keeping = Arc::clone(&kept);
+    let reader = std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let mut kept = keeping.lock().expect("no panic while held");
+            if kept.len() == LAST_LINES {
+                kept.pop_front();
+            }
+            kept.push_back(line);
+        }
+    });
+    let mut last = None;
+    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+        let said = line.strip_prefix(REPLY_PREFIX);
+        match said.and_then(|said| serde_json::from_str(said).ok()) {
+            Some(Said::Progress(what)) => progress(&what),
+            Some(said) => last = Some(said),
+            None => {}
+        }
+    }
+    let status = child.wait().context("waiting for a process")?;
+    let _ = reader.join();
+    match (last, status.success()) {
+        (Some(Said::Done(done)), true) => Ok(Outcome::Done(done)),
+        (Some(Said::Unavailable(reason)), _) => Ok(Outcome::Unavailable(reason)),
+        (Some(Said::BadInput(message)), _) => bail!("{message}"),
+        _ => {
+            let lines = kept.lock().expect("no panic while held");
+            let lines: Vec<_> = lines.iter().cloned().collect();
+            let status = describe(status);
+            Ok(Outcome::Crash(match lines.is_empty() {
+                true => status,
+                false => format!("{status}: {}", lines.join(" | ")),
+            }))
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Expectations and prompts that the reference does not have.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use qwen3_import::Checkpoint;
+use qwen3_model::Qwen3Config;
+
+use super::judge::Derived;
+use super::reference::Reference;
+use crate::blame::{LayerWeights, TAPS, Variant, run_layer};
+
+/// What passes through each of `layers`, in float64, when it is given the reference's input.
+///
+/// # Errors
+/// When a weight cannot be read.
+pub fn derived(
+    checkpoint: &mut Checkpoint,
+    reference: &Reference,
+    layers: Range<usize>,
+) -> Result<Derived> {
+    let config = checkpoint.config().clone();
+    let right = Variant::right(&config);
+    let mut derived = Derived::new();
+    for layer in layers {
+        let input = match layer {
+            0 => "embedding_output".to_string(),
+            _ => format!("layer_{:02}_output", layer - 1),
+        };
+        let Some(input) = reference.activations.values(&input)? else {
+            continue;
+        };
+        let weights = LayerWeights::read(checkpoint, layer)?;
+        let taps = run_layer(&weights, &config, &right, &reference.tokens, &input, None);
+        for tap in TAPS {
+            let values = taps.get(tap).expect("the right variant has every tap");
+            let values = values.iter().map(|value| *value as f32).collect();
+            derived.insert(format!("layer_{layer:02}.{tap}"), values);
+        }
+    }
+    Ok(derived)
+}
+
+/// Writes a file that holds only a prompt: `ids`, or some ids of the vocabulary when there are none.
+///
+/// # Errors
+/// When an id is not in the vocabulary, or the file cannot be written.
+pub fn prompt_only(ids: &[u32], config: &Qwen3Config, folder: &Path) -> Result<PathBuf> {
+    /// Spreads the default prompt over the vocabulary.
+    const STRIDE: usize = 7919;
+    let ids: Vec<usize> = match ids {
+        [] => (1..=16).map(|i| i * STRIDE % config.vocab_size).collect(),
+        ids => ids.iter().map(|id| *id as usize).collect(),
+    };
+    for id in &ids {
+        ensure!(
+            *id < config.vocab_size,
+            "--ids: {id} is not below vocab_size {}",
+            config.vocab_size
+        );
+    }
+    let bytes: Vec<u8> = ids
+        .iter()
+        .flat_map(|id| (*id as i64).to_le_bytes())
+        .collect();
+    let shape = vec![1, ids.len()];
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::I64, shape, &bytes)?;
+    let file = folder.join("prompt.safetensors");
+    safetensors::serialize_to_file(HashMap::from([("input_ids", view)]), None, &file)
+        .with_context(|| format!("{} cannot be written", file.display()))?;
+    Ok(file)
+}

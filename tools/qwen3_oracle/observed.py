@@ -1,0 +1,187 @@
+"""Activations with a planted mistake, where they first leave a reference, and those that the repository holds."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from . import reference, sensitivity
+from .cases import Case, Tensors, activations, without_padding
+from .checkpoint import DTYPES, load_model, read_config
+from .errors import CheckError, InputError
+from .files import write_npz
+from .mistakes import CATALOGUE, Mistake
+from .planting import Subject
+
+FOLDER = PurePosixPath("fixtures")
+DTYPE = "f32"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Observations of one prompt of a tiny checkpoint: the mistakes, all when empty, and the layer, all when None."""
+
+    checkpoint: str
+    prompt: str
+    ids: list[str] = field(default_factory=list)
+    layer: int | None = None
+
+
+PLANS = [
+    Plan("gqa-sharded", "prompt2"),
+    Plan("gqa-tied", "prompt2", ids=["head_untied"]),
+    Plan("bias-tied", "prompt1", layer=1),
+]
+
+
+@dataclass
+class Divergence:
+    """The first tensor that is off: its layer, None outside the layers, and its error over the tolerance."""
+
+    layer: int | None
+    tensor: str
+    ratio: float
+
+    def clear(self) -> bool:
+        """Whether no reasonable tolerance would let it pass."""
+        return not self.ratio <= sensitivity.CLEAR
+
+
+@dataclass
+class Observation:
+    """What a model with a mistake shows."""
+
+    mistake: Mistake
+    tensors: Tensors
+    first: Divergence | None
+
+    def clear(self) -> bool:
+        """Whether the mistake shows clearly where it shows first."""
+        return self.first is not None and self.first.clear()
+
+    def place(self) -> str:
+        """Where the mistake shows first, in words."""
+        return f"{self.first.tensor} {self.first.ratio:.3g}" if self.first else "does not show"
+
+
+def first_divergence(case: Case, observed: Tensors, dtype: str) -> Divergence | None:
+    """The first of the case's tensors, in the order of computation, that exceeds its tolerance or is not finite."""
+    for name, ratio in sensitivity.ratios(case, observed, dtype).items():
+        if not ratio <= 1:
+            layer = re.match(r"layer_(\d+)", name)
+            return Divergence(int(layer[1]) if layer else None, name, ratio)
+    return None
+
+
+def wanted(path: Path, ids: list[str], layer: int | None) -> list[list[Mistake]]:
+    """The mistakes to plant, those with the same id together; all that are one in the checkpoint without `ids`."""
+    config = read_config(path)
+    if layer is not None and not 0 <= layer < config.num_hidden_layers:
+        raise InputError(f"layer {layer} is out of range: {path} has {config.num_hidden_layers} layers")
+    known = list(dict.fromkeys(mistake.id for mistake in CATALOGUE))
+    result = []
+    for name in ids or known:
+        if name not in known:
+            raise InputError(f"{name!r} is none of {', '.join(known)}")
+        forms = [mistake for mistake in CATALOGUE if mistake.id == name]
+        possible = [mistake for mistake in forms if mistake.applies(config)]
+        if layer is not None and not forms[0].in_layers:
+            reason = f"{name} is not inside a layer"
+        elif not possible:
+            reason = f"{name} is no mistake in {path}: {forms[0].unless}"
+        else:
+            result.append(possible)
+            continue
+        if ids:
+            raise InputError(reason)
+    return result
+
+
+class Bench:
+    """A checkpoint's model as published, in one dtype, and the reference of one prompt that goes with it."""
+
+    def __init__(self, path: Path, file: Path, dtype: str) -> None:
+        self.dtype = dtype
+        self.case = reference.read(file)
+        self.case.expected = activations(self.case.expected)
+        if not any(dtype in floors for floors in self.case.floors.values()):
+            raise InputError(f"{file} has no noise floors in {dtype}")
+        self.model = load_model(path, DTYPES[dtype])
+        sound = self.run()
+        same = [(name, tensor.shape) for name, tensor in self.case.expected.items()]
+        if [(name, tensor.shape) for name, tensor in activations(sound).items()] != same:
+            raise InputError(f"{file} is no reference of {path}: other tensors or shapes")
+        if first := first_divergence(self.case, sound, dtype):
+            raise CheckError(f"{file}: {first.tensor}: Transformers itself is at {first.ratio:.3g} of the tolerance")
+
+    def run(self) -> Tensors:
+        """The activations and `generated_ids` of the model as it is now, 0 at padded positions."""
+        tensors = reference.run(replace(self.case, expected={}), self.model)
+        kept = activations(tensors) | {"generated_ids": tensors["generated_ids"]}
+        return without_padding(self.case, kept)
+
+    def observe(self, forms: list[Mistake], layer: int | None) -> Observation:
+        """What the first of `forms` that shows clearly gives, or else the last; in one layer only, if told."""
+        layers = list(self.model.model.layers)
+        subject = Subject(
+            self.model.config, layers if layer is None else [layers[layer]], self.model.model, self.model.lm_head
+        )
+        for mistake in forms:
+            with mistake.plant(subject):
+                tensors = mistake.after(self.run())
+            result = Observation(mistake, tensors, first_divergence(self.case, tensors, self.dtype))
+            if result.clear():
+                break
+        return result
+
+    def check_restored(self) -> None:
+        """Fails unless the model is sound again after the mistakes."""
+        if first := first_divergence(self.case, self.run(), self.dtype):
+            raise CheckError(
+                f"a mistake was left in the model: {first.tensor} is at {first.ratio:.3g} of the tolerance"
+            )
+
+
+def write(observation: Observation, file: Path) -> None:
+    """Writes the observed tensors, float32 and int64, into one npz."""
+    write_npz(file, reference.arrays(observation.tensors))
+
+
+def entry(
+    plan: Plan, reference_file: PurePosixPath, file: PurePosixPath, observation: Observation
+) -> dict[str, object]:
+    """An observation as the manifest lists it."""
+    place = "" if plan.layer is None else f", in layer {plan.layer} only"
+    return {
+        "id": f"{plan.checkpoint}/{observation.mistake.id}",
+        "checkpoint": plan.checkpoint,
+        "reference": reference_file.as_posix(),
+        "file": file.as_posix(),
+        "description": f"{observation.mistake.description}{place}",
+        "causes": observation.mistake.all_causes(),
+        "first_divergence": {"layer": observation.first.layer, "tensor": observation.first.tensor},
+    }
+
+
+def make(plan: Plan, path: Path, root: Path) -> list[dict[str, object]]:
+    """Writes a plan's observations below `root` and gives the manifest's entries; each must show clearly."""
+    reference_file = FOLDER / plan.checkpoint / plan.prompt / "reference.npz"
+    bench = Bench(path, root / reference_file, DTYPE)
+    entries = []
+    for forms in wanted(path, plan.ids, plan.layer):
+        observation = bench.observe(forms, plan.layer)
+        name = observation.mistake.id
+        if not observation.clear():
+            raise CheckError(f"{plan.checkpoint}: {name} is not clear where it shows first: {observation.place()}")
+        print(f"{plan.checkpoint:12} {name:36} {observation.place()}", flush=True)
+        file = FOLDER / "observed" / plan.checkpoint / f"{name}.npz"
+        write(observation, root / file)
+        entries.append(entry(plan, reference_file, file, observation))
+    bench.check_restored()
+    return entries
+
+
+def make_tiny(checkpoints: dict[str, Path], root: Path) -> list[dict[str, object]]:
+    """Writes the observations of the tiny checkpoints below `root`, whose references must be there."""
+    return [entry for plan in PLANS for entry in make(plan, checkpoints[plan.checkpoint], root)]

@@ -1,0 +1,80 @@
+//! A [`Diff`] as text.
+
+use std::fmt::{Display, Formatter, Result};
+
+use super::run::{FACTOR, SHARE};
+use super::{Change, Diff};
+
+/// How much of a list is printed: places, and lines of each.
+struct Cap {
+    places: usize,
+    lines: usize,
+}
+
+const ALL: Cap = Cap {
+    places: usize::MAX,
+    lines: 12,
+};
+const SHORT: Cap = Cap {
+    places: 12,
+    lines: 3,
+};
+
+impl Display for Diff {
+    fn fmt(&self, f: &mut Formatter) -> Result {
+        let runs = if self.kind == "parity" {
+            "cases"
+        } else {
+            "runs"
+        };
+        writeln!(
+            f,
+            "{} reports: {} {runs} and {} tensors are in both",
+            self.kind, self.runs, self.tensors
+        )?;
+        writeln!(
+            f,
+            "an error counts as changed when error/limit changes by more than a factor of {FACTOR} and is above {SHARE}"
+        )?;
+        match self.worse.is_empty() {
+            true => writeln!(f, "\nnothing got worse")?,
+            false => list(f, "WORSE", &self.worse, &ALL)?,
+        }
+        list(f, "better", &self.better, &SHORT)?;
+        list(f, "new", &self.new, &SHORT)?;
+        list(f, "for information", &self.notes, &SHORT)
+    }
+}
+
+/// The changes of each place below its name; nothing when there are none.
+fn list(f: &mut Formatter, title: &str, changes: &[Change], cap: &Cap) -> Result {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "\n{title}: {}", changes.len())?;
+    let mut places: Vec<(&str, Vec<&str>)> = Vec::new();
+    for change in changes {
+        match places.iter_mut().find(|(place, _)| *place == change.place) {
+            Some((_, lines)) => lines.push(&change.what),
+            None => places.push((&change.place, vec![&change.what])),
+        }
+    }
+    for (place, lines) in places.iter().take(cap.places) {
+        // One change of a case fits on its line, as most have only one.
+        if let [line] = lines[..] {
+            writeln!(f, "  {place}: {line}")?;
+            continue;
+        }
+        writeln!(f, "  {place}")?;
+        for line in lines.iter().take(cap.lines) {
+            writeln!(f, "    {line}")?;
+        }
+        if lines.len() > cap.lines {
+            writeln!(f, "    ... and {} more", lines.len() - cap.lines)?;
+        }
+    }
+    if places.len() > cap.places {
+        writeln!(f, "  ... and {} more", places.len() - cap.places)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! What parity and verify have in common: the machine's set-up, and starting the fixture runner.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use crate::backend::{Backend, Backends};
+use crate::workspace::exit_code;
+use crate::{libtorch, vulkan};
+
+/// A dtype to run in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "named as on the command line")]
+pub enum Dtype {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl Dtype {
+    /// The name on command lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+/// What of the machine's set-up the build and the runner have to know.
+pub struct SetUp {
+    /// The libtorch to build with.
+    pub libtorch: Option<PathBuf>,
+    /// Why tch was asked for and cannot be built.
+    pub tch_unavailable: Option<String>,
+}
+
+impl SetUp {
+    /// Looks and, unless `only_look`, brings what the backends asked for are missing.
+    pub fn of(root: &Path, asked: &Backends, only_look: bool) -> Self {
+        if asked.contains(&Backend::Wgpu) && !only_look && vulkan::need() == vulkan::Need::Apt {
+            // Without a driver the runner finds no adapter, and reports wgpu as unavailable.
+            if let Err(error) = vulkan::ensure() {
+                eprintln!("xtask: no Vulkan driver could be installed: {error:#}");
+            }
+        }
+        let tch_asked = asked.contains(&Backend::Tch);
+        let libtorch = libtorch::require_cxx().and_then(|()| match tch_asked && !only_look {
+            true => libtorch::ensure(root).map(Some),
+            false => libtorch::find(root),
+        });
+        let (libtorch, problem) = match libtorch {
+            Ok(found) => (
+                found.map(|libtorch| libtorch.folder),
+                "libtorch is not set up".to_string(),
+            ),
+            Err(error) => (None, format!("{error:#}")),
+        };
+        let tch_unavailable = (tch_asked && libtorch.is_none()).then_some(problem);
+        if let Some(problem) = &tch_unavailable {
+            eprintln!("xtask: tch is left out: {problem}");
+        }
+        Self {
+            libtorch,
+            tch_unavailable,
+        }
+    }
+}
+
+/// Starts the runner and gives its exit code.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn start(runner: &Path, words: Vec<OsString>) -> Result<u8> {
+    let status = Command::new(runner)
+        .args(words)
+        .status()
+        .with_context(|| format!("{} cannot be started", runner.display()))?;
+    Ok(exit_code("the fixture runner", status))
+}
+
+/// What a long build would otherwise end in: an error for a manifest that is not there.
+///
+/// # Errors
+/// When it is not there.
+pub fn check_manifest(manifest: &Path) -> Result<()> {
+    if !manifest.is_file() {
+        bail!(
+            "there is no manifest {} (`cargo xtask fixtures` makes the repository's)",
+            manifest.display()
+        );
+    }
+    Ok(())
+}
+
+/// The same for the folders of reports.
+///
+/// # Errors
+/// When one is not there.
+pub fn check_outputs<'a>(files: impl IntoIterator<Item = Option<&'a Path>>) -> Result<()> {
+    for file in files.into_iter().flatten() {
+        let folder = file
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            bail!("there is no folder {} for the report", folder.display());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absent_files_are_found_before_the_build() {
+        let temp = tempfile::tempdir().unwrap();
+        let manifest = temp.path().join("manifest.json");
+        assert!(check_manifest(&manifest).is_err());
+        std::fs::write(&manifest, "{}").unwrap();
+        assert!(check_manifest(&manifest).is_ok());
+        assert!(check_outputs([Some(Path::new("report.json")), None]).is_ok());
+        let absent = temp.path().join("absent/report.json");
+        assert!(check_outputs([Some(absent.as_path())]).is_err());
+    }
+}

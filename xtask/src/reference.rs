@@ -1,0 +1,81 @@
+//! `cargo xtask reference`: runs the Transformers oracle on a checkpoint.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+
+use crate::fixtures::oracle;
+use crate::launch::Dtype;
+use crate::workspace::{exit_code, root};
+
+/// The end of `cargo xtask reference --help`.
+pub const NOTES: &str = "\
+Writes DIR/promptN/reference.npz for each prompt: input_ids, embedding_output, layer_00_output ..,
+final_norm_output, logits, generated_ids, rope_cos, rope_sin from a float64 run of Transformers, with the
+noise floors of Transformers' own runs beside them. Without --prompt: three short prompts. Prompts are
+tokenized with the checkpoint's tokenizer.json; without one, their bytes are the ids.
+
+Needs the oracle's Python packages, which are installed once (see `cargo xtask fixtures --help`), and
+memory for the model in float64: 8 bytes a parameter.
+
+Examples:
+  cargo xtask reference --model models/Qwen3-0.6B --out ref --prompt 'What is 2+2?'
+  cargo xtask reference --model DIR --out ref --prompt-ids 1,2,3 --max-new-tokens 8 --taps";
+
+/// Arguments of `cargo xtask reference`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The checkpoint: a directory in Hugging Face's layout.
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Where to write.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// A prompt; may be given several times.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    prompt: Vec<String>,
+    /// A prompt as token ids, separated by commas; may be given several times.
+    #[arg(long, value_name = "IDS")]
+    prompt_ids: Vec<String>,
+    /// Tokens to generate greedily.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    max_new_tokens: u32,
+    /// Measure noise floors in this dtype only; in f32, f16 and bf16 when left out.
+    #[arg(long, value_name = "DTYPE")]
+    dtype: Option<Dtype>,
+    /// Store what passes through each layer as well: projections, norms, RoPE, attention, MLP.
+    #[arg(long)]
+    taps: bool,
+}
+
+/// Runs the oracle; returns its exit code.
+///
+/// # Errors
+/// When there is no checkpoint or the oracle cannot be installed.
+pub fn run(args: &Args) -> Result<u8> {
+    ensure!(
+        args.model.join("config.json").is_file(),
+        "{}: no checkpoint is there (no config.json)",
+        args.model.display()
+    );
+    let root = root();
+    let mut oracle = oracle(&root, "extract_reference.py")?;
+    oracle.arg("--model-path").arg(&args.model);
+    oracle.arg("--output-dir").arg(&args.out);
+    oracle.arg(format!("--max-new-tokens={}", args.max_new_tokens));
+    for prompt in &args.prompt {
+        oracle.arg(format!("--prompt={prompt}"));
+    }
+    for ids in &args.prompt_ids {
+        oracle.arg(format!("--prompt-ids={ids}"));
+    }
+    if let Some(dtype) = args.dtype {
+        oracle.args(["--dtype", dtype.name()]);
+    }
+    if args.taps {
+        oracle.arg("--taps");
+    }
+    eprintln!("xtask: running the oracle (Transformers in float64)");
+    let status = oracle.status()?;
+    Ok(exit_code("the oracle", status))
+}
