@@ -109,5 +109,5 @@ def make_tiny(root: Path) -> tuple[dict[str, Path], list[Case]]:
         attention_cases.write(case, root / case.file)
     cases += alone
     for case in cases:
-        require(case, DTYPES)
+        require(case, prefill_cases.floor_dtypes(case, DTYPES))
     return checkpoints, cases

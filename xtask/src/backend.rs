@@ -100,7 +100,7 @@ pub fn to_build(asked: &Backends, remembered: &Backends, libtorch: bool) -> Back
     union
 }
 
-/// A part of wgpu and cuda that can be left out of the build, to see whether a wrong result goes away.
+/// A part of wgpu and cuda that a build can have or not, to see whether a wrong result goes away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
     /// Operations fused into one kernel.
@@ -119,15 +119,24 @@ impl Switch {
     }
 }
 
-/// The runner's cargo features for these backends, `without` some switches.
-pub fn features(backends: &Backends, without: &[Switch]) -> Vec<&'static str> {
+/// What wgpu and cuda are built with unless told otherwise. Autotune tries dozens of kernels for every
+/// new shape: minutes on a software GPU, for cases that take seconds.
+const USUAL: [Switch; 1] = [Switch::Fusion];
+
+/// The usual switches and those `with`, but for those `without`.
+pub fn switches(with: &[Switch], without: &[Switch]) -> Vec<Switch> {
+    let all = [Switch::Fusion, Switch::Autotune].into_iter();
+    let on = |switch: &Switch| {
+        (USUAL.contains(switch) || with.contains(switch)) && !without.contains(switch)
+    };
+    all.filter(on).collect()
+}
+
+/// The runner's cargo features for these backends with these switches.
+pub fn features(backends: &Backends, switches: &[Switch]) -> Vec<&'static str> {
     let mut features: Vec<_> = backends.iter().map(|backend| backend.name()).collect();
     if backends.contains(&Backend::Wgpu) || backends.contains(&Backend::Cuda) {
-        let switches = [Switch::Fusion, Switch::Autotune];
-        let on = switches
-            .into_iter()
-            .filter(|switch| !without.contains(switch));
-        features.extend(on.map(Switch::name));
+        features.extend(switches.iter().map(|switch| switch.name()));
     }
     features
 }
@@ -198,11 +207,17 @@ mod tests {
     }
 
     #[test]
-    fn gpu_backends_are_fused_and_tuned_unless_told_otherwise() {
-        assert_eq!(features(&set(&[Ndarray]), &[]), ["ndarray"]);
-        assert_eq!(features(&set(&[Wgpu]), &[]), ["wgpu", "fusion", "autotune"]);
-        let bare = [Switch::Fusion, Switch::Autotune];
-        assert_eq!(features(&set(&[Wgpu]), &bare), ["wgpu"]);
+    fn gpu_backends_are_fused_and_not_tuned_unless_told_otherwise() {
+        let (fusion, autotune) = (Switch::Fusion, Switch::Autotune);
+        assert_eq!(features(&set(&[Ndarray]), &switches(&[], &[])), ["ndarray"]);
+        let usual = switches(&[], &[]);
+        assert_eq!(features(&set(&[Wgpu]), &usual), ["wgpu", "fusion"]);
+        let both = switches(&[autotune], &[]);
+        assert_eq!(
+            features(&set(&[Wgpu]), &both),
+            ["wgpu", "fusion", "autotune"]
+        );
+        assert_eq!(switches(&[autotune], &[fusion, autotune]), []);
     }
 
     #[test]

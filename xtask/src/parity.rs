@@ -44,7 +44,11 @@ pub struct Args {
     /// Write every metric of every tensor to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Build wgpu and cuda without these, separated by commas (compiles for minutes).
+    /// Build wgpu and cuda with autotune, which is off otherwise (compiles for minutes; on a software GPU,
+    /// runs for minutes).
+    #[arg(long, value_delimiter = ',', value_name = "SWITCH")]
+    with: Vec<Switch>,
+    /// Build wgpu and cuda without fusion, which is on otherwise (compiles for minutes).
     #[arg(long, value_delimiter = ',', value_name = "SWITCH")]
     without: Vec<Switch>,
     /// List the cases and run none.
@@ -64,6 +68,7 @@ impl Args {
             filter: None,
             manifest: None,
             json: Some(json),
+            with: vec![],
             without: vec![],
             list: false,
             rest: vec![],
@@ -84,7 +89,8 @@ pub fn run(args: &Args) -> Result<u8> {
     let asked = backend::expand(&args.backend);
     let set_up = SetUp::of(&workspace.root, &asked, args.list);
     let libtorch = set_up.libtorch.as_deref();
-    let runner = runner::build(&workspace, &asked, &args.without, libtorch)?;
+    let switches = backend::switches(&args.with, &args.without);
+    let runner = runner::build(&workspace, &asked, &switches, libtorch)?;
     let unavailable = set_up.tch_unavailable.as_deref();
     launch::start(&runner, runner_arguments(args, &manifest, unavailable))
 }

@@ -56,12 +56,12 @@ impl Plan {
 pub fn build(
     workspace: &Workspace,
     asked: &Backends,
-    without: &[Switch],
+    switches: &[Switch],
     libtorch: Option<&Path>,
 ) -> Result<PathBuf> {
     let plan = Plan::new(workspace, asked, libtorch);
     plan.announce();
-    let features = backend::features(&plan.backends, without).join(",");
+    let features = backend::features(&plan.backends, switches).join(",");
     let mut cargo = workspace.cargo(plan.libtorch.as_deref());
     cargo.args([
         "build",

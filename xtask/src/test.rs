@@ -78,7 +78,7 @@ struct Features(String);
 
 impl Features {
     fn of(backends: &Backends) -> Self {
-        let features: Vec<_> = backend::features(backends, &[])
+        let features: Vec<_> = backend::features(backends, &backend::switches(&[], &[]))
             .iter()
             .map(|feature| format!("fixture-runner/{feature}"))
             .collect();
@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(
             features.0,
             "fixture-runner/ndarray,fixture-runner/flex,fixture-runner/wgpu,fixture-runner/tch,\
-             fixture-runner/fusion,fixture-runner/autotune"
+             fixture-runner/fusion"
         );
     }
 

@@ -65,8 +65,8 @@ pub struct Args {
     /// Without a reference: the prompt's token ids, separated by commas.
     #[arg(long, value_name = "IDS", conflicts_with = "reference")]
     ids: Option<String>,
-    /// Run wgpu also without fusion and without autotune, and name the switch under which a failure
-    /// goes away (compiles for minutes the first time).
+    /// Run wgpu with fusion and autotune, and again without each, and name the switch under which a
+    /// failure goes away (compiles for minutes).
     #[arg(long)]
     variants: bool,
     /// Write everything to this file as JSON.
@@ -109,10 +109,13 @@ pub fn run(args: &Args) -> Result<u8> {
     let set_up = SetUp::of(&workspace.root, &built, false);
     let libtorch = set_up.libtorch.as_deref();
     let mut variants = Vec::new();
+    let mut switches = backend::switches(&[], &[]);
     if args.variants {
+        switches = backend::switches(&[Switch::Autotune], &[]);
         let folder = workspace.target.join("variants");
         for switch in [Switch::Fusion, Switch::Autotune] {
-            let runner = runner::build(&workspace, &built, &[switch], libtorch)?;
+            let others = backend::switches(&[Switch::Autotune], &[switch]);
+            let runner = runner::build(&workspace, &built, &others, libtorch)?;
             let copy = folder.join(format!("fixture-runner-without-{}", switch.name()));
             std::fs::create_dir_all(&folder)
                 .and_then(|()| std::fs::copy(&runner, &copy))
@@ -120,7 +123,7 @@ pub fn run(args: &Args) -> Result<u8> {
             variants.push((format!("without {}", switch.name()), copy));
         }
     }
-    let runner = runner::build(&workspace, &built, &[], libtorch)?;
+    let runner = runner::build(&workspace, &built, &switches, libtorch)?;
     let words = runner_arguments(args, set_up.tch_unavailable.as_deref(), &variants);
     launch::start(&runner, words)
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use burn::tensor::{DType, Device};
+use burn::tensor::{DType, Device, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::TestDType;
@@ -80,6 +80,14 @@ impl Backend {
             autotune: cfg!(feature = "autotune"),
         })
     }
+}
+
+/// A copy of `data` in memory of its own.
+///
+/// On wgpu, what a tensor is read into is a mapped staging buffer, which Burn 0.22.1 gives to the next
+/// read of the same size while the first is still held: every result that is kept has to be copied.
+pub fn owned(data: TensorData) -> TensorData {
+    TensorData::from_bytes_vec(data.as_bytes().to_vec(), data.shape().clone(), data.dtype())
 }
 
 /// CubeCL features that were on when the runner was built.

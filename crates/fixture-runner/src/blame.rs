@@ -7,6 +7,7 @@
 //! found behind the first.
 
 mod catalogue;
+mod decoding;
 mod error_shape;
 mod probe;
 mod residual;

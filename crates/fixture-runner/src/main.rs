@@ -11,6 +11,7 @@ mod blame;
 mod check;
 mod data;
 mod error;
+mod lanes;
 mod manifest;
 mod metrics;
 mod protocol;
@@ -29,6 +30,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 
 use crate::backend::Backend;
+use crate::lanes::Work;
 use crate::manifest::{Case, Manifest, TestDType};
 use crate::protocol::Status;
 use crate::report::{JsonFile, Report};
@@ -146,26 +148,14 @@ fn parity(options: &Parity) -> Result<ExitCode> {
     );
     let program = std::env::current_exe().context("this program's own path")?;
     let mut report = Report::new();
-    for backend in backends {
-        let add = &mut |result| report.add(result);
-        let reason = options
-            .unavailable
-            .iter()
-            .find(|(name, _)| *name == backend);
-        match reason {
-            Some((_, reason)) => {
-                let wanted = match options.dtype.is_empty() {
-                    true => &[TestDType::F32][..],
-                    false => &options.dtype,
-                };
-                supervise::unavailable(backend, &cases, wanted, reason, add)?;
-            }
-            None => {
-                let (manifest, dtypes) = (&options.manifest, &options.dtype);
-                supervise::run_backend(&program, backend, manifest, &cases, dtypes, add)?;
-            }
-        }
-    }
+    let work = Work {
+        program: &program,
+        manifest: &options.manifest,
+        cases: &cases,
+        dtypes: &options.dtype,
+        unavailable: &options.unavailable,
+    };
+    work.run(&backends, &mut |result| report.add(result))?;
     report.summary(start.elapsed().as_secs_f64())?;
     if let Some(json) = json {
         json.finish(&report.to_json()?)?;

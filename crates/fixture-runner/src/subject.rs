@@ -17,6 +17,7 @@ use qwen3_model::{
 
 use self::inputs::Rows;
 pub use self::inputs::{read_columns, read_mask};
+use crate::backend::owned;
 use crate::data::TensorFile;
 use crate::manifest::{Case, Kind};
 
@@ -33,7 +34,7 @@ impl Output {
     fn new(name: impl Into<String>, data: TensorData) -> Self {
         Self {
             name: name.into(),
-            data,
+            data: owned(data),
         }
     }
 }

@@ -19,8 +19,9 @@ const SILENCE: Duration = Duration::from_secs(900);
 /// How much of a crashed worker's standard error is kept.
 const LAST_LINES: usize = 12;
 
-/// Runs `cases` on `backend` in workers of `program`, in `dtypes` or in all that the backend computes in when there are none,
-/// and hands every result to `report` as it comes.
+/// Runs `cases` on `backend` in workers of `program`, in `dtypes` or in all that the backend computes in
+/// when there are none, and hands every result to `report` as it comes. With a `share`, only that dtype
+/// of those: the others are run elsewhere.
 ///
 /// # Errors
 /// When a fixture is bad or the worker cannot be started.
@@ -30,8 +31,10 @@ pub fn run_backend(
     manifest: &Path,
     cases: &[&Case],
     dtypes: &[TestDType],
+    share: Option<TestDType>,
     report: &mut dyn FnMut(CaseResult) -> Result<()>,
 ) -> Result<()> {
+    let ours = |dtype: &&TestDType| share.is_none_or(|share| share == **dtype);
     let (mut worker, ready) = Worker::start(program, backend, manifest)?;
     let supported = match ready {
         Ok(supported) => supported,
@@ -41,7 +44,8 @@ pub fn run_backend(
             } else {
                 dtypes
             };
-            return unavailable(backend, cases, wanted, &reason, report);
+            let wanted: Vec<_> = wanted.iter().filter(ours).copied().collect();
+            return unavailable(backend, cases, &wanted, &reason, report);
         }
     };
     let wanted = if dtypes.is_empty() {
@@ -49,7 +53,7 @@ pub fn run_backend(
     } else {
         dtypes
     };
-    for dtype in wanted {
+    for dtype in wanted.iter().filter(ours) {
         if !supported.contains(dtype) {
             let reason = format!("{backend} does not compute in {dtype} on this machine");
             unavailable(backend, cases, &[*dtype], &reason, report)?;
@@ -57,11 +61,7 @@ pub fn run_backend(
         }
         for case in cases {
             if !has_floors(case, *dtype) {
-                // Asked for by name, it is reported; otherwise there is nothing to compare with.
-                if !dtypes.is_empty() {
-                    let reason = format!("the fixture has no noise floors in {dtype}");
-                    unavailable(backend, &[case], &[*dtype], &reason, report)?;
-                }
+                // There is nothing to compare with.
                 continue;
             }
             let job = Job {
@@ -341,6 +341,7 @@ done
             Path::new("m"),
             &cases,
             dtypes,
+            None,
             &mut report,
         )
         .unwrap();

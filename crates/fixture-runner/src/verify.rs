@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use qwen3_import::Checkpoint;
 
-pub use activations::Activations;
+pub use activations::{Activations, keys};
 pub use limits::Limits;
 
 use crate::backend::Backend;
@@ -219,6 +219,13 @@ impl<'a> Verification<'a> {
         );
         let mut run = Run::new("observed", self.args.dtype, None);
         run.tensors = tensors;
+        if tokens
+            .iter()
+            .all(|token| i64::from(token.expected) == token.observed)
+        {
+            run.tensors
+                .extend(self.judge(&config).step_logits(&observed)?);
+        }
         run.tokens = tokens;
         run.judge();
         if run.status == RunStatus::Fail {
@@ -319,6 +326,7 @@ impl<'a> Verification<'a> {
             ["accumulated/", "isolated/", "patched/"].map(|prefix| Activations::open(out, prefix));
         let (accumulated, isolated, patched) = (accumulated?, isolated?, patched?);
         run.tensors = judge.tensors(Mode::Accumulated, &accumulated, &Derived::new())?;
+        run.tensors.extend(judge.step_logits(&accumulated)?);
         run.tensors
             .extend(judge.tensors(Mode::Isolated, &isolated, derived)?);
         run.tensors.extend(judge.patched(&patched)?);

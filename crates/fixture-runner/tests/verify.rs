@@ -82,6 +82,44 @@ const CATALOGUE: [&str; 32] = [
     "two faults",
 ];
 
+/// What `verify` says of one entry of the manifest's `observed`.
+struct Row {
+    good: bool,
+    text: String,
+    planted: Vec<String>,
+}
+
+fn diagnose(entry: &Value) -> Row {
+    let text = |key: &str| entry[key].as_str().unwrap().to_string();
+    let model = format!("fixtures/checkpoints/{}", text("checkpoint"));
+    let (code, report) = report(&[
+        "--model",
+        &model,
+        "--reference",
+        &text("reference"),
+        "--observed",
+        &text("file"),
+    ]);
+    let ids = |list: &Value, id: fn(&Value) -> &Value| -> Vec<String> {
+        let list = list.as_array().unwrap().iter();
+        list.map(|item| id(item).as_str().unwrap().into()).collect()
+    };
+    let mut planted = ids(&entry["causes"], |id| id);
+    let found = ids(&report["diagnosis"]["causes"], |cause| &cause["id"]);
+    let first = &report["diagnosis"]["first_divergence"];
+    let good = code == 1 && first == &entry["first_divergence"] && found.starts_with(&planted);
+    let mark = if good { "ok " } else { "BAD" };
+    let text = format!("{mark} {} {first} {found:?}", text("id"));
+    if planted.len() == 2 {
+        planted.push("two faults".into());
+    }
+    Row {
+        good,
+        text,
+        planted,
+    }
+}
+
 /// Activations of Transformers with planted mistakes: each is named, at the tensor where it begins,
 /// with no other cause before it.
 #[test]
@@ -89,45 +127,19 @@ fn every_planted_fault_is_named_first() {
     let text = fs::read_to_string(root().join("manifest.json")).unwrap();
     let manifest: Value = serde_json::from_str(&text).unwrap();
     let observed = manifest["observed"].as_array().unwrap();
-    let mut named = std::collections::BTreeSet::new();
-    let mut table = String::new();
-    let mut wrong = 0;
-    for entry in observed {
-        let text = |key: &str| entry[key].as_str().unwrap().to_string();
-        let model = format!("fixtures/checkpoints/{}", text("checkpoint"));
-        let arguments = [
-            "--model",
-            &model,
-            "--reference",
-            &text("reference"),
-            "--observed",
-            &text("file"),
-        ];
-        let (code, report) = report(&arguments);
-        let diagnosis = &report["diagnosis"];
-        let planted: Vec<_> = entry["causes"].as_array().unwrap().iter().collect();
-        let found: Vec<_> = diagnosis["causes"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|cause| &cause["id"])
+    let half = observed.chunks(observed.len().div_ceil(2));
+    let rows: Vec<Row> = std::thread::scope(|scope| {
+        let threads: Vec<_> = half
+            .map(|entries| scope.spawn(|| entries.iter().map(diagnose).collect::<Vec<_>>()))
             .collect();
-        let first = &diagnosis["first_divergence"];
-        let good = code == 1
-            && first == &entry["first_divergence"]
-            && found.len() >= planted.len()
-            && found[..planted.len()] == planted[..];
-        wrong += usize::from(!good);
-        table += &format!(
-            "{} {} {first} {found:?}\n",
-            if good { "ok " } else { "BAD" },
-            text("id")
-        );
-        named.extend(planted.iter().map(|id| id.as_str().unwrap().to_string()));
-        if planted.len() == 2 {
-            named.insert("two faults".into());
-        }
-    }
+        let rows = threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap());
+        rows.collect()
+    });
+    let wrong = rows.iter().filter(|row| !row.good).count();
+    let table: String = rows.iter().map(|row| format!("{}\n", row.text)).collect();
+    let named: std::collections::BTreeSet<_> = rows.iter().flat_map(|row| &row.planted).collect();
     assert_eq!(wrong, 0, "\n{table}");
     let missing: Vec<_> = CATALOGUE
         .iter()

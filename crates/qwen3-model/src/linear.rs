@@ -1,18 +1,29 @@
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use crate::WeightSource;
 
 /// A linear map with the weight kept `[out, in]`, as the checkpoint stores it.
 ///
-/// Follows `torch.nn.Linear`. Computes `(W @ x^T)^T`: the large operand is contiguous and on the
-/// left, which every backend multiplies without copying it.
+/// Follows `torch.nn.Linear`.
 #[derive(Module, Debug)]
 pub struct Linear {
     /// `[out, in]`
     pub weight: Param<Tensor<2>>,
     /// `[out]`
     pub bias: Option<Param<Tensor<1>>>,
+    /// How the product is computed; follows from the device.
+    pub input_first: bool,
+}
+
+/// Whether products on `device` are computed as `x @ W^T`, and not as `(W @ x^T)^T`.
+///
+/// On the CPU the large operand is best on the left, contiguous: ndarray copies a transposed weight on
+/// every call. A device that compiles its kernels (and so has memory pools of its own) does not copy,
+/// and with `W` on the left would compile another kernel for each remainder of the number of tokens,
+/// by which it vectorises the output; with `x` on the left that is the weight's fixed size.
+pub(crate) fn input_first(device: &Device) -> bool {
+    device.memory_pool_usage().is_some()
 }
 
 impl Linear {
@@ -32,15 +43,25 @@ impl Linear {
             true => Some(source.tensor(&format!("{prefix}.bias"), [out])?),
             false => None,
         };
-        Ok(Self {
+        Ok(Self::new(weight, bias))
+    }
+
+    /// A map with `weight` `[out, in]` and, where there is one, `bias` `[out]`.
+    pub fn new(weight: Tensor<2>, bias: Option<Tensor<1>>) -> Self {
+        Self {
+            input_first: input_first(&weight.device()),
             weight: Param::from_tensor(weight),
             bias: bias.map(Param::from_tensor),
-        })
+        }
     }
 
     /// Maps `x` `[tokens, in]` to `[tokens, out]`, in the dtype of the weight.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let y = self.weight.val().matmul(x.transpose()).transpose(); // [tokens, out]
+        let weight = self.weight.val();
+        let y = match self.input_first {
+            true => x.matmul(weight.transpose()), // [tokens, out]
+            false => weight.matmul(x.transpose()).transpose(), // [tokens, out]
+        };
         match &self.bias {
             Some(bias) => y + bias.val().unsqueeze(),
             None => y,

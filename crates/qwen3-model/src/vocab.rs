@@ -2,6 +2,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor};
 
 use crate::WeightSource;
+use crate::linear::input_first;
 
 /// The largest block of a [`VocabMatrix`] in bytes, counted in f32 whatever the dtype so that a
 /// model has the same blocks in every precision: 128 MiB, the smallest binding limit of a wgpu
@@ -16,6 +17,8 @@ pub const MAX_BLOCK_BYTES: usize = 128 << 20;
 pub struct VocabMatrix {
     /// `[rows of the block, hidden_size]` each, in order; all but the last have the same number of rows.
     pub weight: Vec<Param<Tensor<2>>>,
+    /// How logits are computed; see [`Linear`](crate::Linear).
+    pub input_first: bool,
 }
 
 impl VocabMatrix {
@@ -42,8 +45,12 @@ impl VocabMatrix {
             .step_by(rows)
             .map(|start| source.rows(key, [vocab, hidden], start..vocab.min(start + rows)))
             .map(|block| block.map(Param::from_tensor))
-            .collect::<Result<_, _>>()?;
-        Ok(Self { weight })
+            .collect::<Result<Vec<_>, _>>()?;
+        let first = weight.first().map(|block| input_first(&block.device()));
+        Ok(Self {
+            input_first: first.unwrap_or(false),
+            weight,
+        })
     }
 
     /// The rows of the tokens `ids` `[batch, seq]`: `[batch, seq, hidden_size]`.
@@ -79,13 +86,14 @@ impl VocabMatrix {
 
     /// The product of `x` `[tokens, hidden_size]` with every row: logits `[tokens, vocab_size]`.
     pub fn logits(&self, x: Tensor<2>) -> Tensor<2> {
+        let blocks = self.weight.iter().map(|block| block.val());
+        if self.input_first {
+            let logits = blocks.map(|block| x.clone().matmul(block.transpose()));
+            return Tensor::cat(logits.collect(), 1); // [tokens, vocab_size]
+        }
         let x = x.transpose(); // [hidden_size, tokens]
-        let blocks = self
-            .weight
-            .iter()
-            .map(|block| block.val().matmul(x.clone()))
-            .collect::<Vec<_>>();
-        Tensor::cat(blocks, 0).transpose() // [tokens, vocab_size]
+        let logits = blocks.map(|block| block.matmul(x.clone()));
+        Tensor::cat(logits.collect(), 0).transpose() // [tokens, vocab_size]
     }
 }
 

@@ -92,10 +92,7 @@ impl Trial {
         for part in &self.parts {
             (part.change)(&mut variant);
         }
-        Candidate {
-            variant,
-            steps: self.steps.clone(),
-        }
+        Candidate::new(self.steps.clone(), variant)
     }
 }
 
@@ -244,11 +241,8 @@ impl Search<'_, '_> {
             input: self.segment.input.iter().map(|x| x * factor).collect(),
             watched: self.segment.watched.clone(),
         };
-        let right = Candidate {
-            variant: self.laboratory.right().clone(),
-            steps: 0..0,
-        };
-        let after = self.laboratory.residuals(&scaled, &[right])?[0];
+        let right = [Candidate::default()];
+        let after = self.laboratory.residuals(&scaled, &right)?[0];
         let explains = after.explains(self.before);
         let explanation = || {
             let words = scale_words(factor, hidden);
@@ -292,9 +286,9 @@ impl Search<'_, '_> {
         let right = self.laboratory.right().clone();
         let candidates: Vec<_> = points
             .iter()
-            .map(|point| Candidate {
-                variant: fit.hypothesis(point.exp(), &right).variant(&right),
-                steps: self.segment.steps.clone(),
+            .map(|point| {
+                let variant = fit.hypothesis(point.exp(), &right).variant(&right);
+                Candidate::new(self.segment.steps.clone(), variant)
             })
             .collect();
         let residuals = self.laboratory.residuals(self.segment, &candidates)?;
@@ -337,25 +331,38 @@ impl Search<'_, '_> {
         Ok(found)
     }
 
-    /// `layer_permuted`: the layer with the weights of each of the others.
+    /// `layer_permuted`: a layer with the weights of another, which has those of the first or its own.
     fn other_layers(&mut self) -> Result<Vec<Explanation>> {
         let layers = self.laboratory.config.num_hidden_layers;
         let steps = self.segment.steps.clone();
         let mut found = Vec::new();
-        if steps.len() != 1 || steps.start >= layers {
+        if steps.len() > MOST_SINGLE_STEPS {
             return Ok(found);
         }
-        for other in (0..layers).filter(|other| *other != steps.start) {
-            let mut variant = self.laboratory.right().clone();
+        let right = self.laboratory.right().clone();
+        let with = |step: usize, other: usize| {
+            let mut variant = right.clone();
             variant.other_layer = Some(other);
-            let candidate = Candidate {
-                variant,
-                steps: steps.clone(),
-            };
-            let after = self.laboratory.residuals(self.segment, &[candidate])?[0];
-            if after.explains(self.before) {
-                let words = format!("it has layer {other}'s weights");
-                found.push(Explanation::plain("layer_permuted", words, after));
+            (step..step + 1, variant)
+        };
+        for step in steps.start..steps.end.min(layers) {
+            for other in (0..layers).filter(|other| *other != step) {
+                let mut trials = vec![vec![with(step, other)]];
+                // The last two of a model are swapped more often than one is there twice.
+                if other > step && steps.contains(&other) {
+                    trials.insert(0, vec![with(step, other), with(other, step)]);
+                }
+                for parts in trials {
+                    let words = match parts.len() {
+                        1 => format!("layer {step} has layer {other}'s weights"),
+                        _ => format!("layers {step} and {other} have each other's weights"),
+                    };
+                    let candidate = [Candidate { parts }];
+                    let after = self.laboratory.residuals(self.segment, &candidate)?[0];
+                    if after.explains(self.before) {
+                        found.push(Explanation::plain("layer_permuted", words, after));
+                    }
+                }
             }
         }
         Ok(found)

@@ -32,13 +32,25 @@ pub struct Watched {
     pub limit: Limit,
 }
 
-/// An implementation to try: a variant in some steps, the right one in the others.
-#[derive(Clone, Debug)]
+/// An implementation to try: variants in some steps, the right one in the others.
+#[derive(Clone, Debug, Default)]
 pub struct Candidate {
-    /// The variant.
-    pub variant: Variant,
-    /// Where it applies.
-    pub steps: Range<StepIndex>,
+    /// Each variant and where it applies.
+    pub parts: Vec<(Range<StepIndex>, Variant)>,
+}
+
+impl Candidate {
+    /// One variant in `steps`.
+    pub fn new(steps: Range<StepIndex>, variant: Variant) -> Self {
+        Self {
+            parts: vec![(steps, variant)],
+        }
+    }
+
+    fn at(&self, step: StepIndex) -> Option<&Variant> {
+        let part = self.parts.iter().find(|(steps, _)| steps.contains(&step));
+        part.map(|(_, variant)| variant)
+    }
 }
 
 /// The part of the model between two known points.
@@ -113,11 +125,11 @@ impl<'a> Laboratory<'a> {
             let here = shared.clone();
             let (next, shared_residual, run) = self.step(step, &right, &here, &watched, None)?;
             for (index, candidate) in candidates.iter().enumerate() {
-                let applies = candidate.steps.contains(&step) && candidate.variant != right;
-                let (state, residual) = match (&own[index], applies) {
-                    (None, false) => (None, shared_residual),
-                    (state, _) => {
-                        let variant = if applies { &candidate.variant } else { &right };
+                let variant = candidate.at(step).filter(|variant| **variant != right);
+                let (state, residual) = match (&own[index], variant) {
+                    (None, None) => (None, shared_residual),
+                    (state, variant) => {
+                        let variant = variant.unwrap_or(&right);
                         let same_input = state.is_none();
                         let input = state.as_ref().unwrap_or(&here);
                         let reuse = run.as_ref().filter(|_| same_input);

@@ -1,18 +1,18 @@
 //! The walk through the tensors that reference and observation have in common.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 use anyhow::Result;
 use qwen3_import::Checkpoint;
 
+use super::decoding::cached_steps;
 use super::probe::Tokens;
 use super::residual::{Residual, without_padding};
 use super::search::{Explanation, search};
-use super::segment::{Laboratory, Segment, StepIndex, Watched};
+use super::segment::{Candidate, Laboratory, Segment, StepIndex, Watched};
 use super::weights::embedding_rows;
 use super::{Cause, Diagnosis, Divergence, error_shape, rounding};
-use crate::verify::{Activations, Limits};
+use crate::verify::{Activations, Limits, keys};
 
 /// What a diagnosis needs.
 pub struct Blame<'a> {
@@ -42,6 +42,17 @@ pub fn diagnose(blame: Blame) -> Result<Diagnosis> {
         Some(values) => values,
         None => embedding_rows(blame.checkpoint, blame.ids)?,
     };
+    let steps = match prompt_agrees(&blame)? {
+        true => cached_steps(
+            blame.checkpoint,
+            blame.tokens,
+            blame.ids,
+            blame.reference,
+            blame.observed,
+            blame.limits,
+        )?,
+        false => None,
+    };
     let mut walk = Walk {
         laboratory: Laboratory::new(blame.checkpoint, blame.tokens),
         reference: blame.reference,
@@ -56,7 +67,17 @@ pub fn diagnose(blame: Blame) -> Result<Diagnosis> {
         findings: Vec::new(),
         diagnosis: Diagnosis::default(),
     };
-    if walk.embedding()? == Go::On {
+    if let Some(steps) = steps {
+        let key = steps.divergence.tensor.clone();
+        walk.diagnosis.first_divergence = Some(steps.divergence);
+        walk.findings.push(Finding {
+            key,
+            steps: layers..layers,
+            explanations: steps.explanations,
+            before: steps.before,
+            of_reference: false,
+        });
+    } else if walk.embedding()? == Go::On {
         for end in 1..=layers + 2 {
             if walk.point(end)? == Go::Stop {
                 break;
@@ -64,6 +85,23 @@ pub fn diagnose(blame: Blame) -> Result<Diagnosis> {
         }
     }
     Ok(walk.finish())
+}
+
+/// Are all tensors of the prompt that both files have within their limits?
+fn prompt_agrees(blame: &Blame) -> Result<bool> {
+    let config = blame.checkpoint.config();
+    for key in keys(config.num_hidden_layers) {
+        let pair = (blame.reference.values(&key)?, blame.observed.values(&key)?);
+        if let (Some(expected), Some(observed)) = pair {
+            let kept = |x: &[f64]| without_padding(&key, blame.tokens, config.head_dim, x);
+            let (expected, observed) = (kept(&expected), kept(&observed));
+            let limit = blame.limits.of(&key, &expected);
+            if Residual::of(&expected, &observed, &limit).ratio > 1.0 {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }
 
 #[derive(PartialEq)]
@@ -74,6 +112,8 @@ enum Go {
 
 /// What explains the tensors between two points.
 struct Finding {
+    /// The last of the tensors.
+    key: String,
     steps: Range<StepIndex>,
     explanations: Vec<Explanation>,
     before: Residual,
@@ -168,6 +208,7 @@ impl Walk<'_> {
             self.unexplained(&o, &e, None, limit.max_abs);
         }
         self.findings.push(Finding {
+            key: key.into(),
             steps: 0..0,
             explanations,
             before,
@@ -269,6 +310,7 @@ impl Walk<'_> {
             ratio: f64::INFINITY,
         };
         self.findings.push(Finding {
+            key: key.into(),
             steps,
             explanations: vec![Explanation {
                 whole: Some(words),
@@ -291,11 +333,7 @@ impl Walk<'_> {
             input: self.input.clone(),
             watched,
         };
-        let right = super::segment::Candidate {
-            variant: self.laboratory.right().clone(),
-            steps: 0..0,
-        };
-        let right = std::slice::from_ref(&right);
+        let right = &[Candidate::default()];
         let mut before = self.laboratory.residuals(&segment, right)?[0];
         let mut of_reference = false;
         if before.ratio <= 1.0 {
@@ -342,6 +380,7 @@ impl Walk<'_> {
             }
         }
         self.findings.push(Finding {
+            key: self.key(steps.end),
             steps,
             explanations,
             before,
@@ -392,11 +431,11 @@ impl Walk<'_> {
     fn finish(mut self) -> Diagnosis {
         // With the finding that each was first in, and how many it is in.
         let mut causes: Vec<(usize, usize, Cause)> = Vec::new();
-        let mut unexplained = BTreeSet::new();
+        let mut unexplained = Vec::new();
         for (index, finding) in self.findings.iter().enumerate() {
             let layers: Vec<_> = finding.steps.clone().filter(|s| *s < self.layers).collect();
             if finding.explanations.is_empty() {
-                unexplained.insert(finding.steps.end);
+                unexplained.push(finding.key.as_str());
             }
             for explanation in &finding.explanations {
                 let layers = explanation.layers(&layers);
@@ -449,10 +488,9 @@ impl Walk<'_> {
             );
         }
         if !unexplained.is_empty() {
-            let keys: Vec<_> = unexplained.iter().map(|end| self.key(*end)).collect();
             self.diagnosis.notes.push(format!(
                 "nothing in the catalogue explains the error that enters at {}",
-                keys.join(", ")
+                unexplained.join(", ")
             ));
         }
         self.diagnosis

@@ -2,7 +2,6 @@
 //! model.
 
 use anyhow::{Context, Result, ensure};
-use burn::module::Param;
 use burn::tensor::Tensor;
 use qwen3_model::{AttendOptions, LayerCache, Linear, attend, causal_bias};
 
@@ -108,10 +107,7 @@ impl Bench<'_> {
 
     /// A projection without bias, `[out, in]`.
     fn linear(&self, file: &TensorFile, name: &str) -> Result<Linear> {
-        Ok(Linear {
-            weight: Param::from_tensor(self.input::<2>(file, name)?),
-            bias: None,
-        })
+        Ok(Linear::new(self.input::<2>(file, name)?, None))
     }
 
     /// A cache with the case's past in it; none when all keys come at once and without a past.

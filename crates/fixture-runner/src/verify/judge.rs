@@ -107,6 +107,29 @@ impl Judge<'_> {
         Ok(reports)
     }
 
+    /// The logits of the cached steps, where they followed the reference's tokens.
+    ///
+    /// # Errors
+    /// When a tensor is malformed.
+    pub fn step_logits(&self, observed: &Activations) -> Result<Option<TensorReport>> {
+        let key = "step_logits";
+        let expected = self.reference.activations.array(key)?;
+        let (Some(observed), Some(expected)) = (observed.array(key)?, expected) else {
+            return Ok(None);
+        };
+        if observed.shape != expected.shape {
+            return Ok(None);
+        }
+        let (values, wanted) = (observed.floats(key)?, expected.floats(key)?);
+        Ok(Some(self.compare(
+            Mode::Accumulated,
+            key,
+            &expected.shape,
+            values,
+            wanted,
+        )))
+    }
+
     /// In patched mode: the logits of the last token, the reference injected behind each layer.
     ///
     /// # Errors
@@ -167,7 +190,7 @@ impl Judge<'_> {
         };
         let passes = metrics.non_finite == 0 && ratio <= 1.0;
         let neighbours = neighbours(&metrics.max_abs_index, shape, observed, expected);
-        let vocabulary = (key == "logits").then(|| {
+        let vocabulary = key.ends_with("logits").then(|| {
             let vocab = shape[shape.len() - 1];
             logits::compare(expected, observed, vocab, |token| counted(token * vocab))
         });

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::memory::peak_rss_mb;
 use super::reference::Reference;
-use crate::backend::{Backend, Switches, burn_dtype};
+use crate::backend::{Backend, Switches, burn_dtype, owned};
 use crate::blame::{EMBEDDING, HEAD};
 use crate::manifest::TestDType;
 use crate::worker::probe;
@@ -328,7 +328,7 @@ impl Run<'_> {
                 Observed::Rank3(tensor) => tensor.into_data(),
                 Observed::Rank4(tensor) => tensor.into_data(),
             };
-            tensors.push((format!("{}/{site}", mode.name()), data));
+            tensors.push((format!("{}/{site}", mode.name()), owned(data)));
         };
         let mut taps = Taps::new(&mut observe);
         let output = layer.forward(input, step, cache, &mut taps);
@@ -389,14 +389,14 @@ impl Run<'_> {
         for (index, stream) in patched {
             let made = logits(norm.forward(last(stream)));
             let name = format!("{}/{index:02}/last_logits", Mode::Patched.name());
-            self.tensors.push((name, made.into_data()));
+            self.tensors.push((name, owned(made.into_data())));
         }
         Ok(())
     }
 
     fn keep(&mut self, mode: Mode, key: &str, tensor: Tensor<3>) {
         self.tensors
-            .push((format!("{}/{key}", mode.name()), tensor.into_data()));
+            .push((format!("{}/{key}", mode.name()), owned(tensor.into_data())));
     }
 }
 

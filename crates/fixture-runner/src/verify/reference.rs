@@ -53,7 +53,7 @@ impl Reference {
             None => vec![vec![true; seq]; batch],
         };
         let tokens = Tokens {
-            positions: visible.iter().map(positions).collect(),
+            positions: visible.iter().map(|row| positions(row)).collect(),
             visible,
         };
         for row in &tokens.visible {
@@ -108,7 +108,7 @@ impl Reference {
     }
 }
 
-fn positions(row: &Vec<bool>) -> Vec<usize> {
+fn positions(row: &[bool]) -> Vec<usize> {
     let mut next = 0;
     let position = |seen: &bool| {
         let position = next;

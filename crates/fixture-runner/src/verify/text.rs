@@ -152,6 +152,7 @@ fn rows(run: &Run) -> Vec<(String, String)> {
         "embedding_output" => (0, 0),
         "final_norm_output" => (2, 0),
         "logits" => (2, 1),
+        "step_logits" => (2, 2),
         key => (1, super::activations::layer_of(key).unwrap_or(0)),
     };
     rows.sort_by_key(|(_, key)| place(key));
@@ -168,7 +169,7 @@ fn print_row(out: &mut impl Write, run: &Run, name: &str, key: &str) -> Result<(
         .tensors
         .iter()
         .find(|t| t.mode == Mode::Patched && layer.is_some() && t.layer == layer);
-    let ratio = |tensor: Option<&TensorReport>| tensor.map_or("-".into(), |t| ratio_text(t));
+    let ratio = |tensor: Option<&TensorReport>| tensor.map_or("-".into(), ratio_text);
     let inside = run
         .tensors
         .iter()

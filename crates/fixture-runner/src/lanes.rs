@@ -1,0 +1,127 @@
+//! Runs backends side by side and hands their results on in order.
+//!
+//! Backends that compute on the CPU share one lane, one after the other, for each takes all cores. A
+//! backend that compiles kernels spends most of a short run doing that on one core, so each of its dtypes
+//! has a lane of its own.
+
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use anyhow::Result;
+
+use crate::backend::Backend;
+use crate::manifest::{Case, TestDType};
+use crate::protocol::CaseResult;
+use crate::supervise::{run_backend, unavailable};
+
+/// What every lane works from.
+pub struct Work<'a> {
+    /// The program whose workers compute.
+    pub program: &'a Path,
+    /// The manifest.
+    pub manifest: &'a Path,
+    /// The cases.
+    pub cases: &'a [&'a Case],
+    /// The dtypes asked for; none for all.
+    pub dtypes: &'a [TestDType],
+    /// Backends known not to work, and why.
+    pub unavailable: &'a [(Backend, String)],
+}
+
+/// One worker's part: a backend, or one dtype of it.
+#[derive(Clone, Copy)]
+struct Part {
+    backend: Backend,
+    share: Option<TestDType>,
+}
+
+impl Work<'_> {
+    /// Runs `backends` and reports every result: by backend and dtype, each as soon as those before it
+    /// have ended.
+    ///
+    /// # Errors
+    /// Those of a bad fixture, of a worker that cannot be started, and of `report`.
+    pub fn run(
+        &self,
+        backends: &[Backend],
+        report: &mut dyn FnMut(CaseResult) -> Result<()>,
+    ) -> Result<()> {
+        let parts = backends.iter().flat_map(|backend| parts(*backend));
+        thread::scope(|scope| {
+            let mut results: Vec<Receiver<CaseResult>> = Vec::new();
+            let mut shared: Vec<(Part, Sender<CaseResult>)> = Vec::new();
+            let mut lanes = Vec::new();
+            for part in parts {
+                let (sender, receiver) = channel();
+                results.push(receiver);
+                match part.share {
+                    None => shared.push((part, sender)),
+                    Some(_) => lanes.push(vec![(part, sender)]),
+                }
+            }
+            lanes.push(shared);
+            let lanes: Vec<_> = lanes
+                .into_iter()
+                .map(|lane| {
+                    scope.spawn(move || {
+                        let mut parts = lane.into_iter();
+                        parts.try_for_each(|(part, sender)| self.part(part, &sender))
+                    })
+                })
+                .collect();
+            for result in results.iter().flatten() {
+                report(result)?;
+            }
+            for lane in lanes {
+                lane.join().expect("a lane does not panic")?;
+            }
+            Ok(())
+        })
+    }
+
+    fn part(&self, part: Part, results: &Sender<CaseResult>) -> Result<()> {
+        let Part { backend, share } = part;
+        // Nobody listens any more when the report has failed; the error is told there.
+        let mut send = |result| {
+            let _ = results.send(result);
+            Ok(())
+        };
+        let known = self.unavailable.iter().find(|(name, _)| *name == backend);
+        if let Some((_, reason)) = known {
+            let wanted = match self.dtypes.is_empty() {
+                true => &[TestDType::F32][..],
+                false => self.dtypes,
+            };
+            let ours = |dtype: &&TestDType| share.is_none_or(|share| share == **dtype);
+            let wanted: Vec<_> = wanted.iter().filter(ours).copied().collect();
+            return unavailable(backend, self.cases, &wanted, reason, &mut send);
+        }
+        let (program, manifest) = (self.program, self.manifest);
+        run_backend(
+            program,
+            backend,
+            manifest,
+            self.cases,
+            self.dtypes,
+            share,
+            &mut send,
+        )
+    }
+}
+
+fn parts(backend: Backend) -> Vec<Part> {
+    match backend.switches() {
+        None => vec![Part {
+            backend,
+            share: None,
+        }],
+        Some(_) => TestDType::ALL
+            .into_iter()
+            .map(|dtype| Part {
+                backend,
+                share: Some(dtype),
+            })
+            .collect(),
+    }
+}
