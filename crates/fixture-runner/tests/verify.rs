@@ -139,7 +139,8 @@ fn every_planted_fault_is_named_first() {
     });
     let wrong = rows.iter().filter(|row| !row.good).count();
     let table: String = rows.iter().map(|row| format!("{}\n", row.text)).collect();
-    let named: std::collections::BTreeSet<_> = rows.iter().flat_map(|row| &row.planted).collect();
+    let named: std::collections::BTreeSet<String> =
+        rows.iter().flat_map(|row| row.planted.clone()).collect();
     assert_eq!(wrong, 0, "\n{table}");
     let missing: Vec<_> = CATALOGUE
         .iter()
