@@ -53,6 +53,12 @@ CATALOGUE = [
         "rope_theta", "RoPE's theta is 1,000,000", faults.other_theta(1e6), applies=lambda config: theta(config) != 1e6
     ),
     Mistake("rope_position_offset", "queries have positions one too far", plants.position_offset),
+    Mistake(
+        "rope_position_offset-cached_steps",
+        "generated tokens have positions one too far against the prompt's",
+        faults.decode_position_off_by_one,
+        in_layers=False,
+    ),
     Mistake("rope_missing", "RoPE is left out", plants.rope_missing),
     Mistake("q_norm_missing", "q_norm is left out", faults.without_head_norm("q_norm")),
     Mistake("k_norm_missing", "k_norm is left out", faults.without_head_norm("k_norm")),
