@@ -320,6 +320,7 @@ impl<'a> Verification<'a> {
         run.elapsed_ms = done.elapsed_ms;
         run.peak_rss_mb = done.peak_rss_mb;
         run.switches = done.switches;
+        run.timings = done.timings;
         let config = self.checkpoint.config().clone();
         let judge = self.judge(&config);
         let [accumulated, isolated, patched] =

@@ -99,6 +99,23 @@ pub struct Done {
     pub peak_rss_mb: Option<f64>,
     /// Fusion and autotune, where the backend has them.
     pub switches: Option<Switches>,
+    /// How long each part took, in the order of computation.
+    pub timings: Vec<Timing>,
+}
+
+/// The wall time of one part of the model, in all modes together.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Timing {
+    /// `embedding`, `layer_03` or `head`.
+    pub part: String,
+    /// Reading the weights and bringing them to the device, in milliseconds.
+    pub load_ms: f64,
+    /// Computing and reading back, in milliseconds; on wgpu and cuda compiling included.
+    pub run_ms: f64,
+}
+
+fn ms(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
 }
 
 /// Runs the job and writes the activations.
@@ -130,13 +147,16 @@ pub fn observe(job: &Job, say: &mut dyn FnMut(Said) -> Result<()>) -> Result<()>
         config,
         job,
         tensors: Vec::new(),
+        timings: Vec::new(),
     };
     run.all(say)?;
+    let timings = std::mem::take(&mut run.timings);
     write(&run.tensors, &job.out)?;
     say(Said::Done(Done {
-        elapsed_ms: start.elapsed().as_secs_f64() * 1e3,
+        elapsed_ms: ms(start),
         peak_rss_mb: peak_rss_mb(),
         switches: job.backend.switches(),
+        timings,
     }))
 }
 
@@ -157,6 +177,7 @@ struct Run<'a> {
     rope: RotaryEmbedding,
     job: &'a Job,
     tensors: Vec<(String, TensorData)>,
+    timings: Vec<Timing>,
 }
 
 impl Run<'_> {
@@ -181,8 +202,10 @@ impl Run<'_> {
         let mut patched: Vec<(usize, Tensor<3>)> = Vec::new();
         for index in range.clone() {
             say(Said::Progress(format!("layer {index} of {layers}")))?;
+            let start = Instant::now();
             let mut source = self.checkpoint.source(&self.device, self.dtype)?;
             let layer = DecoderLayer::build(&mut source, &self.config, index)?;
+            let (load_ms, start) = (ms(start), Instant::now());
             if let Some(state) = &mut accumulated {
                 self.accumulate(&layer, index, state, &step, &steps)?;
             }
@@ -196,6 +219,11 @@ impl Run<'_> {
             if self.has(Mode::Patched) && self.known(index + 1) {
                 patched.push((index, self.input(index + 1)?));
             }
+            self.timings.push(Timing {
+                part: format!("layer_{index:02}"),
+                load_ms,
+                run_ms: ms(start),
+            });
         }
         if range.end == layers {
             say(Said::Progress("final norm and head".into()))?;
@@ -263,7 +291,9 @@ impl Run<'_> {
     }
 
     fn embed(&mut self, steps: usize) -> Result<Accumulated> {
+        let start = Instant::now();
         let matrix = self.vocabulary(EMBEDDING)?;
+        let (load_ms, start) = (ms(start), Instant::now());
         let embed = |rows: Vec<Vec<u32>>| {
             let shape = [rows.len(), rows[0].len()];
             let ids: Vec<i64> = rows.concat().into_iter().map(i64::from).collect();
@@ -279,6 +309,11 @@ impl Run<'_> {
         if self.has(Mode::Accumulated) {
             self.keep(Mode::Accumulated, "embedding_output", prompt.clone());
         }
+        self.timings.push(Timing {
+            part: "embedding".into(),
+            load_ms,
+            run_ms: ms(start),
+        });
         Ok(Accumulated { prompt, steps })
     }
 
@@ -343,12 +378,14 @@ impl Run<'_> {
     ) -> Result<()> {
         let layers = self.config.num_hidden_layers;
         let (hidden, eps) = (self.config.hidden_size, self.config.rms_norm_eps);
+        let start = Instant::now();
         let mut source = self.checkpoint.source(&self.device, self.dtype)?;
         let norm = RmsNorm::build(&mut source, "model.norm", hidden, eps)?;
         let head = match self.config.tie_word_embeddings {
             true => self.vocabulary(EMBEDDING)?,
             false => self.vocabulary(HEAD)?,
         };
+        let (load_ms, start) = (ms(start), Instant::now());
         let logits = |x: Tensor<3>| {
             let [batch, seq, hidden] = x.dims();
             let logits = head.logits(x.reshape([batch * seq, hidden])); // [batch * seq, vocab_size]
@@ -391,6 +428,11 @@ impl Run<'_> {
             let name = format!("{}/{index:02}/last_logits", Mode::Patched.name());
             self.tensors.push((name, owned(made.into_data())));
         }
+        self.timings.push(Timing {
+            part: "head".into(),
+            load_ms,
+            run_ms: ms(start),
+        });
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use super::judge::TensorReport;
 use super::limits::Preset;
 use super::logits::TokenResult;
 use super::memory::{Memory, peak_rss_mb};
-use super::observe::Mode;
+use super::observe::{Mode, Timing};
 use super::reference::Reference;
 use crate::backend::{Backend, Switches};
 use crate::blame::Diagnosis;
@@ -50,6 +50,8 @@ pub struct Run {
     pub elapsed_ms: f64,
     /// The process's largest resident set in MiB.
     pub peak_rss_mb: Option<f64>,
+    /// How long each part of the model took.
+    pub timings: Vec<Timing>,
     /// Every tensor compared, by mode and in the order of computation.
     pub tensors: Vec<TensorReport>,
     /// Every generated token.
@@ -70,6 +72,7 @@ impl Run {
             switches: None,
             elapsed_ms: 0.0,
             peak_rss_mb: None,
+            timings: Vec::new(),
             tensors: Vec::new(),
             tokens: Vec::new(),
             diagnosis: Diagnosis::default(),

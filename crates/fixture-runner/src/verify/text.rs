@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write, stderr, stdout};
 use anyhow::Result;
 
 use super::judge::TensorReport;
-use super::observe::Mode;
+use super::observe::{Mode, Timing};
 use super::report::{Run, RunStatus, VerifyReport};
 use crate::blame::Diagnosis;
 
@@ -105,6 +105,22 @@ fn print_run(out: &mut impl Write, run: &Run) -> Result<()> {
         run.label(),
         run.elapsed_ms / 1e3
     )?;
+    if !run.timings.is_empty() {
+        let sum = |of: fn(&Timing) -> f64| run.timings.iter().map(of).sum::<f64>() / 1e3;
+        let slowest = run
+            .timings
+            .iter()
+            .max_by(|a, b| a.run_ms.total_cmp(&b.run_ms));
+        let slowest = slowest.expect("there is one");
+        writeln!(
+            out,
+            "  loading {:.1} s, computing {:.1} s, {} longest with {:.0} ms",
+            sum(|timing| timing.load_ms),
+            sum(|timing| timing.run_ms),
+            slowest.part,
+            slowest.run_ms
+        )?;
+    }
     if let Some(reason) = &run.reason {
         writeln!(out, "  {reason}")?;
     }
