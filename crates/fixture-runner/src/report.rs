@@ -159,7 +159,12 @@ impl<'a> JsonFile<'a> {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
-        let file = NamedTempFile::new_in(folder)
+        let mut builder = tempfile::Builder::new();
+        // As the user's umask has it, and not for the owner alone, as temporary files are.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder
+            .tempfile_in(folder)
             .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(Self { path, file })
     }
