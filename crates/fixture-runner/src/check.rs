@@ -131,11 +131,7 @@ fn check_floats(
     }
     let observed = floats(&output.data)?;
     let counted = |index: usize| match (mask, sequence_axis(name)) {
-        (Some(mask), Some(axis)) => {
-            let inner: usize = shape[axis + 1..].iter().product();
-            let outer: usize = shape[1..].iter().product();
-            mask[index / outer][index / inner % shape[axis]]
-        }
+        (Some(mask), Some(axis)) => is_token(mask, &shape, axis, index),
         _ => true,
     };
     let metrics = metrics::compare(&observed, expected, &shape, dtype, counted);
@@ -153,6 +149,14 @@ fn check_floats(
         result.note = Some("not finite".into());
     }
     Ok(result)
+}
+
+/// Whether the element at flat `index` of a tensor of `shape`, whose sequence is on `axis`, belongs to a
+/// token and not to padding.
+pub(crate) fn is_token(mask: &[Vec<bool>], shape: &[usize], axis: usize, index: usize) -> bool {
+    let inner: usize = shape[axis + 1..].iter().product();
+    let outer: usize = shape[1..].iter().product();
+    mask[index / outer][index / inner % shape[axis]]
 }
 
 /// Which axis of a tensor is the sequence, for leaving out padding.

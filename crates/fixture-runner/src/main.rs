@@ -9,6 +9,7 @@
 mod backend;
 mod blame;
 mod check;
+mod child;
 mod data;
 mod error;
 mod lanes;

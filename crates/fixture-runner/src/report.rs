@@ -10,6 +10,7 @@ use tempfile::NamedTempFile;
 use crate::backend::Backend;
 use crate::manifest::TestDType;
 use crate::protocol::{CaseResult, Status, TensorResult};
+use crate::verify::layer_of;
 
 /// The Burn release this workspace is pinned to.
 pub const BURN_VERSION: &str = "0.22.1";
@@ -225,11 +226,6 @@ fn explain(result: &CaseResult) -> Vec<String> {
     lines.extend(first.note.clone());
     lines.push(format!("likely cause: {}", likely_cause(result, first)));
     lines
-}
-
-/// The layer number in a name such as `layer_03_output`.
-fn layer_of(name: &str) -> Option<usize> {
-    name.strip_prefix("layer_")?.get(..2)?.parse().ok()
 }
 
 /// What usually makes this tensor the first to differ.

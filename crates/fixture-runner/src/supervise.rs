@@ -1,23 +1,20 @@
 //! Runs each backend in a process of its own and survives its crash.
 
-use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use crate::backend::Backend;
+use crate::child::{self, LastLines, describe};
 use crate::manifest::{Case, TestDType};
 use crate::protocol::{CaseResult, Job, REPLY_PREFIX, Reply, Status};
 
 /// A worker that says nothing for so long is taken for hung and killed.
 const SILENCE: Duration = Duration::from_secs(900);
-/// How much of a crashed worker's standard error is kept.
-const LAST_LINES: usize = 12;
 
 /// Runs `cases` on `backend` in workers of `program`, in `dtypes` or in all that the backend computes in
 /// when there are none, and hands every result to `report` as it comes. With a `share`, only that dtype
@@ -157,7 +154,7 @@ struct Worker {
     child: Child,
     stdin: ChildStdin,
     replies: Receiver<Reply>,
-    stderr: Arc<Mutex<VecDeque<String>>>,
+    stderr: LastLines,
 }
 
 impl Worker {
@@ -168,17 +165,11 @@ impl Worker {
         backend: Backend,
         manifest: &Path,
     ) -> Result<(Self, Result<Vec<TestDType>, String>)> {
-        let mut command = Command::new(program);
+        let mut command = child::command(program);
         command
             .args(["worker", "--backend", backend.name(), "--manifest"])
             .arg(manifest)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        // What was tuned in one run must not decide another, unless the user asks for it.
-        if std::env::var_os("CUBECL_AUTOTUNE_CACHE").is_none() {
-            command.env("CUBECL_AUTOTUNE_CACHE", "off");
-        }
+            .stdin(Stdio::piped());
         let mut child = command.spawn().context("starting a worker")?;
         let stdin = child.stdin.take().expect("piped");
         let stdout = child.stdout.take().expect("piped");
@@ -197,18 +188,7 @@ impl Worker {
                 }
             }
         });
-        let stderr = Arc::new(Mutex::new(VecDeque::new()));
-        let kept = Arc::clone(&stderr);
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr_pipe).lines().map_while(Result::ok) {
-                let mut kept = kept.lock().expect("no panic while held");
-                if kept.len() == LAST_LINES {
-                    kept.pop_front();
-                }
-                kept.push_back(line);
-            }
-        });
-
+        let stderr = LastLines::of(stderr_pipe);
         let mut worker = Self {
             child,
             stdin,
@@ -255,14 +235,7 @@ impl Worker {
         let status = self.child.wait().map_or("unknown end".into(), describe);
         // Its standard error has closed with it; let the reader finish.
         std::thread::sleep(Duration::from_millis(50));
-        let lines = self.stderr.lock().expect("no panic while held");
-        match lines.is_empty() {
-            true => status,
-            false => format!(
-                "{status}: {}",
-                Vec::from_iter(lines.iter().cloned()).join(" | ")
-            ),
-        }
+        self.stderr.obituary(status)
     }
 }
 
@@ -271,14 +244,6 @@ impl Drop for Worker {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-pub(crate) fn describe(status: ExitStatus) -> String {
-    #[cfg(unix)]
-    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
-        return format!("killed by signal {signal}");
-    }
-    status.to_string()
 }
 
 #[cfg(all(test, unix))]

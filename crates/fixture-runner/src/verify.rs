@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use qwen3_import::Checkpoint;
 
-pub use activations::{Activations, keys};
+pub use activations::{Activations, keys, layer_of};
 pub use limits::Limits;
 
 use crate::backend::Backend;

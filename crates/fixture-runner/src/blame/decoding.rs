@@ -45,12 +45,13 @@ pub fn cached_steps(
         return Ok(None);
     };
     // Ours follow the reference's tokens; somebody else's run follows its own.
-    let followed = generated(observed, batch, seq)?.unwrap_or_else(|| expected.clone());
+    let own = generated(observed, batch, seq)?;
+    let followed = own.as_ref().unwrap_or(&expected);
     let steps = followed[0].len().min(expected[0].len());
     let logits = observed.values("step_logits")?;
     let vocab = checkpoint.config().vocab_size;
     let logits = logits.filter(|logits| logits.len() == batch * steps * vocab);
-    let chosen: Vec<Vec<usize>> = match (&logits, generated(observed, batch, seq)?) {
+    let chosen: Vec<Vec<usize>> = match (&logits, &own) {
         (_, Some(ids)) => ids.iter().map(|row| row[..steps].to_vec()).collect(),
         (Some(logits), None) => rows(&logits.chunks(vocab).map(best).collect::<Vec<_>>(), steps),
         (None, None) => return Ok(None),

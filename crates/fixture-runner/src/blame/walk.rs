@@ -6,7 +6,7 @@ use anyhow::Result;
 use qwen3_import::Checkpoint;
 
 use super::decoding::cached_steps;
-use super::probe::Tokens;
+use super::probe::{Tokens, dot};
 use super::residual::{Residual, without_padding};
 use super::search::{Explanation, search};
 use super::segment::{Candidate, Laboratory, Segment, StepIndex, Watched};
@@ -192,7 +192,6 @@ impl Walk<'_> {
         if self.not_finite(&o, key, 0..0) {
             return Ok(Go::Stop);
         }
-        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         let factor = dot(&o, &e) / dot(&e, &e);
         let scaled: Vec<f64> = e.iter().map(|e| e * factor).collect();
         let after = Residual::of(&scaled, &o, &limit);
@@ -401,7 +400,6 @@ impl Walk<'_> {
         if !config.tie_word_embeddings || !only_head {
             return None;
         }
-        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         let cosine =
             dot(observed, predicted) / (dot(observed, observed) * dot(predicted, predicted)).sqrt();
         (cosine.abs() < 0.5).then(|| Explanation {

@@ -11,7 +11,7 @@ use super::limits::{Limits, Preset};
 use super::logits::{self, TokenResult};
 use super::observe::Mode;
 use super::reference::Reference;
-use crate::check::{sequence_axis, tensor_result};
+use crate::check::{is_token, sequence_axis, tensor_result};
 use crate::metrics::{self, Limit};
 use crate::protocol::TensorResult;
 
@@ -169,13 +169,7 @@ impl Judge<'_> {
     ) -> TensorReport {
         let mask = &self.reference.tokens.visible;
         let axis = sequence_axis(key).filter(|axis| shape[*axis] == mask[0].len());
-        let counted = |index: usize| {
-            axis.is_none_or(|axis| {
-                let inner: usize = shape[axis + 1..].iter().product();
-                let outer: usize = shape[1..].iter().product();
-                mask[index / outer][index / inner % shape[axis]]
-            })
-        };
+        let counted = |index: usize| axis.is_none_or(|axis| is_token(mask, shape, axis, index));
         let kept: Vec<f64> = (0..expected.len())
             .filter(|index| counted(*index))
             .map(|index| f64::from(expected[index]))

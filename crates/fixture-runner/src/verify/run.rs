@@ -1,19 +1,14 @@
 //! Starts the observing process, and survives its crash.
 
-use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
 use super::observe::{Done, Job, Said};
+use crate::child::{self, LastLines, describe};
 use crate::protocol::REPLY_PREFIX;
-use crate::supervise::describe;
-
-/// How much of a crashed process's standard error is kept.
-const LAST_LINES: usize = 12;
 
 /// How an observing process ended.
 pub enum Outcome {
@@ -31,7 +26,7 @@ pub enum Outcome {
 /// When the process cannot be started, or finds the input bad.
 pub fn run(program: &Path, job: &Job, progress: &mut dyn FnMut(&str)) -> Result<Outcome> {
     let modes: Vec<_> = job.mode.iter().map(|mode| mode.name()).collect();
-    let mut command = Command::new(program);
+    let mut command = child::command(program);
     command
         .args(["observe", "--backend", job.backend.name()])
         .args(["--dtype", job.dtype.name()])
@@ -44,26 +39,10 @@ pub fn run(program: &Path, job: &Job, progress: &mut dyn FnMut(&str)) -> Result<
         .arg(&job.reference)
         .arg("--out")
         .arg(&job.out)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    if std::env::var_os("CUBECL_AUTOTUNE_CACHE").is_none() {
-        command.env("CUBECL_AUTOTUNE_CACHE", "off");
-    }
+        .stdin(Stdio::null());
     let mut child = command.spawn().context("starting a process")?;
     let stdout = child.stdout.take().expect("piped");
-    let stderr = child.stderr.take().expect("piped");
-    let kept = Arc::new(Mutex::new(VecDeque::new()));
-    let keeping = Arc::clone(&kept);
-    let reader = std::thread::spawn(move || {
-        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            let mut kept = keeping.lock().expect("no panic while held");
-            if kept.len() == LAST_LINES {
-                kept.pop_front();
-            }
-            kept.push_back(line);
-        }
-    });
+    let mut stderr = LastLines::of(child.stderr.take().expect("piped"));
     let mut last = None;
     for line in BufReader::new(stdout).lines().map_while(Result::ok) {
         let said = line.strip_prefix(REPLY_PREFIX);
@@ -74,19 +53,11 @@ pub fn run(program: &Path, job: &Job, progress: &mut dyn FnMut(&str)) -> Result<
         }
     }
     let status = child.wait().context("waiting for a process")?;
-    let _ = reader.join();
+    stderr.wait();
     match (last, status.success()) {
         (Some(Said::Done(done)), true) => Ok(Outcome::Done(done)),
         (Some(Said::Unavailable(reason)), _) => Ok(Outcome::Unavailable(reason)),
         (Some(Said::BadInput(message)), _) => bail!("{message}"),
-        _ => {
-            let lines = kept.lock().expect("no panic while held");
-            let lines: Vec<_> = lines.iter().cloned().collect();
-            let status = describe(status);
-            Ok(Outcome::Crash(match lines.is_empty() {
-                true => status,
-                false => format!("{status}: {}", lines.join(" | ")),
-            }))
-        }
+        _ => Ok(Outcome::Crash(stderr.obituary(describe(status)))),
     }
 }
