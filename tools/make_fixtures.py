@@ -57,7 +57,7 @@ def make_one(output: Path, work: Path, args: argparse.Namespace) -> None:
         raise InputError(f"{path} is not below {output}, and a manifest's paths cannot leave its folder")
     if path.is_relative_to(output / folder):
         raise InputError(f"{path} is inside {output / folder}, which this command replaces")
-    plan = suite.plan_for(path, args.layer, args.max_new_tokens)
+    plan = suite.plan_for(path, args.layer, args.max_new_tokens, tuple(DTYPES) if args.gradients else ())
     cases = suite.make(name, path, plan, folder, args.floors, work)
     report(cases)
     replace(work / folder, output / folder)
@@ -74,10 +74,15 @@ def main() -> None:
     parser.add_argument(
         "--max-new-tokens", type=options.positive, default=8, help="tokens to generate, with --model-path (default: 8)"
     )
+    parser.add_argument(
+        "--gradients", action="store_true", help="also the loss and its gradients, with --model-path (large)"
+    )
     options.add_floors(parser)
     args = parser.parse_args()
-    if args.model_path is None and (args.layer, args.max_new_tokens, args.floors) != (None, 8, list(DTYPES)):
-        parser.error("--layer, --max-new-tokens and --floors go with --model-path")
+    if args.model_path is None and (
+        (args.layer, args.max_new_tokens, args.gradients, args.floors) != (None, 8, False, list(DTYPES))
+    ):
+        parser.error("--layer, --max-new-tokens, --gradients and --floors go with --model-path")
     output = args.output_dir.resolve()
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fixtures-", dir=output) as work:

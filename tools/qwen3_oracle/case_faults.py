@@ -1,4 +1,4 @@
-"""Mistakes planted into attention alone, prefills in chunks and RoPE at far positions.
+"""Mistakes planted into attention alone, prefills in chunks, RoPE at far positions and the backward pass.
 
 Unlike those of `faults`, which have to show in one case of a checkpoint, each must show in every case it concerns.
 """
@@ -16,7 +16,7 @@ from torch import nn
 from transformers import DynamicCache
 from transformers.models.qwen3 import modeling_qwen3
 
-from . import attention_cases, faults, layer_runs, prefill_cases
+from . import attention_cases, faults, gradient_cases, layer_runs, prefill_cases, reference
 from .cases import Case, Tensors
 from .checkpoint import load_layer, load_model
 from .errors import CheckError
@@ -83,6 +83,35 @@ def rotary_changed(change: Callable[[torch.Tensor, float], tuple[torch.Tensor, f
     return lambda case: replaced(modeling_qwen3.Qwen3RotaryEmbedding, "forward", forward)
 
 
+def next_token_not_shifted(case: Case) -> torch.Tensor:
+    """The tokens themselves in place of those that follow."""
+    ids, mask = case.inputs["input_ids"], reference.full_mask(case)
+    return ids[:, :-1].masked_fill(mask[:, :-1] == 0, gradient_cases.IGNORED)
+
+
+def padding_in_the_loss(case: Case) -> torch.Tensor:
+    """Every token that follows another, padding too."""
+    return case.inputs["input_ids"][:, 1:]
+
+
+def root_without_gradient(self: modeling_qwen3.Qwen3RMSNorm, x: torch.Tensor) -> torch.Tensor:
+    """RMSNorm that takes its root for a constant."""
+    root = (x.float().pow(2).mean(-1, keepdim=True) + self.variance_epsilon).sqrt()
+    return self.weight * (x.float() / root.detach()).to(x.dtype)
+
+
+def one_head_of_each_group(states: torch.Tensor, groups: int) -> torch.Tensor:
+    """`repeat_kv` that gives keys and values the gradient of their first query head only."""
+    copies = torch.stack([states, *[states.detach()] * (groups - 1)], dim=2)
+    return copies.flatten(1, 2)
+
+
+def head_without_gradient(self: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    """A projection whose weight gets no gradient if it is the output head's, the one that is by far wider than its input."""
+    weight = self.weight.detach() if self.out_features > 2 * self.in_features else self.weight
+    return nn.functional.linear(x, weight, self.bias)
+
+
 def published(plant: faults.Plant) -> Plant:
     """A fault of the published code that touches no module."""
     return lambda case: plant(faults.Subject(config=None, layers=[]))
@@ -108,6 +137,24 @@ def is_grouped(case: Case) -> bool:
 def is_prefill(case: Case) -> bool:
     """Whether it is a prefill of several tokens."""
     return case.kind == prefill_cases.KIND and case.inputs["input_ids"].shape[1] > 1
+
+
+def is_backward(case: Case) -> bool:
+    """Whether it is a backward pass."""
+    return case.kind == gradient_cases.KIND
+
+
+def is_grouped_backward(case: Case) -> bool:
+    """Whether it is a backward pass with several query heads to a key head."""
+    if not is_backward(case):
+        return False
+    queries, keys = (case.expected[f"gradient.model.layers.0.self_attn.{name}.weight"] for name in ("q_proj", "k_proj"))
+    return len(queries) > len(keys)
+
+
+def is_tied_backward(case: Case) -> bool:
+    """Whether it is a backward pass with one matrix for embedding and head."""
+    return is_backward(case) and f"{gradient_cases.PREFIX}lm_head.weight" not in case.expected
 
 
 def has_chunks(case: Case) -> bool:
@@ -198,6 +245,36 @@ FAULTS = [
         is_far,
         "query_states",
     ),
+    CaseFault(
+        "loss of the tokens themselves",
+        lambda case: replaced(gradient_cases, "targets", next_token_not_shifted),
+        is_backward,
+        "loss",
+    ),
+    CaseFault(
+        "padding in the loss",
+        lambda case: replaced(gradient_cases, "targets", padding_in_the_loss),
+        is_backward,
+        "loss",
+    ),
+    CaseFault(
+        "norm's root taken for a constant",
+        lambda case: replaced(modeling_qwen3.Qwen3RMSNorm, "forward", root_without_gradient),
+        is_backward,
+        "gradient.",
+    ),
+    CaseFault(
+        "gradient of one head of a group",
+        lambda case: replaced(modeling_qwen3, "repeat_kv", one_head_of_each_group),
+        is_grouped_backward,
+        "gradient.",
+    ),
+    CaseFault(
+        "tied head without gradient",
+        lambda case: replaced(nn.Linear, "forward", head_without_gradient),
+        is_tied_backward,
+        "gradient.model.embed_tokens",
+    ),
 ]
 
 
@@ -215,6 +292,8 @@ class Runs:
             return attention_cases.run(case, torch.float32)
         if case.kind == prefill_cases.KIND:
             return prefill_cases.run(case, self.model(case.checkpoint))
+        if is_backward(case):
+            return gradient_cases.run(case, self.model(case.checkpoint))
         return layer_runs.run(case, self.layer(case.checkpoint, case.layer), torch.float32)
 
     def ratio(self, fault: CaseFault, case: Case) -> float:

@@ -47,7 +47,7 @@ class Case:
 def counted(case: Case, name: str, tensor: torch.Tensor) -> torch.Tensor:
     """Which elements of tensor `name` count: a boolean of its shape, false at left padding."""
     mask = case.inputs.get("attention_mask")
-    if mask is None or name in UNPADDED:
+    if mask is None or name in UNPADDED or case.kind == "gradients":
         return torch.ones_like(tensor, dtype=torch.bool)
     if "columns" in case.inputs:
         mask = mask[:, case.inputs["columns"]]

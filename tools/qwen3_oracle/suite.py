@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from . import attention_cases, layer_cases, prefill_cases, reference, tiny
+from . import attention_cases, gradient_cases, layer_cases, prefill_cases, reference, tiny
 from .cases import Case
 from .checkpoint import DTYPES, read_config
 from .floors import require
@@ -23,7 +23,8 @@ UNEQUAL = [QUESTION, SHORT, "What is"]
 class Plan:
     """The cases of one checkpoint: the layer, the prompts, and which optional cases there are.
 
-    `far` are those that need many positions: RoPE at 32,768 and long prompts in chunks.
+    `far` are those that need many positions: RoPE at 32,768 and long prompts in chunks. `gradients` are the dtypes
+    of the backward pass, if there is one; its file is as large as the checkpoint in float32.
     """
 
     layer: int
@@ -34,18 +35,26 @@ class Plan:
     unequal: list[str]
     unequal_new_tokens: int = 6
     far: bool = False
+    gradients: tuple[str, ...] = ()
 
 
 PLANS = {
-    "gqa-tied": Plan(1, [SHORT, QUESTION, LONG], 8, seed_cases=True, decoder_left_padded=True, unequal=UNEQUAL),
-    "mha-untied": Plan(1, [QUESTION], 8, seed_cases=False, decoder_left_padded=False, unequal=[]),
+    "gqa-tied": Plan(
+        1, [SHORT, QUESTION, LONG], 8, seed_cases=True, decoder_left_padded=True, unequal=UNEQUAL,
+        gradients=tuple(DTYPES),
+    ),
+    "mha-untied": Plan(
+        1, [QUESTION], 8, seed_cases=False, decoder_left_padded=False, unequal=[], gradients=("f32",)
+    ),
     "gqa-sharded": Plan(1, [SHORT, QUESTION], 8, seed_cases=False, decoder_left_padded=False, unequal=[]),
-    "bias-tied": Plan(1, [QUESTION], 8, seed_cases=True, decoder_left_padded=True, unequal=UNEQUAL),
+    "bias-tied": Plan(
+        1, [QUESTION], 8, seed_cases=True, decoder_left_padded=True, unequal=UNEQUAL, gradients=("f32",)
+    ),
     "long-context": Plan(1, [], 0, seed_cases=False, decoder_left_padded=False, unequal=[], far=True),
 }
 
 
-def plan_for(path: Path, layer: int | None, new_tokens: int) -> Plan:
+def plan_for(path: Path, layer: int | None, new_tokens: int, gradients: tuple[str, ...] = ()) -> Plan:
     """All cases of one existing checkpoint; its middle layer unless told."""
     middle = read_config(path).num_hidden_layers // 2
     return Plan(
@@ -56,6 +65,7 @@ def plan_for(path: Path, layer: int | None, new_tokens: int) -> Plan:
         decoder_left_padded=True,
         unequal=DEFAULT_PROMPTS,
         unequal_new_tokens=new_tokens,
+        gradients=gradients,
     )
 
 
@@ -78,6 +88,9 @@ def make(name: str, path: Path, plan: Plan, folder: PurePosixPath, floors: list[
     in_chunks = prefill_cases.cases(path, name, folder) if plan.far else []
     if in_chunks:
         prefill_cases.compute(in_chunks, path, floors)
+    backward = [gradient_cases.case(path, name, folder, UNEQUAL)] if plan.gradients else []
+    if backward:
+        gradient_cases.compute(backward, path, [dtype for dtype in floors if dtype in plan.gradients])
 
     for case in on_layer:
         layer_cases.write(case, root / case.file)
@@ -85,6 +98,8 @@ def make(name: str, path: Path, plan: Plan, folder: PurePosixPath, floors: list[
         reference.write(case, root / case.file)
     for case in in_chunks:
         prefill_cases.write(case, root / case.file)
+    for case in backward:
+        gradient_cases.write(case, root / case.file)
     roundtrip = Case(
         id=f"{name}/record-roundtrip",
         kind="record_roundtrip",
@@ -93,7 +108,14 @@ def make(name: str, path: Path, plan: Plan, folder: PurePosixPath, floors: list[
         file=folder,
         inputs={},
     )
-    return [*on_layer, *on_model, *in_chunks, roundtrip]
+    return [*on_layer, *on_model, *in_chunks, *backward, roundtrip]
+
+
+def required(case: Case) -> list[str]:
+    """The dtypes that a case of a tiny checkpoint is run in."""
+    if case.kind == gradient_cases.KIND:
+        return list(PLANS[case.checkpoint].gradients)
+    return prefill_cases.floor_dtypes(case, DTYPES)
 
 
 def make_tiny(root: Path) -> tuple[dict[str, Path], list[Case]]:
@@ -109,5 +131,5 @@ def make_tiny(root: Path) -> tuple[dict[str, Path], list[Case]]:
         attention_cases.write(case, root / case.file)
     cases += alone
     for case in cases:
-        require(case, prefill_cases.floor_dtypes(case, DTYPES))
+        require(case, required(case))
     return checkpoints, cases

@@ -59,8 +59,10 @@ pub fn check_case(
 }
 
 /// The mask over the positions that are stored: all of the inputs', or a prefill's `columns` of them.
+/// Gradients have no positions.
 fn stored_mask(kind: Kind, file: &TensorFile) -> Result<Option<Vec<Vec<bool>>>> {
     match read_mask(file)? {
+        _ if kind == Kind::Gradients => Ok(None),
         Some(mask) if kind == Kind::Prefill => {
             let columns = read_columns(file, mask[0].len())?;
             let stored = |row: &Vec<bool>| columns.iter().map(|column| row[*column]).collect();

@@ -69,13 +69,15 @@ pub enum Kind {
     Prefill,
     /// Attention on its own, from projections to projection, without norms and RoPE.
     ScaledDotProductAttention,
+    /// The loss of a causal language model and its gradient in every parameter.
+    Gradients,
     /// Checkpoint to record and back.
     RecordRoundtrip,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::RmsNorm,
         Self::Mlp,
         Self::Attention,
@@ -83,6 +85,7 @@ impl Kind {
         Self::FullModel,
         Self::Prefill,
         Self::ScaledDotProductAttention,
+        Self::Gradients,
         Self::RecordRoundtrip,
     ];
 
@@ -96,6 +99,7 @@ impl Kind {
             Self::FullModel => "full_model",
             Self::Prefill => "prefill",
             Self::ScaledDotProductAttention => "scaled_dot_product_attention",
+            Self::Gradients => "gradients",
             Self::RecordRoundtrip => "record_roundtrip",
         }
     }

@@ -60,23 +60,23 @@ impl Report {
             writeln!(out, "\n{} {}{switches}", result.backend, result.dtype)?;
             writeln!(
                 out,
-                "  {:<38} {:<28} {:>9} {:>9}  {:<11} {:>9}",
+                "  {:<38} {:<34} {:>9} {:>9}  {:<11} {:>9}",
                 "case", "worst tensor", "error", "limit", "verdict", "time"
             )?;
         }
         let (worst, error, limit) = match worst(&result.tensors) {
             Some(tensor) => (
-                tensor.name.as_str(),
+                end_of(&tensor.name, 34),
                 tensor
                     .max_abs
                     .map_or("not finite".into(), |error| format!("{error:.2e}")),
                 format!("{:.2e}", tensor.limit),
             ),
-            None => ("-", "-".into(), "-".into()),
+            None => ("-".into(), "-".into(), "-".into()),
         };
         writeln!(
             out,
-            "  {:<38} {worst:<28} {error:>9} {limit:>9}  {} {:>6.0} ms",
+            "  {:<38} {worst:<34} {error:>9} {limit:>9}  {} {:>6.0} ms",
             result.case,
             self.verdict(result.status),
             result.elapsed_ms
@@ -196,6 +196,18 @@ fn worst(tensors: &[TensorResult]) -> Option<&TensorResult> {
         .or_else(|| tensors.iter().max_by(|a, b| ratio(a).total_cmp(&ratio(b))))
 }
 
+/// The name, or as much of its end as fits into `width` columns.
+fn end_of(name: &str, width: usize) -> String {
+    let length = name.chars().count();
+    match length <= width {
+        true => name.into(),
+        false => "…"
+            .chars()
+            .chain(name.chars().skip(length + 1 - width))
+            .collect(),
+    }
+}
+
 /// Says of a failed case where it first goes wrong, by how much, and what that points to.
 fn explain(result: &CaseResult) -> Vec<String> {
     let Some(first) = result.tensors.iter().find(|tensor| !tensor.pass) else {
@@ -239,6 +251,15 @@ fn likely_cause(result: &CaseResult, first: &TensorResult) -> &'static str {
         (Kind::Prefill, _) => {
             "the edges of chunks: positions, slots of the cache, or padding; if the checkpoint's \
              decoder_layer case fails too, begin there"
+        }
+        (Kind::Gradients, _) if first.name == "loss" => {
+            "the forward pass (look at the full_model cases of the checkpoint), or which tokens count"
+        }
+        (Kind::Gradients, _) if first.name.contains("embed_tokens") => {
+            "the embedding's gradient: rows of a token that occurs twice, or the head's share when tied"
+        }
+        (Kind::Gradients, _) => {
+            "the backward pass of this parameter's operation, or of one between it and the last right one"
         }
         (Kind::ScaledDotProductAttention, "query_states" | "key_states" | "value_states") => {
             "a projection: its layout, or how its features are split into heads"
@@ -306,9 +327,17 @@ mod tests {
     }
 
     #[test]
+    fn long_names_are_cut_at_their_beginning() {
+        assert_eq!(end_of("logits", 6), "logits");
+        assert_eq!(end_of("layer_00_output", 8), "…_output");
+    }
+
+    #[test]
     fn layers_are_read_from_names() {
         assert_eq!(layer_of("layer_03_output"), Some(3));
         assert_eq!(layer_of("layer_12.self_attn.q_proj"), Some(12));
+        let gradient = "gradient.model.layers.2.mlp.up_proj.weight";
+        assert_eq!(layer_of(gradient), Some(2));
         assert_eq!(layer_of("logits"), None);
     }
 }

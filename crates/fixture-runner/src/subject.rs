@@ -1,6 +1,7 @@
 //! Runs a case on a device: the part that is under test, and nothing that judges it.
 
 mod attention;
+mod gradients;
 mod inputs;
 mod model;
 
@@ -64,6 +65,7 @@ impl Bench<'_> {
             Kind::FullModel => self.full_model(inputs()?),
             Kind::Prefill => self.prefill(case, inputs()?),
             Kind::ScaledDotProductAttention => self.attention_alone(case, inputs()?),
+            Kind::Gradients => self.gradients(inputs()?),
             Kind::RecordRoundtrip => self.record_roundtrip(),
         }
     }

@@ -139,7 +139,8 @@ pub fn keys(layers: usize) -> impl Iterator<Item = String> {
 
 /// The layer in a key; `None` outside the layers.
 pub fn layer_of(key: &str) -> Option<usize> {
-    let digits = key.strip_prefix("layer_")?;
+    let of_parameter = key.strip_prefix("gradient.model.layers.");
+    let digits = of_parameter.or_else(|| key.strip_prefix("layer_"))?;
     let end = digits.find(|c: char| !c.is_ascii_digit())?;
     digits[..end].parse().ok()
 }
