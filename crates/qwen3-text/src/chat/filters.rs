@@ -36,10 +36,14 @@ pub(crate) fn strftime_now(format: &str) -> Result<String, Error> {
 
 /// `value | tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False)`:
 /// `json.dumps`, without the HTML escapes of Jinja2's own filter.
-pub(crate) fn tojson(value: &Value, arguments: Rest<Value>) -> Result<String, Error> {
+pub(crate) fn tojson(
+    value: &Value,
+    arguments: Rest<Value>,
+    kwargs: Kwargs,
+) -> Result<String, Error> {
     type Optional = Option<Value>;
-    let (ensure_ascii, indent, separators, sort_keys, kwargs) =
-        from_args::<(Optional, Optional, Optional, Optional, Kwargs)>(&arguments)?;
+    let (ensure_ascii, indent, separators, sort_keys) =
+        from_args::<(Optional, Optional, Optional, Optional)>(&arguments)?;
     let argument = |given: Option<Value>, name: &str| -> Result<Option<Value>, Error> {
         let value = given.or(kwargs.get(name)?);
         Ok(value.filter(|value| !value.is_none()))

@@ -64,6 +64,20 @@ fn of_string(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, Er
             };
             Value::from(Tuple::from(parts.map(Value::from).to_vec()))
         }
+        "index" | "rindex" => {
+            let (part,): (&str,) = from_args(args)?;
+            let found = if name == "index" {
+                text.find(part)
+            } else {
+                text.rfind(part)
+            };
+            let at = found.ok_or_else(|| wrong(format!("{name}: substring not found")))?;
+            Value::from(text[..at].chars().count())
+        }
+        "title" => {
+            let () = from_args(args)?;
+            Value::from(title(text))
+        }
         "removeprefix" => {
             let (prefix,): (&str,) = from_args(args)?;
             Value::from(text.strip_prefix(prefix).unwrap_or(text))
@@ -98,6 +112,20 @@ pub(crate) fn strip<'a>(text: &'a str, chars: Option<&str>, left: bool, right: b
     } else {
         text
     }
+}
+
+/// `str.title`: a letter after anything that is no letter is upper case.
+fn title(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut inside = false;
+    for character in text.chars() {
+        match inside {
+            true => out.extend(character.to_lowercase()),
+            false => out.extend(character.to_uppercase()),
+        }
+        inside = character.is_lowercase() || character.is_uppercase();
+    }
+    out
 }
 
 fn split<'a>(text: &'a str, sep: Option<&str>, limit: usize) -> Vec<&'a str> {

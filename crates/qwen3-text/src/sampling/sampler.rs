@@ -66,7 +66,8 @@ impl Sampler {
         }
         if options.presence_penalty != 0.0 {
             for id in unique(generated) {
-                logits[id as usize] -= options.presence_penalty as f32;
+                let logit = &mut logits[id as usize];
+                *logit = (f64::from(*logit) - options.presence_penalty) as f32;
             }
         }
         if options.greedy {
