@@ -1,0 +1,14 @@
+//! Conversations, and the Jinja template that turns one into a prompt.
+
+mod environment;
+mod filters;
+mod json;
+mod message;
+mod methods;
+mod python;
+mod source;
+mod template;
+
+pub use json::parse_json;
+pub use message::{Conversation, Message};
+pub use template::{ChatTemplate, RenderOptions};

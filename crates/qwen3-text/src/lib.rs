@@ -1,0 +1,29 @@
+//! Text in and text out of a Qwen3 checkpoint, as Hugging Face Transformers does it.
+//!
+//! [`Tokenizer`] and [`TokenStream`] turn text into token ids and back, [`ChatTemplate`] turns a
+//! [`Conversation`] into a prompt, [`GenerationConfig`] reads what the checkpoint recommends, and
+//! [`Sampler`] chooses a token from logits. [`StopMatcher`] and [`ThinkingTracker`] follow what is
+//! generated. Nothing here knows a model or a backend; logits are slices of `f32`.
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod chat;
+mod error;
+mod files;
+mod generation_config;
+mod sampling;
+mod special;
+mod stop;
+mod stream;
+mod thinking;
+mod tokenizer;
+
+pub use chat::{ChatTemplate, Conversation, Message, RenderOptions, parse_json};
+pub use error::TextError;
+pub use generation_config::GenerationConfig;
+pub use minijinja::Value as TemplateValue;
+pub use sampling::{Sampler, SamplingOptions};
+pub use stop::{StopMatch, StopMatcher};
+pub use stream::TokenStream;
+pub use thinking::{ThinkingEvent, ThinkingTokens, ThinkingTracker};
+pub use tokenizer::Tokenizer;
