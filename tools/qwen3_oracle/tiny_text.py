@@ -87,8 +87,8 @@ def kept(draw: random.Random, make: Callable[[random.Random], str], test: bool) 
 
 
 def addition(draw: random.Random, test: bool) -> Exercise:
-    """A sum of two numbers below 100; the thoughts add the digits."""
-    key = kept(draw, lambda draw: f"{draw.randrange(100)} + {draw.randrange(100)}", test)
+    """A sum of two numbers below 50; the thoughts add the digits."""
+    key = kept(draw, lambda draw: f"{draw.randrange(50)} + {draw.randrange(50)}", test)
     first, second = (int(number) for number in key.split(" + "))
     ones = first % 10 + second % 10
     carry = " + 1" if ones >= 10 else ""
@@ -101,8 +101,8 @@ def addition(draw: random.Random, test: bool) -> Exercise:
 
 
 def subtraction(draw: random.Random, test: bool) -> Exercise:
-    """A difference of two numbers below 100, not negative; the thoughts subtract the digits."""
-    key = kept(draw, lambda draw: "{1} - {0}".format(*sorted(draw.randrange(100) for _ in range(2))), test)
+    """A difference of two numbers below 50, not negative; the thoughts subtract the digits."""
+    key = kept(draw, lambda draw: "{1} - {0}".format(*sorted(draw.randrange(50) for _ in range(2))), test)
     first, second = (int(number) for number in key.split(" - "))
     borrow = first % 10 < second % 10
     thoughts = f"{first % 10 + 10 * borrow} - {second % 10} = {(first - second) % 10}"
@@ -113,11 +113,11 @@ def subtraction(draw: random.Random, test: bool) -> Exercise:
 
 
 def counting(draw: random.Random, test: bool) -> Exercise:
-    """Up to 12 steps up or down between 0 and 99."""
+    """Up to 9 steps up or down between 0 and 49."""
 
     def make(draw: random.Random) -> str:
-        start = draw.randrange(100)
-        return f"{start} to {draw.choice([end for end in range(start - 12, start + 13) if 0 <= end < 100])}"
+        start = draw.randrange(50)
+        return f"{start} to {draw.choice([end for end in range(start - 9, start + 10) if 0 <= end < 50])}"
 
     key = kept(draw, make, test)
     start, end = (int(number) for number in key.split(" to "))
@@ -130,10 +130,10 @@ def counting(draw: random.Random, test: bool) -> Exercise:
 
 
 def invented(draw: random.Random) -> str:
-    """A word of random letters, three to six, vowels and consonants in turn."""
+    """A word of random letters, three to five, vowels and consonants in turn."""
     start = draw.randrange(2)
     return "".join(
-        draw.choice(("aeiou", "bcdfghjklmnpqrstvwxyz")[i % 2]) for i in range(start, start + draw.randint(3, 6))
+        draw.choice(("aeiou", "bcdfghjklmnpqrstvwxyz")[i % 2]) for i in range(start, start + draw.randint(3, 5))
     )
 
 
@@ -202,7 +202,7 @@ def turn(role: str, content: str, weight: float) -> Document:
     return [(f"<|im_start|>{role}\n", QUESTION), (f"{content}<|im_end|>", weight), ("\n", QUESTION)]
 
 
-def conversation(draw: random.Random, system: str | None, exercises: list[Exercise], thinking: bool) -> Document:
+def conversation(system: str | None, exercises: list[Exercise], thinking: bool) -> Document:
     """A conversation as the chat template writes it: only the last answer has its thinking, or an empty one."""
     document = turn("system", system, QUESTION) if system is not None else []
     for past in exercises[:-1]:
@@ -235,5 +235,5 @@ def documents(seed: int) -> Iterator[Document]:
         else:
             system = draw.choice(SYSTEM_PROMPTS) if draw.random() < 0.3 else None
             count = draw.choices([1, 2, 3], [6, 2, 1])[0]
-            document = conversation(draw, system, [exercise(draw) for _ in range(count)], draw.random() < 0.5)
+            document = conversation(system, [exercise(draw) for _ in range(count)], draw.random() < 0.5)
         yield [*document, (END, QUESTION)]

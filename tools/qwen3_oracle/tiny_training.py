@@ -15,12 +15,11 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from . import tiny_text
 from .tiny_tokenizer import END_OF_TEXT, END_OF_TURN
 
-LENGTH = 192
+LENGTH = 160
 ROWS = 16
 WARM_UP = 100
 PEAK = 4e-3
 REPORT = 100
-VALIDATION_ROWS = 32
 TESTS = 100
 TEST_TOKENS = 96
 
@@ -98,15 +97,45 @@ def rate(step: int, steps: int) -> float:
     return min((step + 1) / WARM_UP, (steps - step) / steps)
 
 
+def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
+    """Nearly orthogonal matrices with the singular vectors of [count, rows, columns], by five Newton-Schulz steps."""
+    x = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(5):
+        square = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return x
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon as in `torch.optim`, but in float32 and for all matrices of a shape at once: several times faster here."""
+
+    def __init__(self, matrices: list[torch.Tensor], lr: float, momentum: float = 0.95) -> None:
+        super().__init__(matrices, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Nesterov's momentum, made orthogonal, with the root mean square of AdamW's updates."""
+        for group in self.param_groups:
+            by_shape: dict[tuple[int, int], list[tuple[torch.Tensor, torch.Tensor]]] = {}
+            for matrix in group["params"]:
+                buffer = self.state[matrix].setdefault("momentum", torch.zeros_like(matrix))
+                buffer.lerp_(matrix.grad, 1 - group["momentum"])
+                update = matrix.grad.lerp(buffer, group["momentum"])
+                if matrix.shape[0] > matrix.shape[1]:
+                    matrix, update = matrix.mT, update.mT
+                by_shape.setdefault(tuple(matrix.shape), []).append((matrix, update))
+            for (_, longer), pairs in by_shape.items():
+                updates = orthogonal(torch.stack([update for _, update in pairs]))
+                for (matrix, _), update in zip(pairs, updates, strict=True):
+                    matrix.add_(update, alpha=-group["lr"] * 0.2 * longer**0.5)
+
+
 def optimizers(model: Qwen3ForCausalLM) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, AdamW for the embedding and the norms."""
     matrices = [parameter for parameter in model.model.layers.parameters() if parameter.dim() == 2]
     known = {id(parameter) for parameter in matrices}
     others = [parameter for parameter in model.parameters() if id(parameter) not in known]
-    return [
-        torch.optim.Muon(matrices, lr=PEAK, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=PEAK, betas=(0.9, 0.98), weight_decay=0.0),
-    ]
+    return [Muon(matrices, PEAK), torch.optim.AdamW(others, lr=PEAK, betas=(0.9, 0.98), weight_decay=0.0)]
 
 
 def train(tokenizer: Tokenizer, seed: int, steps: int) -> Qwen3ForCausalLM:
@@ -149,17 +178,17 @@ def answers(model: Qwen3ForCausalLM, tokenizer: Tokenizer, prompts: list[str]) -
 
 
 def accuracy(model: Qwen3ForCausalLM, tokenizer: Tokenizer, task: str, thinking: bool) -> tuple[float, list[str]]:
-    """The share of right answers to questions that were held out, and the first wrong ones."""
+    """The share of right answers to `TESTS` questions that were held out, and the first wrong ones.
+
+    What counts is the answer after the thoughts, and that the turn ends there.
+    """
     draw = random.Random(task)
-    exercises = [tiny_text.TASKS[task][0](draw, test=True) for _ in range(TESTS)]
     prompts, wanted = [], []
-    for each in exercises:
-        pieces = tiny_text.conversation(draw, None, [each], thinking)
-        split = next(i for i, (_, weight) in enumerate(pieces) if weight == tiny_text.ANSWER)
+    for _ in range(TESTS):
+        pieces = tiny_text.conversation(None, [tiny_text.TASKS[task][0](draw, True)], thinking)
+        split = next(index for index, (_, weight) in enumerate(pieces) if weight == tiny_text.ANSWER)
         prompts.append("".join(text for text, _ in pieces[:split]))
-        wanted.append(pieces[split][0])
-    given = answers(model, tokenizer, prompts)
-    # The thoughts may differ: the answer counts, and that it ends.
-    pairs = [(is_, want) for is_, want in zip(given, wanted, strict=True)]
-    wrong = [f"{is_!r}, not {want!r}" for is_, want in pairs if is_.split("\n\n")[-1] != want.split("\n\n")[-1]]
+        wanted.append(pieces[split][0].split("\n\n")[-1])
+    given = [text.split("\n\n")[-1] for text in answers(model, tokenizer, prompts)]
+    wrong = [f"{text!r}, not {right!r}" for text, right in zip(given, wanted, strict=True) if text != right]
     return 1 - len(wrong) / TESTS, wrong[:3]
