@@ -93,7 +93,9 @@ def tokenizer_strings(tokenizer: Tokenizer, official: Path | None, before: Path)
         joined("text", [string.encode() for string in strings], np.uint8)
         | joined("ids", ids, np.uint16)
         | joined("decoded", [tokenizer.decode(row, skip_special_tokens=False).encode() for row in ids], np.uint8)
-        | joined("decoded_skipping", [tokenizer.decode(row).encode() for row in ids], np.uint8)
+        | joined(
+            "decoded_skipping", [tokenizer.decode(row, skip_special_tokens=True).encode() for row in ids], np.uint8
+        )
     )
     if official:
         theirs = read_tokenizer(official)

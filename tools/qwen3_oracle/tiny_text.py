@@ -130,16 +130,17 @@ def counting(draw: random.Random, test: bool) -> Exercise:
 
 
 def invented(draw: random.Random) -> str:
-    """A word of random letters, three to five, vowels and consonants in turn."""
+    """A word of three to six letters, mostly vowels and consonants in turn."""
+    kinds = ("aeiou", "bcdfghjklmnpqrstvwxyz")
     start = draw.randrange(2)
-    return "".join(
-        draw.choice(("aeiou", "bcdfghjklmnpqrstvwxyz")[i % 2]) for i in range(start, start + draw.randint(3, 5))
-    )
+    places = range(start, start + draw.randint(3, 6))
+    return "".join(draw.choice(kinds[place % 2] if draw.random() < 0.7 else LETTERS) for place in places)
 
 
 def spelling(draw: random.Random, test: bool) -> Exercise:
-    """The letters of a word, real or invented."""
-    word = kept(draw, lambda draw: draw.choice(WORDS) if draw.random() < 0.6 else invented(draw), test)
+    """The letters of a word, real or invented; only invented ones are held out."""
+    real = not test and draw.random() < 0.4
+    word = draw.choice(WORDS) if real else kept(draw, invented, test)
     letters = " ".join(word)
     question = draw.choice([f"Spell {word}.", f"How do you spell {word}?"])
     return Exercise(question, f"the word is {word}", letters, f"{word}:", f" {letters}")
@@ -184,8 +185,8 @@ TASKS = {
     "addition": (addition, 6),
     "subtraction": (subtraction, 5),
     "counting": (counting, 3),
-    "spelling": (spelling, 3),
-    "alphabet": (alphabet, 1),
+    "spelling": (spelling, 4),
+    "alphabet": (alphabet, 2),
     "calendar": (calendar, 1),
     "fact": (fact, 1),
 }
