@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from . import gradient_cases, layer_runs, prefill_cases, reference
+from . import gradient_cases, greedy_cases, layer_runs, prefill_cases, reference
 from .cases import Case, Tensors, errors
 from .checkpoint import DTYPES, load_layer, load_model
 from .errors import CheckError
@@ -125,12 +125,15 @@ def table(found: list[Finding]) -> str:
 
 
 def check(checkpoints: dict[str, Path], cases: list[Case], dtypes: Iterable[str]) -> None:
-    """Prints error over tolerance for each fault and checkpoint; prefills and gradients are left to `case_faults`.
+    """Prints error over tolerance for each fault and checkpoint; greedy tokens have no tolerance.
+
+    Prefills and gradients are left to `case_faults`.
 
     Fails when a checkpoint does not show one of its faults clearly in the most precise of `dtypes` that can.
     """
     found = []
-    cases = [case for case in cases if case.kind not in (prefill_cases.KIND, gradient_cases.KIND)]
+    elsewhere = (prefill_cases.KIND, gradient_cases.KIND, greedy_cases.KIND)
+    cases = [case for case in cases if case.kind not in elsewhere]
     for name, path in checkpoints.items():
         found += findings(name, path, [case for case in cases if case.checkpoint == name], dtypes)
     print(table(found), flush=True)
