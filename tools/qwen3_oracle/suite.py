@@ -42,7 +42,7 @@ PLANS = {
     "gqa-sharded": Plan(1, [SHORT, QUESTION], 8, seed_cases=False, decoder_left_padded=False, unequal=[]),
     "bias-tied": Plan(1, [QUESTION], 8, seed_cases=True, decoder_left_padded=True, unequal=UNEQUAL),
     "long-context": Plan(1, [], 0, seed_cases=False, decoder_left_padded=False, unequal=[], far=True),
-    trained.NAME: Plan(1, [trained.QUESTION], 24, seed_cases=False, decoder_left_padded=False, unequal=[]),
+    trained.NAME: Plan(1, [trained.QUESTION], 14, seed_cases=False, decoder_left_padded=False, unequal=[]),
 }
 
 
