@@ -51,7 +51,7 @@ PLANS = {
         1, [QUESTION], 8, seed_cases=True, decoder_left_padded=True, unequal=UNEQUAL, gradients=("f32",)
     ),
     "long-context": Plan(1, [], 0, seed_cases=False, decoder_left_padded=False, unequal=[], far=True),
-    trained.NAME: Plan(1, [trained.QUESTION], 24, seed_cases=False, decoder_left_padded=False, unequal=[]),
+    trained.NAME: Plan(1, [trained.QUESTION], 14, seed_cases=False, decoder_left_padded=False, unequal=[]),
 }
 
 

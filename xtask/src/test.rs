@@ -77,12 +77,22 @@ pub fn run() -> Result<u8> {
 struct Features(String);
 
 impl Features {
+    /// Those of the runner, as parity builds it.
+    fn of_runner(backends: &Backends) -> Self {
+        let runner = backend::features(backends, &backend::switches(&[], &[]));
+        let runner = runner.iter().map(|name| format!("fixture-runner/{name}"));
+        Self(runner.collect::<Vec<_>>().join(","))
+    }
+
     fn of(backends: &Backends) -> Self {
-        let features: Vec<_> = backend::features(backends, &backend::switches(&[], &[]))
+        let Self(runner) = Self::of_runner(backends);
+        let command = backends
             .iter()
-            .map(|feature| format!("fixture-runner/{feature}"))
-            .collect();
-        Self(features.join(","))
+            .map(|backend| format!("qwen3-cli/{}", backend.name()));
+        // What the examples of qwen3-text run on.
+        let text = ["qwen3-text/flex".to_string()];
+        let all = std::iter::once(runner).chain(command).chain(text);
+        Self(all.collect::<Vec<_>>().join(","))
     }
 
     /// Without the default features, as parity builds the runner.
@@ -188,6 +198,8 @@ fn library_path(first: &Path) -> std::ffi::OsString {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -212,12 +224,52 @@ mod tests {
     }
 
     #[test]
-    fn the_features_are_the_runners() {
-        let features = Features::of(&backend::expand(&[Backend::All]));
+    fn the_features_are_the_runners_and_the_commands() {
+        let features = Features::of(&backend::expand(&[Backend::Wgpu, Backend::Tch]));
         assert_eq!(
             features.0,
-            "fixture-runner/ndarray,fixture-runner/flex,fixture-runner/wgpu,fixture-runner/tch,\
-             fixture-runner/fusion"
+            "fixture-runner/wgpu,fixture-runner/tch,fixture-runner/fusion,qwen3-cli/wgpu,qwen3-cli/tch,\
+             qwen3-text/flex"
+        );
+    }
+
+    /// What `cargo tree` says of the packages and features of a build, for the target and its tools.
+    fn tree(selection: &[&str], features: &Features) -> BTreeSet<String> {
+        let mut cargo = Workspace::find().unwrap().cargo(None);
+        cargo.args([
+            "tree",
+            "--offline",
+            "--prefix",
+            "none",
+            "--format",
+            "{p} with {f}",
+        ]);
+        let output = cargo.args(selection).args(features.words()).output();
+        let output = output.unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{errors}");
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let lines = lines.lines().map(|line| line.trim_end_matches(" (*)"));
+        lines
+            .filter(|line| !line.is_empty())
+            .map(String::from)
+            .collect()
+    }
+
+    /// The runner alone has no crate with other features than the whole workspace has, so that parity
+    /// after the tests, or before, compiles nothing again.
+    #[test]
+    fn the_runner_shares_every_crate_with_the_workspace() {
+        let all = backend::expand(&[Backend::All]);
+        let runner = ["--package", "fixture-runner", "--edges", "normal,build"];
+        let runner = tree(&runner, &Features::of_runner(&all));
+        let workspace = ["--workspace", "--edges", "normal,build,dev"];
+        let workspace = tree(&workspace, &Features::of(&all));
+        assert!(runner.len() > 100);
+        let other = runner.difference(&workspace).collect::<Vec<_>>();
+        assert!(
+            other.is_empty(),
+            "give the runner these crates with the features that the workspace gives them: {other:#?}"
         );
     }
 

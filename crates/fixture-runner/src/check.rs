@@ -25,6 +25,12 @@ pub fn check_case(
     dtype: TestDType,
 ) -> Result<Vec<TensorResult>> {
     let expected = case.expected.as_ref().context("the case expects nothing")?;
+    if case.kind == Kind::Greedy {
+        return outputs
+            .iter()
+            .map(|output| check_greedy(output, file))
+            .collect();
+    }
     let mask = stored_mask(case.kind, file)?;
     // The margins say how to read the ids; they are not computed by the subject.
     for name in expected.tensors.iter().filter(|name| *name != "margins") {
@@ -268,6 +274,49 @@ fn check_ids(
             expected[index],
             margin(index).map_or("unknown".into(), |margin| format!("{margin:.3e}")),
         ),
+    });
+    Ok(result)
+}
+
+/// Tokens that were decoded from their own predecessors `[prompts, new]` must be the reference's; a prompt's
+/// first wrong one is what counts, for the others follow from it.
+fn check_greedy(output: &Output, file: &TensorFile) -> Result<TensorResult> {
+    let (ids, margins) = (file.read("generated_ids")?, file.read("margins")?);
+    let shape = shape(&output.data);
+    let [prompts, new] = shape[..] else {
+        bail!("`{}` is not a matrix", output.name);
+    };
+    let columns = ids.shape.get(1).copied().unwrap_or(0);
+    ensure!(
+        ids.shape.len() == 2 && ids.shape[0] == prompts && columns > new && margins.shape == shape,
+        "`generated_ids` {:?} and `margins` {:?} do not fit {prompts} x {new} tokens",
+        ids.shape,
+        margins.shape
+    );
+    let rows = ids.ints("generated_ids")?.chunks(columns);
+    let expected = rows.flat_map(|row| &row[columns - new..]);
+    let expected = expected.copied().collect::<Vec<_>>();
+    let observed = output.data.iter::<i64>().collect::<Vec<_>>();
+    let wrong = (0..prompts).filter_map(|prompt| {
+        let mut row = prompt * new..(prompt + 1) * new;
+        row.find(|index| observed[*index] != expected[*index])
+    });
+    let wrong = wrong.collect::<Vec<_>>();
+    let margins = margins.floats("margins")?;
+    let as_floats = |ids: &[i64]| ids.iter().map(|id| *id as f32).collect::<Vec<_>>();
+    let (observed_floats, expected_floats) = (as_floats(&observed), as_floats(&expected));
+    let mut result = exact_result(&output.name, shape, &observed_floats, &expected_floats);
+    result.pass = wrong.is_empty();
+    result.note = wrong.first().map(|index| {
+        format!(
+            "{} of {prompts} prompts differ; the first wrong id is at [{}, {}]: {} instead of {}, margin {:.3e}",
+            wrong.len(),
+            index / new,
+            index % new,
+            observed[*index],
+            expected[*index],
+            margins[*index]
+        )
     });
     Ok(result)
 }

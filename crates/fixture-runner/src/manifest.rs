@@ -71,13 +71,15 @@ pub enum Kind {
     ScaledDotProductAttention,
     /// The loss of a causal language model and its gradient in every parameter.
     Gradients,
+    /// Greedy decoding of many prompts, one by one and as a batch.
+    Greedy,
     /// Checkpoint to record and back.
     RecordRoundtrip,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::RmsNorm,
         Self::Mlp,
         Self::Attention,
@@ -86,6 +88,7 @@ impl Kind {
         Self::Prefill,
         Self::ScaledDotProductAttention,
         Self::Gradients,
+        Self::Greedy,
         Self::RecordRoundtrip,
     ];
 
@@ -100,6 +103,7 @@ impl Kind {
             Self::Prefill => "prefill",
             Self::ScaledDotProductAttention => "scaled_dot_product_attention",
             Self::Gradients => "gradients",
+            Self::Greedy => "greedy",
             Self::RecordRoundtrip => "record_roundtrip",
         }
     }

@@ -252,6 +252,13 @@ fn likely_cause(result: &CaseResult, first: &TensorResult) -> &'static str {
             "the edges of chunks: positions, slots of the cache, or padding; if the checkpoint's \
              decoder_layer case fails too, begin there"
         }
+        (Kind::Greedy, "alone") => {
+            "the cached steps: if the checkpoint's full_model case passes, how far the cache reaches"
+        }
+        (Kind::Greedy, "batched") => {
+            "left padding: positions or the mask of rows that are shorter than the longest"
+        }
+        (Kind::Greedy, _) => "the edges of chunks in a left-padded batch",
         (Kind::Gradients, _) if first.name == "loss" => {
             "the forward pass (look at the full_model cases of the checkpoint), or which tokens count"
         }

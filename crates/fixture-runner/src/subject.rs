@@ -2,6 +2,7 @@
 
 mod attention;
 mod gradients;
+mod greedy;
 mod inputs;
 mod model;
 
@@ -66,6 +67,7 @@ impl Bench<'_> {
             Kind::Prefill => self.prefill(case, inputs()?),
             Kind::ScaledDotProductAttention => self.attention_alone(case, inputs()?),
             Kind::Gradients => self.gradients(inputs()?),
+            Kind::Greedy => self.greedy(inputs()?),
             Kind::RecordRoundtrip => self.record_roundtrip(),
         }
     }

@@ -38,6 +38,20 @@ pub struct TensorEntry {
     pub file: PathBuf,
 }
 
+/// The architecture that `config.json` in `dir` describes.
+///
+/// # Errors
+/// When the file is missing or unreadable, or when the config is refused.
+pub fn read_config(dir: impl AsRef<Path>) -> Result<Qwen3Config, ImportError> {
+    let file = dir.as_ref().join("config.json");
+    let text = read_json(&file)?;
+    let text = std::str::from_utf8(&text).map_err(|error| ImportError::Malformed {
+        file: file.clone(),
+        reason: error.to_string(),
+    })?;
+    Qwen3Config::from_json(text).map_err(|source| ImportError::Config { file, source })
+}
+
 impl Checkpoint {
     /// Opens `dir`: reads `config.json`, then `model.safetensors` or, when there is none, the shards
     /// named by `model.safetensors.index.json`.
@@ -47,20 +61,7 @@ impl Checkpoint {
     /// where the index says; when the index points outside `dir`.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, ImportError> {
         let dir = dir.as_ref();
-        let config_file = dir.join("config.json");
-        let text = read_json(&config_file)?;
-        let config = std::str::from_utf8(&text)
-            .map_err(|error| ImportError::Malformed {
-                file: config_file.clone(),
-                reason: error.to_string(),
-            })
-            .and_then(|text| {
-                Qwen3Config::from_json(text).map_err(|source| ImportError::Config {
-                    file: config_file.clone(),
-                    source,
-                })
-            })?;
-
+        let config = read_config(dir)?;
         let single = dir.join("model.safetensors");
         let index = dir.join("model.safetensors.index.json");
         let (listing, shards, keys) = if single.exists() {

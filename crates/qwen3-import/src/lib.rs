@@ -16,10 +16,12 @@ mod load;
 mod record;
 mod shard;
 
-pub use checkpoint::{Checkpoint, TensorEntry};
+pub use checkpoint::{Checkpoint, TensorEntry, read_config};
 pub use error::ImportError;
 pub use load::{CheckpointSource, Progress, load, load_with_progress};
-pub use record::{load_record, save_record};
+pub use record::{
+    RecordFile, load_record, load_record_with_progress, save_record, save_record_with_texts,
+};
 
 /// The README's example, compiled and run as a test.
 #[cfg(all(doctest, feature = "flex"))]

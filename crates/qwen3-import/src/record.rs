@@ -8,11 +8,13 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::{bf16, f16};
 use qwen3_model::{Qwen3, Qwen3Config, WeightSource};
 
-use crate::ImportError;
 use crate::load::check_dtype;
+use crate::{ImportError, Progress};
 
 /// Where a record keeps its model's `config.json`.
 const CONFIG_KEY: &str = "config.json";
+/// What the names of other texts begin with in the metadata.
+const TEXT_PREFIX: &str = "file:";
 
 /// Writes `model` to a Burn record (Burnpack, `.bpk`) at `file`, its weights cast to `dtype` (f32, f16
 /// or bf16), with its config in the record's metadata. An existing file is replaced.
@@ -23,6 +25,20 @@ const CONFIG_KEY: &str = "config.json";
 /// # Errors
 /// When the file cannot be written, `dtype` is another, or a weight does not stay finite in it.
 pub fn save_record(model: &Qwen3, file: impl AsRef<Path>, dtype: DType) -> Result<(), ImportError> {
+    save_record_with_texts(model, file, dtype, &BTreeMap::new())
+}
+
+/// [`save_record`] with other files of the checkpoint inside, by their names: `tokenizer.json` and such, so
+/// that the record is all that is needed to generate text. [`RecordFile::text`] gives them back.
+///
+/// # Errors
+/// As [`save_record`].
+pub fn save_record_with_texts(
+    model: &Qwen3,
+    file: impl AsRef<Path>,
+    dtype: DType,
+    texts: &BTreeMap<String, String>,
+) -> Result<(), ImportError> {
     let file = file.as_ref();
     if !matches!(dtype, DType::F32 | DType::F16 | DType::BF16) {
         return Err(ImportError::DType {
@@ -32,9 +48,15 @@ pub fn save_record(model: &Qwen3, file: impl AsRef<Path>, dtype: DType) -> Resul
     }
     let tensors = model.collect(None, None, false).into_iter();
     let tensors = tensors.map(|tensor| cast(tensor, dtype)).collect();
-    burn_pack::Writer::new(tensors)
+    let writer = burn_pack::Writer::new(tensors)
         .with_metadata("format", "burnpack")
-        .with_metadata("producer", "burn")
+        .with_metadata("producer", "burn");
+    let with_text = |writer: burn_pack::Writer, (name, text): (&String, &String)| {
+        writer.with_metadata(&format!("{TEXT_PREFIX}{name}"), text)
+    };
+    texts
+        .iter()
+        .fold(writer, with_text)
         .with_metadata(CONFIG_KEY, &model.config.to_json())
         .auto_extension(false)
         .overwrite(true)
@@ -61,34 +83,29 @@ pub fn load_record(
     device: &Device,
     dtype: DType,
 ) -> Result<Qwen3, ImportError> {
+    load_record_with_progress(file, device, dtype, &mut |_| {})
+}
+
+/// [`load_record`], calling `progress` after every tensor.
+///
+/// # Errors
+/// As [`load_record`].
+pub fn load_record_with_progress(
+    file: impl AsRef<Path>,
+    device: &Device,
+    dtype: DType,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Qwen3, ImportError> {
     let file = file.as_ref();
     check_dtype(device, dtype)?;
-    let metadata = std::fs::metadata(file).map_err(|source| ImportError::Io {
-        file: file.into(),
-        source,
-    })?;
-    let reader =
-        burn_pack::Reader::from_file_exact(file).map_err(|error| malformed(file, error))?;
-    let config = reader
-        .metadata()
-        .get(CONFIG_KEY)
-        .ok_or_else(|| malformed(file, "no config.json in the record's metadata"))?;
-    let config = Qwen3Config::from_json(config).map_err(|source| ImportError::Config {
-        file: file.into(),
-        source,
-    })?;
-    let tensors = reader
-        .into_tensors()
-        .map_err(|error| malformed(file, error))?;
-    // Each fits the file; tensors that share bytes could still unfold to any multiple of it.
-    let bytes: u64 = tensors.iter().map(|tensor| tensor.byte_len() as u64).sum();
-    if bytes > metadata.len() {
-        let length = metadata.len();
-        let reason = format!("{bytes} bytes of tensors in a file of {length} bytes: they overlap");
-        return Err(malformed(file, reason));
-    }
+    let record = RecordFile::open(file)?;
+    let config = record.config;
+    let tensors = record.tensors;
     let mut source = RecordSource {
         file: file.into(),
+        progress,
+        done: 0,
+        total: config.num_parameters(),
         tensors: tensors
             .into_iter()
             .map(|tensor| (tensor.name.clone(), tensor))
@@ -104,6 +121,86 @@ pub fn load_record(
             key,
         }),
         None => Ok(model),
+    }
+}
+
+/// An open record: its config, its texts and the headers of its tensors.
+///
+/// Opening reads no weights.
+pub struct RecordFile {
+    file: PathBuf,
+    config: Qwen3Config,
+    texts: BTreeMap<String, String>,
+    tensors: Vec<burn_pack::Tensor>,
+}
+
+impl RecordFile {
+    /// Opens the record `file`.
+    ///
+    /// # Errors
+    /// When the file is not a record of a Qwen3 model or is truncated.
+    pub fn open(file: impl AsRef<Path>) -> Result<Self, ImportError> {
+        let file = file.as_ref();
+        let metadata = std::fs::metadata(file).map_err(|source| ImportError::Io {
+            file: file.into(),
+            source,
+        })?;
+        let reader =
+            burn_pack::Reader::from_file_exact(file).map_err(|error| malformed(file, error))?;
+        let config = reader
+            .metadata()
+            .get(CONFIG_KEY)
+            .ok_or_else(|| malformed(file, "no config.json in the record's metadata"))?;
+        let config = Qwen3Config::from_json(config).map_err(|source| ImportError::Config {
+            file: file.into(),
+            source,
+        })?;
+        let texts = reader.metadata().iter().filter_map(|(key, text)| {
+            let name = key.strip_prefix(TEXT_PREFIX)?;
+            Some((name.to_string(), text.clone()))
+        });
+        let texts = texts.collect();
+        let tensors = reader
+            .into_tensors()
+            .map_err(|error| malformed(file, error))?;
+        // Each fits the file; tensors that share bytes could still unfold to any multiple of it.
+        let bytes: u64 = tensors.iter().map(|tensor| tensor.byte_len() as u64).sum();
+        let length = metadata.len();
+        if bytes > length {
+            let reason =
+                format!("{bytes} bytes of tensors in a file of {length} bytes: they overlap");
+            return Err(malformed(file, reason));
+        }
+        Ok(Self {
+            file: file.into(),
+            config,
+            texts,
+            tensors,
+        })
+    }
+
+    /// The architecture of the model inside.
+    pub fn config(&self) -> &Qwen3Config {
+        &self.config
+    }
+
+    /// A file that was saved with the model, by its name.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.texts.get(name).map(String::as_str)
+    }
+
+    /// The dtype and the shape of every tensor, by its name in the record.
+    pub fn tensors(&self) -> BTreeMap<String, (DType, Vec<usize>)> {
+        let entry = |tensor: &burn_pack::Tensor| {
+            let header = (tensor.dtype, tensor.shape.to_vec());
+            (tensor.name.clone(), header)
+        };
+        self.tensors.iter().map(entry).collect()
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.file
     }
 }
 
@@ -143,16 +240,20 @@ fn malformed(file: &Path, reason: impl ToString) -> ImportError {
 }
 
 /// A [`WeightSource`] over the tensors of a record, each taken once.
-struct RecordSource {
+struct RecordSource<'a> {
     file: PathBuf,
     tensors: BTreeMap<String, burn_pack::Tensor>,
     device: Device,
     dtype: DType,
     /// Blocks taken so far of the matrix being read.
     block: usize,
+    progress: &'a mut dyn FnMut(Progress),
+    /// Values taken so far, and in all.
+    done: usize,
+    total: usize,
 }
 
-impl WeightSource for RecordSource {
+impl WeightSource for RecordSource<'_> {
     type Error = ImportError;
 
     fn tensor<const D: usize>(
@@ -190,6 +291,12 @@ impl WeightSource for RecordSource {
                 dtype: self.dtype,
             }),
             None => {
+                self.done += shape.iter().product::<usize>();
+                (self.progress)(Progress {
+                    key: &key,
+                    done: self.done,
+                    total: self.total,
+                });
                 let data = data.convert_dtype(self.dtype);
                 Ok(Tensor::from_data(data, (&self.device, self.dtype)))
             }

@@ -40,7 +40,7 @@ pub use model::{Qwen3, Qwen3Model};
 pub use norm::RmsNorm;
 pub use random::RandomWeights;
 pub use rope::RotaryEmbedding;
-pub use session::{Logits, Session, SessionError, SessionOptions};
+pub use session::{Logits, Prefill, Session, SessionError, SessionOptions};
 pub use source::WeightSource;
 pub use step::{Step, causal_bias};
 pub use tap::{Observed, Observer, Site, Tap, Taps};

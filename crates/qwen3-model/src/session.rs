@@ -95,6 +95,45 @@ pub enum SessionError {
     NotPrefilled,
 }
 
+/// Prompts on their way into a [`Session`]; see [`Session::begin`].
+#[derive(Clone, Debug)]
+pub struct Prefill {
+    rows: Vec<Vec<u32>>,
+    longest: usize,
+    read: usize,
+}
+
+impl Prefill {
+    /// Tokens read of the longest prompt, padding counted.
+    pub fn read(&self) -> usize {
+        self.read
+    }
+
+    /// Tokens of the longest prompt.
+    pub fn total(&self) -> usize {
+        self.longest
+    }
+
+    fn is_done(&self) -> bool {
+        self.read == self.longest
+    }
+
+    /// The next tokens of each sequence, `None` being padding; nothing behind the last.
+    fn next_chunk(&mut self, size: usize) -> Option<Vec<Vec<Option<u32>>>> {
+        if self.is_done() {
+            return None;
+        }
+        let columns = self.read..self.longest.min(self.read + size);
+        self.read = columns.end;
+        let row = |prompt: &Vec<u32>| {
+            let padding = self.longest - prompt.len();
+            let token = |column: usize| column.checked_sub(padding).map(|index| prompt[index]);
+            columns.clone().map(token).collect()
+        };
+        Some(self.rows.iter().map(row).collect())
+    }
+}
+
 /// A batch of sequences being decoded: owns the cache and the positions.
 ///
 /// Prompts of unequal length are padded on the left. Positions are absolute token indices within
@@ -166,29 +205,14 @@ impl Session {
         logits: Logits,
         taps: &mut Taps,
     ) -> Result<Tensor<3>, SessionError> {
-        let prompts = prompts.iter().map(AsRef::as_ref).collect::<Vec<_>>();
-        self.check(&prompts)?;
-
-        let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
+        let mut prefill = self.begin(prompts)?;
         let mut outputs = Vec::new();
-        for start in (0..longest).step_by(self.options.chunk_size) {
-            let end = longest.min(start + self.options.chunk_size);
-            let chunk = prompts
-                .iter()
-                .map(|prompt| {
-                    let padding = longest - prompt.len();
-                    (start..end)
-                        .map(|column| column.checked_sub(padding).map(|index| prompt[index]))
-                        .collect()
-                })
-                .collect::<Vec<_>>();
+        while let Some(chunk) = prefill.next_chunk(self.options.chunk_size) {
             let hidden = self.advance(&chunk, taps);
             match logits {
                 Logits::All => outputs.push(self.model.logits(hidden, taps)),
-                Logits::Last if end == longest => {
-                    let [batch, seq, features] = hidden.dims();
-                    let last = hidden.slice([0..batch, seq - 1..seq, 0..features]); // [batch, 1, hidden_size]
-                    outputs.push(self.model.logits(last, taps));
+                Logits::Last if prefill.is_done() => {
+                    outputs.push(self.model.logits(last(hidden), taps));
                 }
                 Logits::Last => {}
             }
@@ -197,6 +221,42 @@ impl Session {
             1 => outputs.remove(0),
             _ => Tensor::cat(outputs, 1), // [batch, seq, vocab_size]
         })
+    }
+
+    /// Checks one prompt per sequence, to be read chunk by chunk with [`read`](Self::read): for those who
+    /// show progress or want to be able to stop.
+    ///
+    /// # Errors
+    /// As [`prefill`](Self::prefill).
+    pub fn begin<P: AsRef<[u32]>>(&self, prompts: &[P]) -> Result<Prefill, SessionError> {
+        let rows = prompts.iter().map(|prompt| prompt.as_ref().to_vec());
+        let rows = rows.collect::<Vec<_>>();
+        self.check(&rows)?;
+        Ok(Prefill {
+            longest: rows.iter().map(Vec::len).max().unwrap_or(0),
+            rows,
+            read: 0,
+        })
+    }
+
+    /// Reads the next chunk of prompts that [`begin`](Self::begin) has checked. The last one gives the
+    /// logits of every sequence's last token, `[batch, vocab_size]`; those before it give `None`, as does
+    /// a prefill that is done.
+    ///
+    /// # Errors
+    /// [`SessionError::CacheFull`] and [`SessionError::BatchSize`], when this is another session or other
+    /// tokens have been read since `begin`.
+    pub fn read(&mut self, prefill: &mut Prefill) -> Result<Option<Tensor<2>>, SessionError> {
+        self.check_fits(prefill.rows.len(), prefill.longest - prefill.read)?;
+        let Some(chunk) = prefill.next_chunk(self.options.chunk_size) else {
+            return Ok(None);
+        };
+        let hidden = self.advance(&chunk, &mut Taps::none());
+        if !prefill.is_done() {
+            return Ok(None);
+        }
+        let logits = self.model.logits(last(hidden), &mut Taps::none());
+        Ok(Some(logits.squeeze_dim(1))) // [batch, vocab_size]
     }
 
     /// Reads one token per sequence and returns its logits, `[batch, vocab_size]`.
@@ -222,22 +282,28 @@ impl Session {
         &self.next
     }
 
-    /// Forgets every token; the cache keeps its memory.
-    pub fn reset(&mut self) {
-        self.visible.iter_mut().for_each(Vec::clear);
-        self.next.fill(0);
+    /// Slots there are in all, padding included.
+    pub fn capacity(&self) -> usize {
+        self.options.capacity
     }
 
-    fn check(&self, prompts: &[&[u32]]) -> Result<(), SessionError> {
-        let SessionOptions {
-            batch, capacity, ..
-        } = self.options;
-        if prompts.len() != batch {
-            return Err(SessionError::BatchSize {
-                expected: batch,
-                found: prompts.len(),
-            });
+    /// Forgets every token; the cache keeps its memory.
+    pub fn reset(&mut self) {
+        self.truncate(0);
+    }
+
+    /// Forgets what lies behind the first `slots` slots, padding counted, as when a conversation goes on
+    /// from an earlier turn. Does nothing when no more are in use.
+    pub fn truncate(&mut self, slots: usize) {
+        for (visible, next) in self.visible.iter_mut().zip(&mut self.next) {
+            visible.truncate(slots);
+            *next = visible.iter().filter(|token| **token).count();
         }
+    }
+
+    fn check(&self, prompts: &[Vec<u32>]) -> Result<(), SessionError> {
+        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        self.check_fits(prompts.len(), longest)?;
         let vocab_size = self.model.config.vocab_size;
         for (row, prompt) in prompts.iter().enumerate() {
             if prompt.is_empty() {
@@ -251,7 +317,20 @@ impl Session {
                 });
             }
         }
-        let needed = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
+        Ok(())
+    }
+
+    /// Are there as many sequences, and so many slots left?
+    fn check_fits(&self, sequences: usize, needed: usize) -> Result<(), SessionError> {
+        let SessionOptions {
+            batch, capacity, ..
+        } = self.options;
+        if sequences != batch {
+            return Err(SessionError::BatchSize {
+                expected: batch,
+                found: sequences,
+            });
+        }
         let used = self.used();
         match used + needed > capacity {
             true => Err(SessionError::CacheFull {
@@ -296,4 +375,10 @@ impl Session {
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, seq]), &device);
         self.model.hidden(ids, &step, Some(&mut self.cache), taps)
     }
+}
+
+/// The last token's of `hidden` `[batch, seq, hidden_size]`: `[batch, 1, hidden_size]`.
+fn last(hidden: Tensor<3>) -> Tensor<3> {
+    let [batch, seq, features] = hidden.dims();
+    hidden.slice([0..batch, seq - 1..seq, 0..features])
 }

@@ -3,13 +3,15 @@
 //! [`Tokenizer`] and [`TokenStream`] turn text into token ids and back, [`ChatTemplate`] turns a
 //! [`Conversation`] into a prompt, [`GenerationConfig`] reads what the checkpoint recommends, and
 //! [`Sampler`] chooses a token from logits. [`StopMatcher`] and [`ThinkingTracker`] follow what is
-//! generated. Nothing here knows a model or a backend; logits are slices of `f32`.
+//! generated. [`Generation`] puts them together over a [`Session`](qwen3_model::Session): an iterator of
+//! events from prompts to text. `examples/` has whole programs.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
 mod chat;
 mod error;
 mod files;
+mod generate;
 mod generation_config;
 mod sampling;
 mod special;
@@ -20,6 +22,9 @@ mod tokenizer;
 
 pub use chat::{ChatTemplate, Conversation, Message, RenderOptions, parse_json};
 pub use error::TextError;
+pub use generate::{
+    Cancel, Event, FinishReason, GenerateError, GenerateOptions, Generated, Generation, Timing,
+};
 pub use generation_config::GenerationConfig;
 pub use minijinja::Value as TemplateValue;
 pub use sampling::{Sampler, SamplingOptions};

@@ -4,7 +4,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::raw::{RawCase, RawManifest, RawObserved, Version};
+use super::raw::{RawCase, RawManifest, Version};
 use super::{Case, Kind, Manifest, SCHEMA, TensorList, TestDType, WITHOUT_FLOORS, verify};
 use crate::error::FixtureError;
 
@@ -36,7 +36,12 @@ pub(super) fn manifest(file: &Path, root: PathBuf, text: &[u8]) -> Result<Manife
     };
     entries(file, &manifest)?;
     for entry in &raw.observed {
-        observed(file, &manifest, entry)?;
+        let files = [&entry.reference, &entry.file];
+        listed(file, &manifest, &entry.id, &entry.checkpoint, files)?;
+    }
+    for entry in &raw.text {
+        let files = [&entry.file].into_iter().chain(&entry.parameters);
+        listed(file, &manifest, &entry.id, &entry.checkpoint, files)?;
     }
     let mut ids = BTreeSet::new();
     let mut cases = Vec::with_capacity(raw.cases.len());
@@ -90,20 +95,25 @@ fn entries(file: &Path, manifest: &Manifest) -> Result<(), FixtureError> {
     Ok(())
 }
 
-/// Checks that what an entry of `observed` names is listed.
-fn observed(file: &Path, manifest: &Manifest, entry: &RawObserved) -> Result<(), FixtureError> {
-    let files = [&entry.reference, &entry.file];
+/// Checks that what an entry of `observed` or `text` names is listed.
+fn listed<'a>(
+    file: &Path,
+    manifest: &Manifest,
+    id: &str,
+    checkpoint: &str,
+    files: impl IntoIterator<Item = &'a String>,
+) -> Result<(), FixtureError> {
     let unlisted = files
         .into_iter()
         .find(|file| !manifest.files.contains_key(*file));
     let reason = match unlisted {
         Some(file) => format!("file `{file}` is not listed"),
-        None if manifest.checkpoints.contains_key(&entry.checkpoint) => return Ok(()),
-        None => format!("checkpoint `{}` is not listed", entry.checkpoint),
+        None if manifest.checkpoints.contains_key(checkpoint) => return Ok(()),
+        None => format!("checkpoint `{checkpoint}` is not listed"),
     };
     Err(FixtureError::Case {
         file: file.into(),
-        case: entry.id.clone(),
+        case: id.into(),
         reason,
     })
 }

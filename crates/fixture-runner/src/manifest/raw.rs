@@ -27,6 +27,22 @@ pub(super) struct RawManifest {
     pub(super) cases: Vec<RawCase>,
     #[serde(default)]
     pub(super) observed: Vec<RawObserved>,
+    #[serde(default)]
+    pub(super) text: Vec<RawText>,
+}
+
+/// A fixture about text. The tests of `qwen3-text` read it; no parity case does.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawText {
+    pub(super) id: String,
+    #[serde(rename = "kind")]
+    _kind: String,
+    pub(super) checkpoint: String,
+    pub(super) file: String,
+    pub(super) parameters: Option<String>,
+    #[serde(rename = "description")]
+    _description: String,
 }
 
 /// Activations of an implementation with known mistakes, as `verify --observed` takes them. No parity

@@ -6,10 +6,11 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use npyz::npz::NpzArchive;
 use npyz::{Deserialize, NpyFile};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use zip::ZipArchive;
+use zip::result::ZipError;
 
 /// The folder of `manifest.json`: the workspace, or `QWEN3_FIXTURES`.
 pub fn root() -> PathBuf {
@@ -111,26 +112,25 @@ fn check(file: &Path, expected: &str) -> PathBuf {
 }
 
 /// The arrays of an npz file.
-pub struct Arrays(NpzArchive<std::io::BufReader<fs::File>>);
+pub struct Arrays(ZipArchive<fs::File>);
 
 impl Arrays {
     pub fn open(file: &Path) -> Self {
-        Self(NpzArchive::open(file).unwrap_or_else(|error| panic!("{}: {error}", file.display())))
+        let archive = fs::File::open(file).map_err(ZipError::Io);
+        let archive = archive.and_then(ZipArchive::new);
+        Self(archive.unwrap_or_else(|error| panic!("{}: {error}", file.display())))
     }
 
     /// Shape and values of an array.
     pub fn get<T: Deserialize>(&mut self, name: &str) -> (Vec<u64>, Vec<T>) {
-        let array = self
-            .0
-            .by_name(name)
-            .unwrap()
-            .unwrap_or_else(|| panic!("no array {name}"));
-        let array: NpyFile<_> = array;
+        let entry = self.0.by_name(&format!("{name}.npy"));
+        let entry = entry.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let array = NpyFile::new(entry).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let shape = array.shape().to_vec();
+        let values = array.into_vec();
         (
-            array.shape().to_vec(),
-            array
-                .into_vec()
-                .unwrap_or_else(|error| panic!("{name}: {error}")),
+            shape,
+            values.unwrap_or_else(|error| panic!("{name}: {error}")),
         )
     }
 

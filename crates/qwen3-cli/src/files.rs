@@ -1,0 +1,103 @@
+//! What `--model` names: a folder, a record, or a model on the hub.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use qwen3_import::RecordFile;
+use tempfile::TempDir;
+
+use crate::failure::{Blame, bad_input};
+use crate::hub;
+
+/// The files beside config and weights that make text of tokens. A record holds them too.
+pub const TEXT_FILES: [&str; 4] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "chat_template.jinja",
+];
+
+/// What of a model is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Tokenizer and templates.
+    Texts,
+    /// Those and the weights.
+    Weights,
+}
+
+/// The model argument.
+#[derive(clap::Args, Debug)]
+pub struct ModelArg {
+    /// The model: a folder, a record (.bpk), or a name on the Hugging Face hub (Qwen/Qwen3-0.6B)
+    #[arg(long, value_name = "MODEL")]
+    pub model: String,
+}
+
+/// Where a model's weights are.
+#[derive(Debug)]
+pub enum Weights {
+    /// In a checkpoint's folder.
+    Checkpoint(PathBuf),
+    /// In a record.
+    Record(PathBuf),
+}
+
+/// A model's files.
+#[derive(Debug)]
+pub struct Files {
+    /// The weights.
+    pub weights: Weights,
+    /// The folder of [`TEXT_FILES`], as far as there are any.
+    pub texts: PathBuf,
+    /// Holds the texts of a record until the end.
+    _unpacked: Option<TempDir>,
+}
+
+impl ModelArg {
+    /// The files that the argument names, downloaded where they have to be.
+    ///
+    /// # Errors
+    /// When there is nothing of that name.
+    pub fn files(&self, need: Need) -> Result<Files> {
+        let path = Path::new(&self.model);
+        let of_folder = |folder: PathBuf| Files {
+            texts: folder.clone(),
+            weights: Weights::Checkpoint(folder),
+            _unpacked: None,
+        };
+        if path.is_dir() {
+            return Ok(of_folder(path.into()));
+        }
+        if path.exists() {
+            return record(path);
+        }
+        match hub::is_name(&self.model) {
+            true => Ok(of_folder(hub::folder(&self.model, need)?)),
+            false => Err(bad_input(format!("{}: no such file or folder", self.model))),
+        }
+    }
+}
+
+/// A record's files: its texts are written to a folder of their own; without any, those beside the
+/// record are taken.
+fn record(path: &Path) -> Result<Files> {
+    let record = RecordFile::open(path).bad_input()?;
+    let mut files = Files {
+        weights: Weights::Record(path.into()),
+        texts: path.parent().unwrap_or(Path::new(".")).into(),
+        _unpacked: None,
+    };
+    let texts = TEXT_FILES.map(|name| (name, record.text(name)));
+    if texts.iter().any(|(_, text)| text.is_some()) {
+        let folder = tempfile::tempdir().context("no folder for temporary files")?;
+        for (name, text) in texts {
+            if let Some(text) = text {
+                std::fs::write(folder.path().join(name), text)?;
+            }
+        }
+        files.texts = folder.path().into();
+        files._unpacked = Some(folder);
+    }
+    Ok(files)
+}

@@ -1,0 +1,172 @@
+//! Models by their name on the Hugging Face hub.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use hf_hub::api::Progress;
+use hf_hub::api::sync::{ApiBuilder, ApiRepo};
+use hf_hub::{Cache, CacheRepo, Repo};
+use indicatif::ProgressBar;
+
+use crate::failure::bad_input;
+use crate::files::Need;
+use crate::progress;
+
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+/// What a checkpoint may have beside its config and weights.
+const TEXTS: [&str; 4] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "chat_template.jinja",
+];
+
+/// Could this be a name on the hub, `owner/model`?
+pub fn is_name(text: &str) -> bool {
+    let plain = |part: &str| {
+        let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        !part.is_empty() && part.chars().all(known) && !part.starts_with('.')
+    };
+    matches!(text.split('/').collect::<Vec<_>>()[..], [owner, model] if plain(owner) && plain(model))
+}
+
+/// The folder of a model in the hub's cache, what is missing of it downloaded first.
+///
+/// # Errors
+/// When it is not in the cache and cannot be downloaded; the text says which files to place where.
+pub fn folder(name: &str, need: Need) -> Result<PathBuf> {
+    let cache = Cache::from_env();
+    let cached = cache.model(name.into());
+    if let Some(folder) = complete(need, |file| cached.get(file)) {
+        return Ok(folder);
+    }
+    download(name, need).map_err(|error| {
+        let repo = Repo::model(name.into()).folder_name();
+        let place = cache.path().join(repo).join("snapshots").join("main");
+        bad_input(format!(
+            "{name} is neither a folder nor a file, it is not in the cache, and it cannot be downloaded: \
+             {error:#}\n\
+             Without a network, fetch config.json, generation_config.json, tokenizer.json, \
+             tokenizer_config.json and\nmodel.safetensors (or model.safetensors.index.json and the shards \
+             it names) from\nhttps://huggingface.co/{name}/tree/main on another machine, place them \
+             in one folder and pass --model FOLDER;\nor place them in {}\nand write `main` into {}.",
+            place.display(),
+            place.with_file_name("").with_file_name("refs").join("main").display()
+        ))
+    })
+}
+
+/// The folder that holds what is needed, if `get` has all of it.
+fn complete(need: Need, get: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    let config = get(CONFIG)?;
+    let tokenizer = get("tokenizer.json");
+    let found = match need {
+        Need::Texts => tokenizer.is_some(),
+        Need::Weights if get(WEIGHTS).is_some() => true,
+        Need::Weights => {
+            let shards = shards(&get(INDEX)?).ok()?;
+            shards.iter().all(|shard| get(shard).is_some())
+        }
+    };
+    found.then(|| config.parent().map(Path::to_path_buf))?
+}
+
+fn download(name: &str, need: Need) -> Result<PathBuf> {
+    let api = ApiBuilder::from_env().with_progress(false).build()?;
+    let repo = api.model(name.into());
+    let cached = Cache::from_env().model(name.into());
+    let fetch = |file: &str| fetch(&repo, &cached, file);
+    let listed = repo.info().context("the hub does not answer")?.siblings;
+    let has = |file: &str| listed.iter().any(|sibling| sibling.rfilename == file);
+    let config = fetch(CONFIG)?;
+    for file in TEXTS.into_iter().filter(|file| has(file)) {
+        fetch(file)?;
+    }
+    if need == Need::Weights {
+        match has(WEIGHTS) {
+            true => {
+                fetch(WEIGHTS)?;
+            }
+            false => {
+                let index = fetch(INDEX)?;
+                for shard in shards(&index)? {
+                    fetch(&shard)?;
+                }
+            }
+        }
+    }
+    let folder = config.parent().context("the cache has no folder")?;
+    Ok(folder.to_path_buf())
+}
+
+/// The path of a file of the repository in the cache.
+fn fetch(repo: &ApiRepo, cached: &CacheRepo, file: &str) -> Result<PathBuf> {
+    if let Some(path) = cached.get(file) {
+        return Ok(path);
+    }
+    let path = repo.download_with_progress(file, Bar(progress::bytes(file, 0)));
+    path.with_context(|| file.to_string())
+}
+
+/// The shards that an index names, each once.
+fn shards(index: &Path) -> Result<Vec<String>> {
+    let index: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(index)?)?;
+    let map = index["weight_map"].as_object();
+    let files = map.context("the index has no `weight_map`")?.values();
+    let mut files: Vec<_> = files
+        .filter_map(|file| file.as_str().map(String::from))
+        .collect();
+    files.sort();
+    files.dedup();
+    Ok(files)
+}
+
+struct Bar(ProgressBar);
+
+impl Progress for Bar {
+    fn init(&mut self, size: usize, _: &str) {
+        self.0.set_length(size as u64);
+    }
+
+    fn update(&mut self, size: usize) {
+        self.0.inc(size as u64);
+    }
+
+    fn finish(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_told_from_paths() {
+        assert!(is_name("Qwen/Qwen3-0.6B"));
+        for path in ["Qwen3", "./Qwen3", "/a/b", "a/b/c", "../b", "a/", "a\\b/c"] {
+            assert!(!is_name(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_counts_when_it_has_what_is_needed() {
+        let folder = tempfile::tempdir().unwrap();
+        let get = |file: &str| Some(folder.path().join(file)).filter(|path| path.is_file());
+        let write =
+            |file: &str, text: &str| std::fs::write(folder.path().join(file), text).unwrap();
+        write(CONFIG, "{}");
+        assert_eq!(complete(Need::Texts, get), None);
+        write("tokenizer.json", "{}");
+        assert_eq!(complete(Need::Texts, get).as_deref(), Some(folder.path()));
+        write(
+            INDEX,
+            r#"{"weight_map": {"a": "1.safetensors", "b": "1.safetensors"}}"#,
+        );
+        assert_eq!(complete(Need::Weights, get), None);
+        write("1.safetensors", "");
+        assert_eq!(complete(Need::Weights, get).as_deref(), Some(folder.path()));
+    }
+}

@@ -1,0 +1,233 @@
+//! `qwen3 inspect`: what a checkpoint or record holds.
+
+use std::collections::BTreeMap;
+use std::io::{Write, stdout};
+
+use anyhow::Result;
+use qwen3_import::{Checkpoint, ImportError, RecordFile, read_config};
+use qwen3_model::Qwen3Config;
+use serde::Serialize;
+
+use crate::device::Dtype;
+use crate::failure::Blame;
+use crate::files::{Files, ModelArg, Need, Weights};
+
+/// Contexts whose memory is told, in tokens, as far as the model has so many positions.
+const CONTEXTS: [usize; 4] = [1024, 4096, 16_384, 32_768];
+
+/// Arguments of `qwen3 inspect`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArg,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// A tensor of a checkpoint or record.
+#[derive(Serialize)]
+pub struct Entry {
+    /// Its key.
+    pub name: String,
+    /// Its dtype in lower case.
+    pub dtype: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// The name of the file that holds it.
+    pub file: String,
+}
+
+impl Entry {
+    /// How many values it has.
+    pub fn values(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    format: &'static str,
+    config: serde_json::Value,
+    parameters: usize,
+    /// Empty where there are no weights.
+    tensors: Vec<Entry>,
+    dtypes: BTreeMap<String, Stored>,
+    memory: BTreeMap<&'static str, Memory>,
+}
+
+/// What is stored in one dtype.
+#[derive(Default, Serialize)]
+struct Stored {
+    tensors: usize,
+    values: usize,
+}
+
+/// Bytes that a model takes in one dtype.
+#[derive(Serialize)]
+struct Memory {
+    weights: usize,
+    cache_per_token: usize,
+    /// Weights and cache, by the tokens of the context.
+    contexts: BTreeMap<usize, usize>,
+}
+
+impl Memory {
+    fn new(config: &Qwen3Config, dtype: Dtype) -> Self {
+        let weights = config.num_parameters().saturating_mul(dtype.bytes());
+        let heads = 2 * config.num_hidden_layers * config.num_key_value_heads;
+        let cache_per_token = heads * config.head_dim * dtype.bytes();
+        let longest = config.max_position_embeddings;
+        let contexts = CONTEXTS.into_iter().filter(|tokens| *tokens < longest);
+        let whole = |tokens: usize| weights.saturating_add(tokens.saturating_mul(cache_per_token));
+        Self {
+            weights,
+            cache_per_token,
+            contexts: contexts.chain([longest]).map(|n| (n, whole(n))).collect(),
+        }
+    }
+}
+
+/// Reads headers only, and prints.
+pub fn run(args: &Args) -> Result<()> {
+    let report = report(&args.model.model, &args.model.files(Need::Weights)?)?;
+    let mut out = stdout().lock();
+    match args.json {
+        true => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
+        false => print(&mut out, &report)?,
+    }
+    Ok(out.flush()?)
+}
+
+fn report(model: &str, files: &Files) -> Result<Report> {
+    let (format, config) = match &files.weights {
+        Weights::Checkpoint(folder) => ("checkpoint", read_config(folder).bad_input()?),
+        Weights::Record(file) => {
+            let record = RecordFile::open(file).bad_input()?;
+            ("record", record.config().clone())
+        }
+    };
+    let tensors = match tensors(&files.weights) {
+        // A folder with a config alone still says how large the model is.
+        Err(error) if has_no_weights(&error) => Vec::new(),
+        tensors => tensors?,
+    };
+    let mut dtypes = BTreeMap::<String, Stored>::new();
+    for tensor in &tensors {
+        let stored = dtypes.entry(tensor.dtype.clone()).or_default();
+        stored.tensors += 1;
+        stored.values = stored.values.saturating_add(tensor.values());
+    }
+    let memory = Dtype::ALL.map(|dtype| (dtype.name(), Memory::new(&config, dtype)));
+    Ok(Report {
+        model: model.into(),
+        format,
+        parameters: config.num_parameters(),
+        config: serde_json::from_str(&config.to_json())?,
+        tensors,
+        dtypes,
+        memory: memory.into(),
+    })
+}
+
+fn has_no_weights(error: &anyhow::Error) -> bool {
+    let none = |cause: &ImportError| matches!(cause, ImportError::NoWeights { .. });
+    error.downcast_ref().is_some_and(none)
+}
+
+/// The tensors of a checkpoint or record, by name. Reads headers only.
+///
+/// # Errors
+/// When the files are not sound.
+pub fn tensors(weights: &Weights) -> Result<Vec<Entry>> {
+    let entry = |name: String, dtype: String, shape: Vec<usize>, file: &std::path::Path| Entry {
+        name,
+        dtype: dtype.to_lowercase(),
+        shape,
+        file: file
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into(),
+    };
+    Ok(match weights {
+        Weights::Checkpoint(folder) => {
+            let tensors = Checkpoint::open(folder)?.tensors();
+            let tensors = tensors.into_iter();
+            tensors
+                .map(|(name, found)| {
+                    entry(name, format!("{:?}", found.dtype), found.shape, &found.file)
+                })
+                .collect()
+        }
+        Weights::Record(file) => {
+            let tensors = RecordFile::open(file)?.tensors();
+            tensors
+                .into_iter()
+                .map(|(name, (dtype, shape))| entry(name, format!("{dtype:?}"), shape, file))
+                .collect()
+        }
+    })
+}
+
+fn print(out: &mut impl Write, report: &Report) -> Result<()> {
+    let text = |key: &str| match &report.config[key] {
+        serde_json::Value::Null => "-".to_string(),
+        value => value.to_string(),
+    };
+    writeln!(out, "{} ({})", report.model, report.format)?;
+    for key in [
+        "num_hidden_layers",
+        "hidden_size",
+        "intermediate_size",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "head_dim",
+        "vocab_size",
+        "max_position_embeddings",
+        "tie_word_embeddings",
+    ] {
+        writeln!(out, "  {key:<24} {:>12}", text(key))?;
+    }
+    writeln!(out, "  {:<24} {:>12}", "parameters", report.parameters)?;
+    for (dtype, stored) in &report.dtypes {
+        writeln!(
+            out,
+            "  {:<24} {:>12} in {} tensors",
+            format!("stored as {dtype}"),
+            stored.values,
+            stored.tensors
+        )?;
+    }
+    if report.tensors.is_empty() {
+        writeln!(out, "  no weights here: what follows is by the config")?;
+    }
+    let mib = |bytes: usize| format!("{:.1}", bytes as f64 / f64::from(1 << 20));
+    writeln!(
+        out,
+        "\n  {:<24} {:>12} {:>12} {:>12}",
+        "memory in MiB", "f32", "f16", "bf16"
+    )?;
+    let row = |out: &mut dyn Write, name: &str, of: &dyn Fn(&Memory) -> usize| {
+        let cells = Dtype::ALL.map(|dtype| mib(of(&report.memory[dtype.name()])));
+        let [f32, f16, bf16] = cells;
+        writeln!(out, "  {name:<24} {f32:>12} {f16:>12} {bf16:>12}")
+    };
+    row(out, "weights", &|memory| memory.weights)?;
+    let contexts = report.memory["f32"].contexts.keys();
+    for &tokens in contexts {
+        let name = format!("with {tokens} tokens");
+        row(out, &name, &|memory| memory.contexts[&tokens])?;
+    }
+    if !report.tensors.is_empty() {
+        writeln!(out, "\n  {:<56} {:<5} shape", "tensor", "dtype")?;
+    }
+    for tensor in &report.tensors {
+        let Entry {
+            name, dtype, shape, ..
+        } = tensor;
+        writeln!(out, "  {name:<56} {dtype:<5} {shape:?}")?;
+    }
+    Ok(())
+}

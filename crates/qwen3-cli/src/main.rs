@@ -1,0 +1,77 @@
+//! `qwen3`: import, inspect, tokenize, render, generate and chat.
+
+mod chat;
+mod device;
+mod failure;
+mod files;
+mod generate;
+mod hub;
+mod import;
+mod inspect;
+mod interrupt;
+mod model;
+mod progress;
+mod render;
+mod sampling;
+mod tokenize;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const NOTES: &str = "\
+MODEL is a folder in Hugging Face's layout (config.json, safetensors, tokenizer.json), a record that
+`qwen3 import` wrote, or a name on the Hugging Face hub, which is downloaded once.
+
+Exit codes: 0 done; 1 failed; 2 usage or bad input.";
+
+/// Qwen3 on Burn, from the command line
+#[derive(Parser)]
+#[command(name = "qwen3", version, after_help = NOTES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Turn a checkpoint into one Burn record, with its config and tokenizer inside
+    Import(import::Args),
+    /// Print what a checkpoint or record holds, and the memory it needs
+    Inspect(inspect::Args),
+    /// Turn text into token ids, or back
+    Tokenize(tokenize::Args),
+    /// Render messages with the checkpoint's chat template
+    Render(render::Args),
+    /// Continue a prompt
+    Generate(generate::Args),
+    /// Talk with a model
+    Chat(chat::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Import(args) => import::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Tokenize(args) => tokenize::run(&args),
+        Command::Render(args) => render::run(&args),
+        Command::Generate(args) => generate::run(&args),
+        Command::Chat(args) => chat::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,306 @@
+//! From prompts to text: a session, a sampler and a detokenizer for each sequence, step by step.
+
+mod events;
+mod options;
+mod sequence;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use burn::tensor::Tensor;
+use qwen3_model::{Prefill, Qwen3, Session, SessionError, SessionOptions};
+use thiserror::Error;
+
+pub use self::events::{Event, FinishReason, Generated, Timing};
+pub use self::options::GenerateOptions;
+use self::sequence::Sequence;
+use crate::{TextError, Tokenizer};
+
+/// Why a generation cannot begin or go on.
+#[derive(Debug, Error)]
+pub enum GenerateError {
+    /// An option, a logit or a token.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// The session refused a prompt.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// A prompt leaves no room for an answer.
+    #[error("prompt {row} has {tokens} tokens, and there is room for {room}")]
+    PromptTooLong {
+        /// Index of the prompt.
+        row: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// Positions of the model, or slots of the session.
+        room: usize,
+    },
+    /// There is no prompt.
+    #[error("there is no prompt")]
+    NoPrompt,
+}
+
+/// Ends a [`Generation`] from another thread or a signal handler.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Asks the generation to end after the chunk or step that it is in.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes the request back, for the next generation with this handle.
+    pub fn reset(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// Has it been asked to end?
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Text being generated for a batch of prompts: an iterator over [`Event`]s.
+///
+/// One call of `next` reads at most one chunk of the prompts or decodes at most one token of each
+/// sequence. The same options, prompts and seed give the same events on the same backend. After an error
+/// there are no more events.
+pub struct Generation<'a> {
+    tokenizer: &'a Tokenizer,
+    session: Session,
+    stage: Stage,
+    sequences: Vec<Sequence<'a>>,
+    events: VecDeque<Event>,
+    max_new_tokens: usize,
+    cancel: Cancel,
+    begun: Instant,
+    prefill: Duration,
+}
+
+enum Stage {
+    Reading(Prefill),
+    Decoding,
+    Done,
+}
+
+impl<'a> Generation<'a> {
+    /// A generation that begins with `prompts`, token ids of any lengths, in a session of its own.
+    ///
+    /// The session has room for the longest prompt and `max_new_tokens`, or for as many tokens as the
+    /// model has positions.
+    ///
+    /// # Errors
+    /// When there is no prompt, one is empty, too long or has tokens that the model does not know; when an
+    /// option is out of range.
+    pub fn new<P: AsRef<[u32]>>(
+        model: &Qwen3,
+        tokenizer: &'a Tokenizer,
+        prompts: &[P],
+        options: &GenerateOptions,
+    ) -> Result<Self, GenerateError> {
+        let longest = prompts.iter().map(|prompt| prompt.as_ref().len()).max();
+        let longest = longest.ok_or(GenerateError::NoPrompt)?.max(1);
+        let positions = model.config.max_position_embeddings;
+        let wanted = longest.saturating_add(options.max_new_tokens);
+        let session = SessionOptions {
+            batch: prompts.len(),
+            capacity: wanted.clamp(1, positions),
+            chunk_size: options.chunk_size,
+        };
+        Self::in_session(
+            Session::new(model, session)?,
+            tokenizer,
+            &[],
+            prompts,
+            options,
+        )
+    }
+
+    /// A generation that goes on in a session which has already read `context`, the beginning of every
+    /// prompt; `prompts` are the tokens behind it. [`into_session`](Self::into_session) gives it back.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn in_session<P: AsRef<[u32]>>(
+        session: Session,
+        tokenizer: &'a Tokenizer,
+        context: &[u32],
+        prompts: &[P],
+        options: &GenerateOptions,
+    ) -> Result<Self, GenerateError> {
+        let room = session.capacity() - session.used();
+        for (row, prompt) in prompts.iter().enumerate() {
+            let tokens = prompt.as_ref().len();
+            if tokens > room {
+                return Err(GenerateError::PromptTooLong { row, tokens, room });
+            }
+        }
+        let prefill = session.begin(prompts)?;
+        let sequences = prompts
+            .iter()
+            .enumerate()
+            .map(|(row, prompt)| {
+                let prompt = [context, prompt.as_ref()].concat();
+                Sequence::new(tokenizer, row, prompt, options)
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            tokenizer,
+            session,
+            stage: Stage::Reading(prefill),
+            sequences,
+            events: VecDeque::new(),
+            max_new_tokens: options.max_new_tokens,
+            cancel: Cancel::default(),
+            begun: Instant::now(),
+            prefill: Duration::ZERO,
+        })
+    }
+
+    /// The same with a handle that ends it; every sequence then finishes with
+    /// [`FinishReason::Cancelled`].
+    pub fn with_cancel(self, cancel: Cancel) -> Self {
+        Self { cancel, ..self }
+    }
+
+    /// The session as it is now, for a generation that goes on from here. It has read the prompts and
+    /// every generated token but the last of each sequence.
+    pub fn into_session(self) -> Session {
+        self.session
+    }
+
+    /// Runs to the end; one result for each prompt, in their order.
+    ///
+    /// # Errors
+    /// Those of the events.
+    pub fn finish(mut self) -> Result<Vec<Generated>, GenerateError> {
+        let mut results = vec![None; self.sequences.len()];
+        let mut texts = vec![String::new(); self.sequences.len()];
+        while let Some(event) = self.next() {
+            match event? {
+                Event::Text { row, text } => texts[row] += &text,
+                Event::Finished {
+                    row,
+                    reason,
+                    timing,
+                } => {
+                    let sequence = &self.sequences[row];
+                    results[row] = Some(Generated {
+                        prompt_ids: sequence.prompt().to_vec(),
+                        generated_ids: sequence.generated().to_vec(),
+                        text: std::mem::take(&mut texts[row]),
+                        reason,
+                        timing,
+                    });
+                }
+                _ => {}
+            }
+        }
+        Ok(results.into_iter().flatten().collect())
+    }
+
+    /// Does the next piece of work, which makes events or ends the generation.
+    fn advance(&mut self) -> Result<(), GenerateError> {
+        if self.cancel.is_cancelled() {
+            return self.finish_all(FinishReason::Cancelled);
+        }
+        let logits = match &mut self.stage {
+            Stage::Done => return Ok(()),
+            Stage::Reading(prefill) => {
+                let logits = self.session.read(prefill)?;
+                self.events.push_back(Event::Prefill {
+                    read: prefill.read(),
+                    total: prefill.total(),
+                });
+                match logits {
+                    None => return Ok(()),
+                    Some(logits) => logits,
+                }
+            }
+            Stage::Decoding => {
+                if self.session.used() == self.session.capacity() {
+                    return self.finish_all(FinishReason::Length);
+                }
+                let last = self.sequences.iter().map(Sequence::last);
+                let last = last.collect::<Vec<_>>();
+                self.session.step(&last)?
+            }
+        };
+        self.accept(logits)
+    }
+
+    /// Chooses a token for every unfinished sequence from `logits` `[batch, vocab_size]`.
+    fn accept(&mut self, logits: Tensor<2>) -> Result<(), GenerateError> {
+        let [_, vocab_size] = logits.dims();
+        let mut logits = logits.into_data().iter::<f32>().collect::<Vec<_>>();
+        if let Stage::Reading(_) = self.stage {
+            self.prefill = self.begun.elapsed();
+            self.stage = Stage::Decoding;
+        }
+        for (sequence, logits) in self.sequences.iter_mut().zip(logits.chunks_mut(vocab_size)) {
+            if sequence.is_finished() {
+                continue;
+            }
+            let reason = match self.max_new_tokens {
+                0 => Some(FinishReason::Length),
+                _ => sequence.choose(logits, self.tokenizer, &mut self.events)?,
+            };
+            let full = sequence.generated().len() >= self.max_new_tokens;
+            if let Some(reason) = reason.or(full.then_some(FinishReason::Length)) {
+                let timing = Timing {
+                    prefill: self.prefill,
+                    decode: self.begun.elapsed() - self.prefill,
+                };
+                sequence.finish(reason, timing, &mut self.events)?;
+            }
+        }
+        if self.sequences.iter().all(Sequence::is_finished) {
+            self.stage = Stage::Done;
+        }
+        Ok(())
+    }
+
+    fn finish_all(&mut self, reason: FinishReason) -> Result<(), GenerateError> {
+        let elapsed = self.begun.elapsed();
+        let timing = match self.stage {
+            Stage::Reading(_) => Timing {
+                prefill: elapsed,
+                decode: Duration::ZERO,
+            },
+            _ => Timing {
+                prefill: self.prefill,
+                decode: elapsed - self.prefill,
+            },
+        };
+        self.stage = Stage::Done;
+        for sequence in &mut self.sequences {
+            if !sequence.is_finished() {
+                sequence.finish(reason.clone(), timing, &mut self.events)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Iterator for Generation<'_> {
+    type Item = Result<Event, GenerateError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Some(Ok(event));
+            }
+            if let Stage::Done = self.stage {
+                return None;
+            }
+            if let Err(error) = self.advance() {
+                self.stage = Stage::Done;
+                self.events.clear();
+                return Some(Err(error));
+            }
+        }
+    }
+}
