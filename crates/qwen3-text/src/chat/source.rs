@@ -54,11 +54,8 @@ fn tag_length(tag: &str, end: &str) -> usize {
         match quote {
             Some(_) if escaped => escaped = false,
             Some(_) if character == '\\' => escaped = true,
-            Some(open) => {
-                if character == open {
-                    quote = None;
-                }
-            }
+            Some(open) if character == open => quote = None,
+            Some(_) => {}
             None if character == '"' || character == '\'' => quote = Some(character),
             None if tag[at..].starts_with(end) => return at + end.len(),
             None => {}
