@@ -12,7 +12,18 @@ import shutil
 import tempfile
 from pathlib import Path, PurePosixPath
 
-from qwen3_oracle import case_faults, manifest, observed, options, reference, sensitivity, stored, suite
+from qwen3_oracle import (
+    case_faults,
+    manifest,
+    observed,
+    options,
+    reference,
+    sensitivity,
+    stored,
+    suite,
+    text_cases,
+    trained,
+)
 from qwen3_oracle.cases import Case
 from qwen3_oracle.checkpoint import DTYPES, read_config
 from qwen3_oracle.errors import InputError, run
@@ -35,11 +46,14 @@ def report(cases: list[Case]) -> None:
             print(f"{case.id}: smallest margin {reference.smallest_margin(case):.3g}; noise of the logits: {noise}")
 
 
-def make_all(output: Path, work: Path) -> None:
+def make_all(output: Path, work: Path, official_tokenizer: Path | None) -> None:
     """The repository's own fixtures, checked, as they lie on disk, for their power to show faults."""
+    path = trained.keep(output, work)
     checkpoints, cases = suite.make_tiny(work)
+    greedy, texts = text_cases.make(path, work, output, official_tokenizer)
+    cases += greedy
     observations = observed.make_tiny(checkpoints, work)
-    write_json(work / "manifest.json", manifest.manifest(work, checkpoints, cases, observations))
+    write_json(work / "manifest.json", manifest.manifest(work, checkpoints, cases, observations, texts))
     read_back = stored.read(work / "manifest.json")
     sensitivity.check(*read_back, DTYPES)
     case_faults.check(*read_back)
@@ -75,14 +89,22 @@ def main() -> None:
         "--max-new-tokens", type=options.positive, default=8, help="tokens to generate, with --model-path (default: 8)"
     )
     options.add_floors(parser)
+    parser.add_argument(
+        "--official-tokenizer",
+        type=Path,
+        metavar="DIR",
+        help="tokenizer files of a published Qwen3, to make the digests of its tokens anew and compare its template",
+    )
     args = parser.parse_args()
     if args.model_path is None and (args.layer, args.max_new_tokens, args.floors) != (None, 8, list(DTYPES)):
         parser.error("--layer, --max-new-tokens and --floors go with --model-path")
+    if args.model_path is not None and args.official_tokenizer is not None:
+        parser.error("--official-tokenizer goes without --model-path")
     output = args.output_dir.resolve()
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fixtures-", dir=output) as work:
         if args.model_path is None:
-            make_all(output, Path(work))
+            make_all(output, Path(work), args.official_tokenizer)
         else:
             make_one(output, Path(work), args)
 

@@ -70,9 +70,9 @@ def weight_files(path: Path) -> dict[str, Path]:
 
 
 def checkpoint_files(path: Path) -> list[str]:
-    """The names of the files that make a checkpoint: configuration, index, weights, tokenizer."""
+    """The names of the files that make a checkpoint: configurations, index, weights, tokenizer."""
     weights = {file.name for file in weight_files(path).values()}
-    others = {INDEX_FILE, "tokenizer.json"}
+    others = {INDEX_FILE, "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
     return ["config.json", *sorted(weights | {name for name in others if (path / name).is_file()})]
 
 

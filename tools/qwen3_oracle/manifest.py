@@ -61,11 +61,19 @@ def case_entry(case: Case) -> dict[str, object]:
 
 
 def manifest(
-    root: Path, checkpoints: dict[str, Path], cases: list[Case], observed: Sequence[dict[str, object]] = ()
+    root: Path,
+    checkpoints: dict[str, Path],
+    cases: list[Case],
+    observed: Sequence[dict[str, object]] = (),
+    text: Sequence[dict[str, object]] = (),
 ) -> dict[str, object]:
-    """The whole manifest; all files lie below `root`. `observed` are the entries of `observed.make_tiny`."""
+    """The whole manifest; all files lie below `root`.
+
+    `observed` are the entries of `observed.make_tiny`, `text` those of `text_cases.make`.
+    """
     files = sorted({case.file.as_posix() for case in cases if case.kind != "record_roundtrip"})
     files += [entry["file"] for entry in observed]
+    files += [entry[key] for entry in text for key in ("file", "parameters") if key in entry]
     return {
         "schema": SCHEMA,
         "generator": {"packages": packages(), "scripts": scripts()},
@@ -73,4 +81,5 @@ def manifest(
         "files": {name: sha256(root / name) for name in sorted(files)},
         "cases": [case_entry(case) for case in cases],
         "observed": list(observed),
+        "text": list(text),
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from . import layer_runs, prefill_cases, reference
+from . import greedy_cases, layer_runs, prefill_cases, reference
 from .cases import Case, Tensors, errors
 from .checkpoint import DTYPES, load_layer, load_model
 from .errors import CheckError
@@ -125,12 +125,12 @@ def table(found: list[Finding]) -> str:
 
 
 def check(checkpoints: dict[str, Path], cases: list[Case], dtypes: Iterable[str]) -> None:
-    """Prints error over tolerance for each fault and checkpoint; prefills are left to `case_faults`.
+    """Prints error over tolerance for each fault and checkpoint; prefills are left to `case_faults`, and greedy tokens have no tolerance.
 
     Fails when a checkpoint does not show one of its faults clearly in the most precise of `dtypes` that can.
     """
     found = []
-    cases = [case for case in cases if case.kind != prefill_cases.KIND]
+    cases = [case for case in cases if case.kind not in (prefill_cases.KIND, greedy_cases.KIND)]
     for name, path in checkpoints.items():
         found += findings(name, path, [case for case in cases if case.checkpoint == name], dtypes)
     print(table(found), flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from . import attention_cases, layer_cases, prefill_cases, reference, tiny
+from . import attention_cases, layer_cases, prefill_cases, reference, tiny, trained
 from .cases import Case
 from .checkpoint import DTYPES, read_config
 from .floors import require
@@ -42,6 +42,7 @@ PLANS = {
     "gqa-sharded": Plan(1, [SHORT, QUESTION], 8, seed_cases=False, decoder_left_padded=False, unequal=[]),
     "bias-tied": Plan(1, [QUESTION], 8, seed_cases=True, decoder_left_padded=True, unequal=UNEQUAL),
     "long-context": Plan(1, [], 0, seed_cases=False, decoder_left_padded=False, unequal=[], far=True),
+    trained.NAME: Plan(1, [trained.QUESTION], 14, seed_cases=False, decoder_left_padded=False, unequal=[]),
 }
 
 
@@ -97,13 +98,19 @@ def make(name: str, path: Path, plan: Plan, folder: PurePosixPath, floors: list[
 
 
 def make_tiny(root: Path) -> tuple[dict[str, Path], list[Case]]:
-    """Writes the tiny checkpoints and all their cases below `root`/fixtures, with floors in every dtype."""
+    """Writes the tiny checkpoints and all their cases below `root`/fixtures, with floors in every dtype.
+
+    The trained checkpoint has to be there.
+    """
     checkpoints, cases = {}, []
     for checkpoint in tiny.CHECKPOINTS:
         name = checkpoint.name
         path = checkpoints[name] = root / "fixtures" / "checkpoints" / name
         tiny.write(checkpoint, path)
         cases += make(name, path, PLANS[name], PurePosixPath("fixtures") / name, list(DTYPES), root)
+    path = checkpoints[trained.NAME] = root / trained.FOLDER
+    folder = PurePosixPath("fixtures") / trained.NAME
+    cases += make(trained.NAME, path, PLANS[trained.NAME], folder, list(DTYPES), root)
     alone = attention_cases.make(list(DTYPES))
     for case in alone:
         attention_cases.write(case, root / case.file)
