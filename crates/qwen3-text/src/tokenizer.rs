@@ -1,7 +1,9 @@
 use std::collections::HashSet;
 use std::fmt;
+use std::panic::catch_unwind;
 use std::path::Path;
 
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use tokenizers::{AddedToken, DecoderWrapper};
 
@@ -35,8 +37,11 @@ impl Tokenizer {
             file: file.clone(),
             reason,
         };
-        let mut inner: tokenizers::Tokenizer = read_text(&file)?
-            .parse()
+        let text = read_text(&file)?;
+        // The library panics on some files that are not JSON, or not its JSON.
+        serde_json::from_str::<IgnoredAny>(&text).map_err(|error| refused(error.to_string()))?;
+        let mut inner: tokenizers::Tokenizer = catch_unwind(|| text.parse())
+            .unwrap_or_else(|_| Err("the tokenizer library panicked".into()))
             .map_err(|error: tokenizers::Error| refused(error.to_string()))?;
         // A tokenizer file may ask for either; a prompt is never cut or filled up behind one's back.
         inner.with_padding(None);

@@ -7,13 +7,7 @@ pub(crate) fn prepare(source: &str) -> String {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut out = String::with_capacity(source.len());
     let mut rest = source.as_str();
-    while let Some(at) = rest
-        .find("{%")
-        .into_iter()
-        .chain(rest.find("{{"))
-        .chain(rest.find("{#"))
-        .min()
-    {
+    while let Some(at) = next_tag(rest) {
         let (text, tag) = rest.split_at(at);
         out.push_str(text);
         let length = match &tag[..2] {
@@ -41,6 +35,11 @@ pub(crate) fn prepare(source: &str) -> String {
     out
 }
 
+fn next_tag(text: &str) -> Option<usize> {
+    let mut pairs = text.as_bytes().windows(2);
+    pairs.position(|pair| pair[0] == b'{' && matches!(pair[1], b'%' | b'{' | b'#'))
+}
+
 fn replace_word(out: &mut String, tag: &str, at: usize, word: &str, with: &str) {
     out.push_str(&tag[..at]);
     out.push_str(with);
@@ -55,11 +54,8 @@ fn tag_length(tag: &str, end: &str) -> usize {
         match quote {
             Some(_) if escaped => escaped = false,
             Some(_) if character == '\\' => escaped = true,
-            Some(open) => {
-                if character == open {
-                    quote = None;
-                }
-            }
+            Some(open) if character == open => quote = None,
+            Some(_) => {}
             None if character == '"' || character == '\'' => quote = Some(character),
             None if tag[at..].starts_with(end) => return at + end.len(),
             None => {}

@@ -72,7 +72,7 @@ mod tests {
         }
         for (count, share) in counts.into_iter().zip([0.7, 0.0, 0.2, 0.1]) {
             // Five standard deviations.
-            let deviation = (20_000.0 * share * (1.0 - share) as f64).sqrt();
+            let deviation = f64::sqrt(20_000.0 * share * (1.0 - share));
             assert!(
                 (f64::from(count) - 20_000.0 * share).abs() <= 5.0 * deviation,
                 "{counts:?}"

@@ -81,11 +81,14 @@ impl Sampler {
         if options.top_k != 0 {
             filter::top_k(logits, options.top_k);
         }
-        if options.top_p < 1.0 {
-            filter::top_p(logits, options.top_p);
-        }
-        if let Some(min_p) = options.min_p {
-            filter::min_p(logits, min_p);
+        if options.top_p < 1.0 || options.min_p.is_some() {
+            let mut remaining = filter::Remaining::new(logits);
+            if options.top_p < 1.0 {
+                remaining.top_p(logits, options.top_p);
+            }
+            if let Some(min_p) = options.min_p {
+                remaining.min_p(logits, min_p);
+            }
         }
         Ok(())
     }
@@ -113,8 +116,7 @@ impl Sampler {
 }
 
 fn check(logits: &[f32]) -> Result<(), TextError> {
-    // A comparison with NaN is false.
-    let broken = |logit: &f32| !(*logit < f32::INFINITY);
+    let broken = |logit: &f32| logit.is_nan() || *logit == f32::INFINITY;
     if !logits.iter().fold(false, |any, logit| any | broken(logit)) {
         return Ok(());
     }
