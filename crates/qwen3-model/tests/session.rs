@@ -123,3 +123,61 @@ fn taps_see_every_site_in_order_with_its_documented_shape() {
     expected.push(("logits".into(), vec![2, 3, 11]));
     assert_eq!(seen, expected);
 }
+
+#[test]
+fn chunk_by_chunk_is_the_whole() {
+    let prompts: [&[u32]; 2] = [&[1, 2, 3, 4, 5, 6, 7, 8, 9], &[3, 1, 4]];
+    let expected = Session::new(&model(), options(2, 16)).unwrap().prefill(&prompts);
+    let expected = expected.unwrap().into_data();
+
+    let mut session = Session::new(&model(), options(2, 16)).unwrap();
+    let mut prefill = session.begin(&prompts).unwrap();
+    let mut read = Vec::new();
+    let logits = loop {
+        let logits = session.read(&mut prefill).unwrap();
+        read.push(prefill.read());
+        assert_eq!(session.used(), prefill.read());
+        if let Some(logits) = logits {
+            break logits;
+        }
+    };
+    assert_eq!((read, prefill.total()), (vec![4, 8, 9], 9));
+    assert_eq!(logits.into_data(), expected);
+    assert_eq!(session.positions(), [9, 3]);
+    assert!(session.read(&mut prefill).unwrap().is_none());
+}
+
+#[test]
+fn a_prefill_that_no_longer_fits_changes_nothing() {
+    let mut session = Session::new(&model(), options(1, 6)).unwrap();
+    let mut prefill = session.begin(&[[1, 2, 3, 4, 5]]).unwrap();
+    session.prefill(&[[7, 8]]).unwrap();
+    let error = session.read(&mut prefill).unwrap_err();
+    let expected = SessionError::CacheFull {
+        used: 2,
+        capacity: 6,
+        needed: 5,
+    };
+    assert_eq!((error, session.used(), prefill.read()), (expected, 2, 0));
+}
+
+#[test]
+fn what_was_truncated_leaves_no_trace() {
+    let mut session = Session::new(&model(), options(2, 16)).unwrap();
+    session.prefill(&[&[1, 2, 3][..], &[4]]).unwrap();
+    session.step(&[5, 6]).unwrap();
+    session.prefill(&[[9, 9], [10, 10]]).unwrap();
+    session.truncate(4);
+    assert_eq!((session.used(), session.positions()), (4, &[4, 2][..]));
+    let found = session.step(&[7, 8]).unwrap().into_data();
+
+    let mut fresh = Session::new(&model(), options(2, 16)).unwrap();
+    fresh.prefill(&[&[1, 2, 3][..], &[4]]).unwrap();
+    fresh.step(&[5, 6]).unwrap();
+    assert_eq!(found, fresh.step(&[7, 8]).unwrap().into_data());
+
+    session.truncate(100);
+    assert_eq!(session.used(), 5);
+    session.reset();
+    assert_eq!((session.used(), session.positions()), (0, &[0, 0][..]));
+}

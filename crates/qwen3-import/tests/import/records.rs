@@ -1,10 +1,13 @@
 //! Saving, loading, and what a failing save leaves behind.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use burn::store::burn_pack;
 use burn::tensor::{DType, Device, Int, Tensor};
-use qwen3_import::{load_record, save_record};
+use qwen3_import::{
+    Progress, RecordFile, load_record, load_record_with_progress, save_record, save_record_with_texts,
+};
 use qwen3_model::Qwen3;
 use safetensors::Dtype;
 
@@ -200,4 +203,37 @@ fn a_record_moves_between_backends() {
     save(&model, &folder, DType::F32);
     let moved = load_record(folder.path(RECORD), &Device::ndarray(), DType::F32).unwrap();
     assert_same(&moved, &model);
+}
+
+/// The texts come back byte by byte, the model is the one it was, and headers are read without weights.
+#[test]
+fn a_record_carries_other_files() {
+    let folder = Folder::plain();
+    let model = folder.load(DType::F32).unwrap();
+    let texts = BTreeMap::from([
+        ("tokenizer.json".to_string(), "{\"é\": \"\\u0000\n\"}".to_string()),
+        ("empty".to_string(), String::new()),
+    ]);
+    save_record_with_texts(&model, folder.path(RECORD), DType::BF16, &texts).unwrap();
+    let record = RecordFile::open(folder.path(RECORD)).unwrap();
+    for (name, text) in &texts {
+        assert_eq!(record.text(name), Some(text.as_str()));
+    }
+    assert_eq!(record.text("config.json"), None);
+    assert_eq!(*record.config(), model.config);
+    let (dtype, shape) = &record.tensors()["model.norm.weight"];
+    assert_eq!((*dtype, shape.len()), (DType::BF16, 1));
+
+    let mut told = Vec::new();
+    let mut tell = |progress: Progress| told.push((progress.done, progress.total));
+    let file = folder.path(RECORD);
+    let again = load_record_with_progress(file, &Device::flex(), DType::BF16, &mut tell).unwrap();
+    assert_same(&again, &folder.load(DType::BF16).unwrap());
+    let total = model.config.num_parameters();
+    assert_eq!(told.last(), Some(&(total, total)));
+    assert!(told.is_sorted());
+
+    save(&model, &folder, DType::F32);
+    let plain = RecordFile::open(folder.path(RECORD)).unwrap();
+    assert_eq!(plain.text("tokenizer.json"), None);
 }

@@ -172,18 +172,27 @@ impl Conversation {
             .enumerate()
             .map(|(at, message)| Message::from_value(message, origin, &format!("messages[{at}]")));
         let messages = messages.collect::<Result<_, _>>()?;
-        let tools = match tools {
-            None => None,
-            Some(tools) => {
-                let tools =
-                    items(&tools).ok_or_else(|| bad_key(origin, "tools", "is not a list"))?;
-                if let Some(at) = tools.iter().position(|tool| tool.kind() != ValueKind::Map) {
-                    return Err(bad_key(origin, format!("tools[{at}]"), "is not an object"));
-                }
-                Some(tools)
-            }
-        };
+        let tools = tools.map(|tools| tool_list(&tools, origin)).transpose()?;
         Ok(Self { messages, tools })
+    }
+
+    /// Reads a file of tools: a JSON list, or an object with `tools`.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is not JSON, or when a tool is not an object.
+    pub fn open_tools(file: impl AsRef<Path>) -> Result<Vec<Value>, TextError> {
+        let file = file.as_ref();
+        let value = parse_json(&read_text(file)?).map_err(|reason| malformed(file, reason))?;
+        let inside = entries(&value).into_iter().find(|(key, _)| key == "tools");
+        tool_list(&inside.map_or(value, |(_, tools)| tools), file)
+    }
+}
+
+fn tool_list(tools: &Value, origin: &Path) -> Result<Vec<Value>, TextError> {
+    let tools = items(tools).ok_or_else(|| bad_key(origin, "tools", "is not a list"))?;
+    match tools.iter().position(|tool| tool.kind() != ValueKind::Map) {
+        Some(at) => Err(bad_key(origin, format!("tools[{at}]"), "is not an object")),
+        None => Ok(tools),
     }
 }
 

@@ -1,0 +1,355 @@
+//! The command as a user meets it, on the small trained model: output, exit codes and refusals.
+#![cfg(feature = "flex")]
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+fn tiny() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/checkpoints/trained-tiny")
+}
+
+fn fixture(name: &str) -> Value {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fixtures/text")
+        .join(name);
+    serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+}
+
+fn command(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_qwen3"));
+    // No cache and no network: a name on the hub cannot be had.
+    command
+        .args(words)
+        .env("HF_HOME", "/nonexistent/huggingface")
+        .env("HF_ENDPOINT", "http://127.0.0.1:9");
+    command
+}
+
+fn run(words: &[&str]) -> Output {
+    command(words).stdin(Stdio::null()).output().unwrap()
+}
+
+fn run_with(words: &[&str], input: &str) -> Output {
+    let mut child = command(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn on_tiny<'a>(words: &[&'a str], tiny: &'a str) -> Vec<&'a str> {
+    let (name, rest) = words.split_first().unwrap();
+    [*name, "--model", tiny]
+        .into_iter()
+        .chain(rest.iter().copied())
+        .collect()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn done(output: Output) -> String {
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// One line of error that has all of `parts`, and exit code 2.
+fn refused(output: Output, parts: &[&str]) {
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    for part in parts {
+        assert!(error.contains(part), "no {part:?} in {error}");
+    }
+    assert!(!error.contains("panicked"), "{error}");
+    assert_eq!(text(&output.stdout), "");
+}
+
+#[test]
+fn greedy_json_has_transformers_ids() {
+    let tiny = tiny();
+    let tiny = tiny.to_str().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let record = folder.path().join("tiny.bpk");
+    let record = record.to_str().unwrap();
+    done(run(&on_tiny(&["import", "--out", record], tiny)));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    for case in &fixture("greedy.json").as_array().unwrap()[..4] {
+        for model in [tiny, record] {
+            let prompt = case["prompt"].as_str().unwrap();
+            let words = ["generate", "--prompt", prompt, "--greedy", "--json"];
+            let words = [&on_tiny(&words, model)[..], &["--max-new-tokens", "64"]].concat();
+            let report: Value = serde_json::from_str(&done(run(&words))).unwrap();
+            assert_eq!(report["prompt_ids"], case["prompt_ids"]);
+            let ids = report["generated_ids"].as_array().unwrap();
+            let stopped = case["stopped_ids"].as_array().unwrap();
+            assert_eq!(&ids[..stopped.len()], &stopped[..], "{prompt}");
+            assert_eq!(report["finish_reason"], case["finish_reason"]);
+            assert!(report["prefill_tok_per_s"].as_f64().unwrap() > 0.0);
+            assert!(report["load_s"].as_f64().unwrap() > 0.0);
+            for key in ["text", "decode_tok_per_s", "peak_rss_mb"] {
+                assert!(!report[key].is_null(), "{key}");
+            }
+            assert_eq!(report.as_object().unwrap().len(), 8);
+        }
+    }
+}
+
+#[test]
+fn text_alone_is_on_standard_output() {
+    let tiny = tiny();
+    let tiny = tiny.to_str().unwrap();
+    let case = &fixture("greedy.json")[1];
+    let words = [
+        "generate",
+        "--prompt",
+        case["prompt"].as_str().unwrap(),
+        "--greedy",
+    ];
+    let words = [&words[..], &["--max-new-tokens", "5"]].concat();
+    let output = run(&on_tiny(&words, tiny));
+    let json = run(&[&on_tiny(&words, tiny)[..], &["--json"]].concat());
+    let json: Value = serde_json::from_str(&done(json)).unwrap();
+    assert!(text(&output.stderr).contains("tok/s"));
+    assert_eq!(done(output), json["text"].as_str().unwrap());
+}
+
+#[test]
+fn a_seed_repeats_and_another_differs() {
+    let tiny = tiny();
+    let words = [
+        "generate",
+        "--prompt",
+        "1 2",
+        "--temperature",
+        "2",
+        "--top-k",
+        "0",
+        "--top-p",
+        "1",
+    ];
+    let of = |seed| {
+        let words = [
+            &on_tiny(&words, tiny.to_str().unwrap())[..],
+            &["--seed", seed],
+        ]
+        .concat();
+        done(run(&words))
+    };
+    assert_eq!(of("7"), of("7"));
+    assert_ne!(of("7"), of("8"));
+}
+
+#[test]
+fn tokens_go_both_ways() {
+    let tiny = tiny();
+    let tiny = tiny.to_str().unwrap();
+    let said = "Déjà vu 😀<|im_end|>\n";
+    let ids = done(run(&on_tiny(&["tokenize", "--text", said], tiny)));
+    assert_eq!(done(run_with(&on_tiny(&["tokenize"], tiny), said)), ids);
+    let back = run_with(&on_tiny(&["tokenize", "--decode"], tiny), &ids);
+    assert_eq!(done(back), said);
+    let skipped = [
+        "tokenize",
+        "--decode",
+        "--skip-special",
+        "--text",
+        ids.trim(),
+    ];
+    assert_eq!(done(run(&on_tiny(&skipped, tiny))), "Déjà vu 😀\n");
+    let json: Value = serde_json::from_str(&done(run(&on_tiny(
+        &["tokenize", "--json", "--text", "a"],
+        tiny,
+    ))))
+    .unwrap();
+    assert_eq!(json["ids"].as_array().unwrap().len(), 1);
+    assert_eq!(json["tokens"], json!(["a"]));
+    refused(
+        run(&on_tiny(&["tokenize", "--decode", "--text", "1 x"], tiny)),
+        &["`x`"],
+    );
+    refused(
+        run(&on_tiny(&["tokenize", "--decode", "--text", "99999"], tiny)),
+        &["99999"],
+    );
+}
+
+#[test]
+fn conversations_are_rendered_byte_by_byte() {
+    let tiny = tiny();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, value: &Value| {
+        let path = folder.path().join(name);
+        fs::write(&path, value.to_string()).unwrap();
+        path.to_str().unwrap().to_string()
+    };
+    for case in fixture("conversations.json")
+        .as_array()
+        .unwrap()
+        .iter()
+        .step_by(3)
+    {
+        if case["enable_thinking"] == true {
+            continue;
+        }
+        let messages = file("messages.json", &case["messages"]);
+        let tools = file("tools.json", &case["tools"]);
+        let mut words = on_tiny(&["render", "--messages", &messages], tiny.to_str().unwrap());
+        if !case["tools"].is_null() {
+            words.extend(["--tools", &tools]);
+        }
+        if case["enable_thinking"] == false {
+            words.push("--no-thinking");
+        }
+        if case["add_generation_prompt"] == true {
+            words.push("--add-generation-prompt");
+        }
+        let rendered = done(run(&words));
+        assert_eq!(
+            rendered,
+            case["rendered"].as_str().unwrap(),
+            "{}",
+            case["id"]
+        );
+    }
+}
+
+#[test]
+fn inspect_counts_parameters_tensors_and_memory() {
+    let tiny = tiny();
+    let tiny = tiny.to_str().unwrap();
+    let report: Value =
+        serde_json::from_str(&done(run(&on_tiny(&["inspect", "--json"], tiny)))).unwrap();
+    let parameters = report["parameters"].as_u64().unwrap();
+    let tensors = report["tensors"].as_array().unwrap();
+    let values = tensors.iter().map(|tensor| {
+        let shape = tensor["shape"].as_array().unwrap();
+        shape
+            .iter()
+            .map(|size| size.as_u64().unwrap())
+            .product::<u64>()
+    });
+    assert_eq!(values.sum::<u64>(), parameters);
+    assert_eq!(report["dtypes"]["bf16"]["values"], parameters);
+    assert_eq!(report["memory"]["f32"]["weights"], 4 * parameters);
+    assert_eq!(report["config"]["num_hidden_layers"], 4);
+    let people = done(run(&on_tiny(&["inspect"], tiny)));
+    assert!(people.contains(&parameters.to_string()) && people.contains("memory in MiB"));
+}
+
+#[test]
+fn chat_answers_every_line_and_forgets_when_told() {
+    let tiny = tiny();
+    let words = on_tiny(
+        &["chat", "--greedy", "--no-thinking"],
+        tiny.to_str().unwrap(),
+    );
+    let answers = done(run_with(
+        &words,
+        "What is 3 plus 4?\n\nWhat is 2 plus 2?\n/clear\nWhat is 3 plus 4?\n",
+    ));
+    let answers = answers
+        .lines()
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>();
+    assert_eq!(answers.len(), 3, "{answers:?}");
+    assert!(
+        answers[0].contains('7') && answers[1].contains('4'),
+        "{answers:?}"
+    );
+    assert_eq!(answers[2], answers[0]);
+}
+
+#[test]
+fn bad_input_ends_with_2_and_says_what() {
+    let tiny = tiny();
+    let tiny = tiny.to_str().unwrap();
+    let generate = |model| run(&["generate", "--model", model, "--prompt", "a"]);
+    refused(generate("/no/such/folder"), &["/no/such/folder"]);
+    refused(
+        generate("no-such-folder"),
+        &["no-such-folder: no such file or folder"],
+    );
+    refused(
+        generate("Qwen/Qwen3-0.6B"),
+        &[
+            "cannot be downloaded",
+            "model.safetensors",
+            "tokenizer.json",
+            "--model FOLDER",
+            "snapshots",
+        ],
+    );
+    refused(
+        run(&on_tiny(&["generate", "--prompt", ""], tiny)),
+        &["--prompt"],
+    );
+    let warm = ["generate", "--prompt", "a", "--temperature", "-1"];
+    refused(run(&on_tiny(&warm, tiny)), &["temperature"]);
+    let narrow = ["generate", "--prompt", "a", "--top-p", "2"];
+    refused(run(&on_tiny(&narrow, tiny)), &["top_p"]);
+    refused(run(&["generate"]), &["--model"]);
+    refused(
+        run(&on_tiny(
+            &["import", "--out", "/no/such/folder/a.bpk"],
+            tiny,
+        )),
+        &["/no/such/folder"],
+    );
+    refused(
+        run(&on_tiny(&["render", "--messages", "/no/such.json"], tiny)),
+        &["/no/such.json"],
+    );
+
+    let folder = tempfile::tempdir().unwrap();
+    let record = folder.path().join("cut.bpk");
+    fs::write(&record, b"not a record").unwrap();
+    refused(generate(record.to_str().unwrap()), &["cut.bpk"]);
+    let broken = folder.path().join("broken");
+    fs::create_dir(&broken).unwrap();
+    for file in fs::read_dir(tiny).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), broken.join(file.file_name())).unwrap();
+    }
+    let weights = fs::read(broken.join("model.safetensors")).unwrap();
+    fs::write(
+        broken.join("model.safetensors"),
+        &weights[..weights.len() / 2],
+    )
+    .unwrap();
+    refused(generate(broken.to_str().unwrap()), &["model.safetensors"]);
+    fs::write(broken.join("tokenizer.json"), "{").unwrap();
+    refused(generate(broken.to_str().unwrap()), &["tokenizer.json"]);
+    // What was there stays when an import fails.
+    let out = folder.path().join("kept.bpk");
+    fs::write(&out, "kept").unwrap();
+    let words = [
+        "import",
+        "--model",
+        broken.to_str().unwrap(),
+        "--out",
+        out.to_str().unwrap(),
+    ];
+    refused(run(&words), &["model.safetensors"]);
+    assert_eq!(fs::read_to_string(&out).unwrap(), "kept");
+}
+
+#[test]
+fn a_prompt_longer_than_the_model_is_refused() {
+    let tiny = tiny();
+    let prompt = "a ".repeat(4000);
+    let words = ["generate", "--prompt", &prompt];
+    refused(run(&on_tiny(&words, tiny.to_str().unwrap())), &["2048"]);
+}
