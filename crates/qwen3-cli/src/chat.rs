@@ -2,18 +2,20 @@
 
 use std::io::{IsTerminal, Write, stdin, stdout};
 
-use anyhow::Result;
-use qwen3_model::{Qwen3, Session, SessionOptions};
-use qwen3_text::{ChatTemplate, Event, GenerateOptions, Generation, Message, RenderOptions};
+use anyhow::{Result, ensure};
+use qwen3_model::{Session, SessionOptions};
+use qwen3_text::{
+    ChatTemplate, Event, GenerateOptions, Generation, Message, RenderOptions, Tokenizer,
+};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
 use crate::device::DeviceArgs;
-use crate::failure::Blame;
-use crate::files::ModelArg;
+use crate::failure::{Blame, note};
+use crate::files::{ModelArg, Need};
 use crate::generate::{Spoken, follow, say};
 use crate::interrupt::Interrupt;
-use crate::model::Loaded;
+use crate::model::{self, Texts};
 use crate::sampling::SamplingArgs;
 
 const HELP: &str = "\
@@ -30,7 +32,7 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArg,
     /// What the model is told before the first message
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     system: Option<String>,
     /// Ask for answers without thinking
     #[arg(long)]
@@ -47,32 +49,43 @@ pub struct Args {
 /// Reads messages until the input ends, and answers each.
 pub fn run(args: &Args) -> Result<()> {
     let interrupt = Interrupt::install()?;
-    let loaded = Loaded::new(&args.model, &args.device)?;
-    let template = loaded.template()?;
-    let options = args.sampling.options(&loaded)?;
+    // What is quick to check goes first, so that a mistake does not wait for the weights.
+    let (device, dtype) = args.device.device()?;
+    let files = args.model.files(Need::Weights)?;
+    let texts = Texts::open(&args.model.model, &files)?;
+    let template = ChatTemplate::open(&files.texts).bad_input()?;
+    let mut options = args.sampling.options(&texts)?;
+    if args.sampling.any_length(&texts) {
+        options.max_new_tokens = usize::MAX;
+    }
+    let model = model::weights(&files, &device, dtype)?;
+    drop(files);
+    let session = SessionOptions {
+        batch: 1,
+        capacity: (args.context as usize).min(model.config.max_position_embeddings),
+        chunk_size: options.chunk_size,
+    };
     let mut chat = Chat {
-        model: &loaded.model,
-        loaded: &loaded,
+        tokenizer: &texts.tokenizer,
         template,
         options,
-        capacity: (args.context as usize).min(loaded.model.config.max_position_embeddings),
         system: args.system.as_deref(),
         enable_thinking: args.no_thinking.then_some(false),
         messages: Vec::new(),
-        session: None,
+        session: Some(Session::new(&model, session)?),
         read: Vec::new(),
     };
     chat.clear();
 
     let mut lines = Lines::new()?;
     if lines.is_terminal() {
-        eprintln!("/exit or Ctrl-D to leave, /help for more");
+        note("/exit or Ctrl-D to leave, /help for more");
     }
     while let Some(line) = lines.next()? {
         match line.trim() {
             "" => {}
             "/exit" => break,
-            "/help" => eprintln!("{HELP}"),
+            "/help" => note(HELP),
             "/clear" => chat.clear(),
             text => chat.answer(text, &interrupt)?,
         }
@@ -82,14 +95,13 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// A conversation and what the session has read of it.
 struct Chat<'a> {
-    model: &'a Qwen3,
-    loaded: &'a Loaded,
+    tokenizer: &'a Tokenizer,
     template: ChatTemplate,
     options: GenerateOptions,
-    capacity: usize,
     system: Option<&'a str>,
     enable_thinking: Option<bool>,
     messages: Vec<Message>,
+    /// Always `Some` between answers.
     session: Option<Session>,
     /// The tokens in the session.
     read: Vec<u32>,
@@ -103,73 +115,81 @@ impl Chat<'_> {
     /// Answers one message; when that cannot be done, says why and forgets the message.
     fn answer(&mut self, text: &str, interrupt: &Interrupt) -> Result<()> {
         self.messages.push(Message::user(text));
-        let render = RenderOptions {
-            enable_thinking: self.enable_thinking,
-            add_generation_prompt: true,
-            ..RenderOptions::default()
+        let prompt = match self.prompt() {
+            Ok(prompt) => prompt,
+            Err(problem) => {
+                note(&format!("{problem:#}"));
+                self.messages.pop();
+                return Ok(());
+            }
         };
-        let prompt = self.template.render(&self.messages, &render).bad_input()?;
-        let prompt = self.loaded.tokenizer.encode(&prompt).bad_input()?;
-
         // What the session has read already, up to where this conversation differs: the template takes
         // the thoughts out of earlier answers. The last token is read again, for its logits.
         let same = self.read.iter().zip(&prompt).take_while(|(a, b)| a == b);
-        let same = same.count().min(prompt.len().saturating_sub(1));
-        let mut session = match self.session.take() {
-            Some(session) => session,
-            None => Session::new(
-                self.model,
-                SessionOptions {
-                    batch: 1,
-                    capacity: self.capacity,
-                    chunk_size: self.options.chunk_size,
-                },
-            )?,
-        };
+        let same = same.count().min(prompt.len() - 1);
+        let mut session = self.session.take().expect("a session between answers");
         session.truncate(same);
-        self.read.truncate(same);
-        if prompt.len() >= self.capacity {
-            eprintln!(
-                "the conversation has {} tokens and there is room for {}: /clear begins again, \
-                 --context gives it more",
-                prompt.len(),
-                self.capacity
-            );
-            self.session = Some(session);
-            self.messages.pop();
-            return Ok(());
-        }
-
         let generation = Generation::in_session(
             session,
-            &self.loaded.tokenizer,
+            self.tokenizer,
             &prompt[..same],
             &[&prompt[same..]],
             &self.options,
-        )
-        .bad_input()?;
+        )?;
         let (spoken, session) = interrupt.generating(|cancel| {
             let mut generation = generation.with_cancel(cancel);
             let spoken = speak(&mut generation);
             (spoken, generation.into_session())
         });
         let spoken = spoken?;
-        self.read = [&prompt[..], &spoken.ids].concat();
-        self.read.truncate(session.used());
-        self.session = Some(session);
-        let speed = spoken.speed(prompt.len() - same);
-        eprintln!(
-            "{}{} tokens read at {:.1} tok/s, {} generated at {:.1} tok/s ({}){}",
-            if colour() { DIM } else { "" },
-            prompt.len() - same,
+        let tokens = session.used().min(prompt.len()) - same;
+        let speed = spoken.speed(tokens);
+        let (dim, plain) = if colour() { (DIM, PLAIN) } else { ("", "") };
+        note(&format!(
+            "{dim}{tokens} tokens read at {:.1} tok/s, {} generated at {:.1} tok/s ({}){plain}",
             speed.prefill,
             spoken.ids.len(),
             speed.decode,
             spoken.reason.name(),
-            if colour() { PLAIN } else { "" },
-        );
-        self.messages.push(Message::assistant(spoken.text));
+        ));
+        self.read = [&prompt[..], &spoken.ids].concat();
+        self.read.truncate(session.used());
+        self.session = Some(session);
+        self.messages.push(Message::assistant(closed(&spoken.text)));
+        // Another answer to the same question, even in a conversation that has begun again.
+        self.options.sampling.seed = self.options.sampling.seed.wrapping_add(1);
         Ok(())
+    }
+
+    /// The conversation's tokens, if the session has room for them and one more.
+    fn prompt(&self) -> Result<Vec<u32>> {
+        let render = RenderOptions {
+            enable_thinking: self.enable_thinking,
+            add_generation_prompt: true,
+            ..RenderOptions::default()
+        };
+        let prompt = self.template.render(&self.messages, &render)?;
+        let prompt = self.tokenizer.encode(&prompt)?;
+        let session = self.session.as_ref().expect("a session between answers");
+        let mut empty = session.clone();
+        empty.truncate(0);
+        let room = session.capacity();
+        ensure!(
+            prompt.len() < room,
+            "the conversation has {} tokens and there is room for {room}: /clear begins again, \
+             --context gives it more",
+            prompt.len()
+        );
+        empty.begin(&[&prompt])?;
+        Ok(prompt)
+    }
+}
+
+/// The text without a thought that did not come to its end: the template knows only whole ones.
+fn closed(text: &str) -> &str {
+    match (text.find("<think>"), text.contains("</think>")) {
+        (Some(start), false) => &text[..start],
+        _ => text,
     }
 }
 
@@ -232,5 +252,20 @@ impl Lines {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thoughts_without_an_end_are_left_out() {
+        assert_eq!(
+            closed("<think>\na\n</think>\n\nb"),
+            "<think>\na\n</think>\n\nb"
+        );
+        assert_eq!(closed("<think>\na"), "");
+        assert_eq!(closed("b"), "b");
     }
 }

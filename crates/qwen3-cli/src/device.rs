@@ -84,15 +84,12 @@ impl DeviceArgs {
         let name = backend.to_possible_value();
         let name = name.as_ref().map_or("", |value| value.get_name());
         let open = || device(backend).map(|open| open());
-        // Burn panics where there is no adapter; the message is the hook's business.
-        let hook = std::panic::take_hook();
-        std::panic::set_hook(Box::new(|_| {}));
+        // Burn panics where there is no adapter.
         let device = catch_unwind(AssertUnwindSafe(|| {
             let device = open()?;
             let supported = device.supports_dtype(self.dtype.burn());
             Some((device, supported))
         }));
-        std::panic::set_hook(hook);
         match device {
             Ok(Some((device, true))) => Ok((device, self.dtype.burn())),
             Ok(Some((_, false))) => Err(bad_input(format!(

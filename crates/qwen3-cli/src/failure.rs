@@ -1,8 +1,10 @@
 //! What is the user's to mend and what is not: exit codes.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::Mutex;
 
 use anyhow::{Error, Result};
 
@@ -17,7 +19,7 @@ struct BadInput(Error);
 
 impl fmt::Display for BadInput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#}", self.0)
+        f.write_str(&line(&self.0))
     }
 }
 
@@ -43,24 +45,54 @@ pub fn bad_input(text: impl Into<String>) -> Error {
     Error::new(BadInput(Error::msg(text.into())))
 }
 
-/// Prints the error on one line; its exit code. A reader that went away is no error.
+/// The error and its causes, those left out that the text before them has said: some libraries put the
+/// cause into their own text.
+fn line(error: &Error) -> String {
+    let mut line = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !line.contains(&cause) {
+            line += ": ";
+            line += &cause;
+        }
+    }
+    line.trim_end().into()
+}
+
+/// Prints the error; its exit code. A reader that went away is no error.
 pub fn report(error: &Error) -> ExitCode {
     if error.chain().any(is_broken_pipe) {
         return ExitCode::SUCCESS;
     }
-    // Some libraries say the cause in their own text and again as their source.
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text += ": ";
-            text += &cause;
-        }
-    }
-    eprintln!("error: {}", text.trim_end());
+    note(&format!("error: {}", line(error)));
     match error.chain().any(|cause| cause.is::<BadInput>()) {
         true => ExitCode::from(BAD_INPUT),
         false => ExitCode::from(FAILED),
     }
+}
+
+/// Prints a line on standard error, whether anybody reads it or not.
+pub fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Runs the command with every panic turned into an error: a library's on input that it did not expect.
+///
+/// # Errors
+/// Those of `run`.
+pub fn without_panics(run: impl FnOnce() -> Result<()>) -> Result<()> {
+    static LAST: Mutex<String> = Mutex::new(String::new());
+    std::panic::set_hook(Box::new(|info| {
+        if let Ok(mut last) = LAST.lock() {
+            *last = info.to_string();
+        }
+    }));
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+        let text = LAST.lock().map(|last| last.replace('\n', " "));
+        Err(Error::msg(format!(
+            "internal error: {}",
+            text.unwrap_or_default()
+        )))
+    })
 }
 
 fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
@@ -79,5 +111,24 @@ mod tests {
         let error = anyhow::Context::context(blamed, "opening").unwrap_err();
         assert!(error.chain().any(|cause| cause.is::<BadInput>()));
         assert_eq!(error.chain().nth(1).unwrap().to_string(), "no such file");
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let io = io::Error::other("disk full");
+        let text = format!("a.json: {io}");
+        let error = Error::new(io).context(text);
+        assert_eq!(line(&error), "a.json: disk full");
+        let error = Err::<(), _>(error).bad_input().unwrap_err();
+        assert_eq!(
+            line(&error.context("reading")),
+            "reading: a.json: disk full"
+        );
+    }
+
+    #[test]
+    fn a_panic_is_an_error() {
+        let error = without_panics(|| panic!("out of reach")).unwrap_err();
+        assert!(error.to_string().contains("out of reach"));
     }
 }

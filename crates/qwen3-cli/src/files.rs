@@ -9,8 +9,10 @@ use tempfile::TempDir;
 use crate::failure::{Blame, bad_input};
 use crate::hub;
 
-/// The files beside config and weights that make text of tokens. A record holds them too.
-pub const TEXT_FILES: [&str; 4] = [
+/// The files beside the weights that make text of tokens; `config.json` has stop tokens too. A record that
+/// `qwen3 import` wrote holds them as well.
+pub const TEXT_FILES: [&str; 5] = [
+    "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "generation_config.json",
@@ -50,7 +52,7 @@ pub struct Files {
     pub weights: Weights,
     /// The folder of [`TEXT_FILES`], as far as there are any.
     pub texts: PathBuf,
-    /// Holds the texts of a record until the end.
+    /// Holds the texts of a record; removed with this.
     _unpacked: Option<TempDir>,
 }
 
@@ -69,6 +71,13 @@ impl ModelArg {
         if path.is_dir() {
             return Ok(of_folder(path.into()));
         }
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "safetensors")
+        {
+            let text = format!("{}: pass the folder that it lies in", path.display());
+            return Err(bad_input(text));
+        }
         if path.exists() {
             return record(path);
         }
@@ -79,8 +88,8 @@ impl ModelArg {
     }
 }
 
-/// A record's files: its texts are written to a folder of their own; without any, those beside the
-/// record are taken.
+/// A record's files: its texts are written to a folder of their own; without a tokenizer inside, those
+/// beside the record are taken.
 fn record(path: &Path) -> Result<Files> {
     let record = RecordFile::open(path).bad_input()?;
     let mut files = Files {
@@ -88,11 +97,10 @@ fn record(path: &Path) -> Result<Files> {
         texts: path.parent().unwrap_or(Path::new(".")).into(),
         _unpacked: None,
     };
-    let texts = TEXT_FILES.map(|name| (name, record.text(name)));
-    if texts.iter().any(|(_, text)| text.is_some()) {
+    if record.text("tokenizer.json").is_some() {
         let folder = tempfile::tempdir().context("no folder for temporary files")?;
-        for (name, text) in texts {
-            if let Some(text) = text {
+        for name in TEXT_FILES {
+            if let Some(text) = record.text(name) {
                 std::fs::write(folder.path().join(name), text)?;
             }
         }

@@ -1,18 +1,19 @@
 //! `qwen3 generate`: a prompt continued.
 
 use std::io::{IsTerminal, Write, stdout};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use qwen3_text::{Event, FinishReason, GenerateError, Generation, SamplingOptions, Timing};
 use serde::Serialize;
 
 use crate::device::DeviceArgs;
-use crate::failure::{Blame, bad_input};
-use crate::files::ModelArg;
+use crate::failure::{Blame, bad_input, note};
+use crate::files::{ModelArg, Need};
 use crate::interrupt::Interrupt;
-use crate::model::{Loaded, peak_rss_mb};
-use crate::progress;
+use crate::model::{Texts, peak_rss_mb};
 use crate::sampling::SamplingArgs;
+use crate::{model, progress};
 
 /// Arguments of `qwen3 generate`.
 #[derive(clap::Args)]
@@ -50,11 +51,19 @@ pub fn run(args: &Args) -> Result<()> {
     if args.prompt.is_empty() {
         return Err(bad_input("--prompt is empty"));
     }
-    let loaded = Loaded::new(&args.model, &args.device)?;
-    let options = args.sampling.options(&loaded)?;
-    let prompt_ids = loaded.tokenizer.encode(&args.prompt).bad_input()?;
-    let generation =
-        Generation::new(&loaded.model, &loaded.tokenizer, &[&prompt_ids], &options).bad_input()?;
+    // What is quick to check goes first, so that a mistake does not wait for the weights.
+    let (device, dtype) = args.device.device()?;
+    let files = args.model.files(Need::Weights)?;
+    let begun = Instant::now();
+    let texts = Texts::open(&args.model.model, &files)?;
+    let options = args.sampling.options(&texts)?;
+    let prompt_ids = texts.tokenizer.encode(&args.prompt).bad_input()?;
+    let model = model::weights(&files, &device, dtype)?;
+    drop(files);
+    let load_s = begun.elapsed().as_secs_f64();
+    let generation = Generation::new(&model, &texts.tokenizer, &[&prompt_ids], &options)
+        .context("--prompt")
+        .bad_input()?;
 
     let mut out = stdout().lock();
     let spoken = interrupt.generating(|cancel| {
@@ -73,7 +82,7 @@ pub fn run(args: &Args) -> Result<()> {
             finish_reason: spoken.reason.name(),
             prefill_tok_per_s: speed.prefill,
             decode_tok_per_s: speed.decode,
-            load_s: loaded.seconds,
+            load_s,
             peak_rss_mb: peak_rss_mb(),
         };
         writeln!(out, "{}", serde_json::to_string(&report)?)?;
@@ -83,17 +92,17 @@ pub fn run(args: &Args) -> Result<()> {
         writeln!(out)?;
     }
     out.flush()?;
-    eprintln!(
+    note(&format!(
         "{} tokens read at {:.1} tok/s, {} generated at {:.1} tok/s ({}); loaded in {:.1} s{}{}",
         prompt_ids.len(),
         speed.prefill,
         spoken.ids.len(),
         speed.decode,
         spoken.reason.name(),
-        loaded.seconds,
+        load_s,
         peak_rss_mb().map_or(String::new(), |mb| format!(", {mb:.0} MiB at most")),
         seed(&options.sampling),
-    );
+    ));
     Ok(())
 }
 

@@ -2,26 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use hf_hub::api::Progress;
 use hf_hub::api::sync::{ApiBuilder, ApiRepo};
 use hf_hub::{Cache, CacheRepo, Repo};
 use indicatif::ProgressBar;
 
 use crate::failure::bad_input;
-use crate::files::Need;
+use crate::files::{Need, TEXT_FILES};
 use crate::progress;
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
+const TOKENIZER: &str = "tokenizer.json";
 const INDEX: &str = "model.safetensors.index.json";
-/// What a checkpoint may have beside its config and weights.
-const TEXTS: [&str; 4] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "generation_config.json",
-    "chat_template.jinja",
-];
 
 /// Could this be a name on the hub, `owner/model`?
 pub fn is_name(text: &str) -> bool {
@@ -37,12 +31,12 @@ pub fn is_name(text: &str) -> bool {
 /// # Errors
 /// When it is not in the cache and cannot be downloaded; the text says which files to place where.
 pub fn folder(name: &str, need: Need) -> Result<PathBuf> {
-    let cache = Cache::from_env();
+    let cache = cache();
     let cached = cache.model(name.into());
     if let Some(folder) = complete(need, |file| cached.get(file)) {
         return Ok(folder);
     }
-    download(name, need).map_err(|error| {
+    download(name, need, &cache).map_err(|error| {
         let repo = Repo::model(name.into()).folder_name();
         let place = cache.path().join(repo).join("snapshots").join("main");
         bad_input(format!(
@@ -51,7 +45,7 @@ pub fn folder(name: &str, need: Need) -> Result<PathBuf> {
              Without a network, fetch config.json, generation_config.json, tokenizer.json, \
              tokenizer_config.json and\nmodel.safetensors (or model.safetensors.index.json and the shards \
              it names) from\nhttps://huggingface.co/{name}/tree/main on another machine, place them \
-             in one folder and pass --model FOLDER;\nor place them in {}\nand write `main` into {}.",
+             in one folder and pass --model FOLDER;\nor place them in {}\nand run: printf main > {}",
             place.display(),
             place.with_file_name("").with_file_name("refs").join("main").display()
         ))
@@ -61,9 +55,9 @@ pub fn folder(name: &str, need: Need) -> Result<PathBuf> {
 /// The folder that holds what is needed, if `get` has all of it.
 fn complete(need: Need, get: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     let config = get(CONFIG)?;
-    let tokenizer = get("tokenizer.json");
+    get(TOKENIZER)?;
     let found = match need {
-        Need::Texts => tokenizer.is_some(),
+        Need::Texts => true,
         Need::Weights if get(WEIGHTS).is_some() => true,
         Need::Weights => {
             let shards = shards(&get(INDEX)?).ok()?;
@@ -73,17 +67,42 @@ fn complete(need: Need, get: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf
     found.then(|| config.parent().map(Path::to_path_buf))?
 }
 
-fn download(name: &str, need: Need) -> Result<PathBuf> {
-    let api = ApiBuilder::from_env().with_progress(false).build()?;
-    let repo = api.model(name.into());
-    let cached = Cache::from_env().model(name.into());
-    let fetch = |file: &str| fetch(&repo, &cached, file);
-    let listed = repo.info().context("the hub does not answer")?.siblings;
-    let has = |file: &str| listed.iter().any(|sibling| sibling.rfilename == file);
-    let config = fetch(CONFIG)?;
-    for file in TEXTS.into_iter().filter(|file| has(file)) {
-        fetch(file)?;
+/// The standard cache, where the environment says it is.
+fn cache() -> Cache {
+    match std::env::var_os("HF_HUB_CACHE").filter(|path| !path.is_empty()) {
+        Some(path) => Cache::new(path.into()),
+        None => Cache::from_env(),
     }
+}
+
+fn download(name: &str, need: Need, cache: &Cache) -> Result<PathBuf> {
+    let offline = std::env::var("HF_HUB_OFFLINE").unwrap_or_default();
+    ensure!(matches!(&offline[..], "" | "0"), "HF_HUB_OFFLINE is set");
+    let mut builder = ApiBuilder::from_cache(cache.clone()).with_progress(false);
+    if let Ok(endpoint) = std::env::var("HF_ENDPOINT") {
+        builder = builder.with_endpoint(endpoint);
+    }
+    if let Ok(token) = std::env::var("HF_TOKEN") {
+        builder = builder.with_token(Some(token));
+    }
+    let api = builder.build()?;
+    let repo = api.model(name.into());
+    let info = repo.info();
+    let info = info.with_context(|| format!("the hub cannot list {name}"))?;
+    let has = |file: &str| {
+        let mut files = info.siblings.iter();
+        files.any(|sibling| sibling.rfilename == file)
+    };
+    let cached = Cached {
+        repo: cache.model(name.into()),
+        snapshot: &info.sha,
+    };
+    let fetch = |file: &str| {
+        cached
+            .get(file)
+            .map_or_else(|| download_file(&repo, file), Ok)
+    };
+    let config = fetch(CONFIG)?;
     if need == Need::Weights {
         match has(WEIGHTS) {
             true => {
@@ -92,20 +111,39 @@ fn download(name: &str, need: Need) -> Result<PathBuf> {
             false => {
                 let index = fetch(INDEX)?;
                 for shard in shards(&index)? {
+                    ensure!(
+                        has(&shard) && !shard.contains(['/', '\\']),
+                        "{INDEX}: {shard:?} is not a file of {name}"
+                    );
                     fetch(&shard)?;
                 }
             }
         }
     }
+    // The tokenizer comes last: a snapshot counts as complete when it is there.
+    let texts = TEXT_FILES.into_iter().filter(|file| *file != TOKENIZER);
+    for file in texts.chain([TOKENIZER]).filter(|file| has(file)) {
+        fetch(file)?;
+    }
     let folder = config.parent().context("the cache has no folder")?;
     Ok(folder.to_path_buf())
 }
 
-/// The path of a file of the repository in the cache.
-fn fetch(repo: &ApiRepo, cached: &CacheRepo, file: &str) -> Result<PathBuf> {
-    if let Some(path) = cached.get(file) {
-        return Ok(path);
+/// The files of one snapshot in the cache: those of an older one must not be mixed with them.
+struct Cached<'a> {
+    repo: CacheRepo,
+    snapshot: &'a str,
+}
+
+impl Cached<'_> {
+    fn get(&self, file: &str) -> Option<PathBuf> {
+        let path = self.repo.get(file)?;
+        let snapshot = path.parent()?.file_name()?;
+        (snapshot == self.snapshot).then_some(path)
     }
+}
+
+fn download_file(repo: &ApiRepo, file: &str) -> Result<PathBuf> {
     let path = repo.download_with_progress(file, Bar(progress::bytes(file, 0)));
     path.with_context(|| file.to_string())
 }
@@ -159,7 +197,7 @@ mod tests {
             |file: &str, text: &str| std::fs::write(folder.path().join(file), text).unwrap();
         write(CONFIG, "{}");
         assert_eq!(complete(Need::Texts, get), None);
-        write("tokenizer.json", "{}");
+        write(TOKENIZER, "{}");
         assert_eq!(complete(Need::Texts, get).as_deref(), Some(folder.path()));
         write(
             INDEX,

@@ -1,16 +1,20 @@
 //! `qwen3 import`: a checkpoint to a record.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use qwen3_import::save_record_with_texts;
+use qwen3_text::Tokenizer;
 
 use crate::device::{Dtype, storage};
-use crate::failure::{Blame, bad_input};
-use crate::files::{ModelArg, Need, TEXT_FILES, Weights};
+use crate::failure::{Blame, bad_input, note};
+use crate::files::{Files, ModelArg, Need, TEXT_FILES, Weights};
 use crate::interrupt::Interrupt;
-use crate::{model, progress};
+use crate::{inspect, model, progress};
+
+/// A record with more text than this could not be opened again.
+const MAX_TEXT_BYTES: u64 = 90 << 20;
 
 /// Arguments of `qwen3 import`.
 #[derive(clap::Args)]
@@ -28,65 +32,84 @@ pub struct Args {
 /// Reads, writes and tells.
 pub fn run(args: &Args) -> Result<()> {
     let interrupt = Interrupt::install()?;
-    if args.out.is_dir() {
-        return Err(bad_input(format!("{}: is a folder", args.out.display())));
-    }
-    let parent = args
-        .out
-        .parent()
-        .filter(|path| !path.as_os_str().is_empty());
-    let parent = parent.unwrap_or(std::path::Path::new("."));
-    if !parent.is_dir() {
-        let text = format!("{}: no such folder", parent.display());
-        return Err(bad_input(text));
-    }
+    let parent = target_folder(&args.out)?;
     let files = args.model.files(Need::Weights)?;
+    let texts = texts(&files)?;
     let dtype = match args.dtype {
         Some(dtype) => dtype,
         None => own_dtype(&files.weights)?,
     };
-    let model = model::weights(&files, &storage(dtype)?, dtype.burn())?;
-
-    let mut texts = BTreeMap::new();
-    for name in TEXT_FILES {
-        let file = files.texts.join(name);
-        if file.is_file() {
-            let text = std::fs::read_to_string(&file);
-            let text = text.with_context(|| file.display().to_string());
-            texts.insert(name.to_string(), text.bad_input()?);
-        }
-    }
-    // A folder, so that nothing is left behind whatever ends the command.
+    let device = storage(dtype)?;
+    // A folder, so that a command that is ended leaves nothing behind; made before the long work, which
+    // would be in vain if it cannot be.
     let folder = tempfile::Builder::new()
         .prefix(".qwen3-import-")
-        .tempdir_in(parent)
+        .tempdir_in(&parent)
         .with_context(|| format!("{} cannot be written to", parent.display()))?;
     let unfinished = folder.path().join("model.bpk");
-    let spinner = progress::spinner("writing");
-    interrupt.with_unfinished(folder.path().into(), || -> Result<()> {
+    let parameters = interrupt.with_unfinished(folder.path().into(), || -> Result<usize> {
+        let model = model::weights(&files, &device, dtype.burn())?;
+        let spinner = progress::spinner("writing");
         save_record_with_texts(&model, &unfinished, dtype.burn(), &texts)?;
         std::fs::rename(&unfinished, &args.out)
-            .with_context(|| format!("{} cannot be written", args.out.display()))
+            .with_context(|| format!("{} cannot be written", args.out.display()))?;
+        spinner.finish_and_clear();
+        Ok(model.config.num_parameters())
     })?;
-    spinner.finish_and_clear();
     let bytes = std::fs::metadata(&args.out)?.len();
-    eprintln!(
-        "{}: {} parameters in {}, {:.1} MB, with {}",
+    note(&format!(
+        "{}: {parameters} parameters in {}, {:.1} MB, with {}",
         args.out.display(),
-        model.config.num_parameters(),
         dtype.name(),
         bytes as f64 / 1e6,
-        match texts.is_empty() {
-            true => "no tokenizer".into(),
-            false => texts.into_keys().collect::<Vec<_>>().join(", "),
+        match texts.contains_key("tokenizer.json") {
+            true => texts.into_keys().collect::<Vec<_>>().join(", "),
+            false => "no tokenizer".into(),
         }
-    );
+    ));
     Ok(())
+}
+
+/// The folder that the record is written into.
+fn target_folder(out: &Path) -> Result<PathBuf> {
+    if out.exists() && !out.is_file() {
+        return Err(bad_input(format!("{}: is no file", out.display())));
+    }
+    let parent = out.parent().filter(|path| !path.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    match parent.is_dir() {
+        true => Ok(parent.into()),
+        false => Err(bad_input(format!("{}: no such folder", parent.display()))),
+    }
+}
+
+/// The files that go into the record with the weights, each sound.
+fn texts(files: &Files) -> Result<BTreeMap<String, String>> {
+    if files.texts.join("tokenizer.json").is_file() {
+        Tokenizer::open(&files.texts).bad_input()?;
+    }
+    let mut texts = BTreeMap::new();
+    let mut bytes = 0;
+    for name in TEXT_FILES {
+        let file = files.texts.join(name);
+        let Ok(metadata) = std::fs::metadata(&file) else {
+            continue;
+        };
+        bytes += metadata.len();
+        if bytes > MAX_TEXT_BYTES {
+            let text = format!("{}: too large for a record", file.display());
+            return Err(bad_input(text));
+        }
+        let text = std::fs::read_to_string(&file);
+        let text = text.with_context(|| file.display().to_string());
+        texts.insert(name.to_string(), text.bad_input()?);
+    }
+    Ok(texts)
 }
 
 /// The dtype that most values of the weights are stored in.
 fn own_dtype(weights: &Weights) -> Result<Dtype> {
-    let entries = crate::inspect::tensors(weights)?;
+    let entries = inspect::tensors(weights).bad_input()?;
     let values = |dtype: Dtype| -> usize {
         let of_it = entries.iter().filter(|entry| entry.dtype == dtype.name());
         of_it.map(|entry| entry.values()).sum()

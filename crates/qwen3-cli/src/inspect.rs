@@ -8,7 +8,7 @@ use qwen3_import::{Checkpoint, ImportError, RecordFile, read_config};
 use qwen3_model::Qwen3Config;
 use serde::Serialize;
 
-use crate::device::Dtype;
+use crate::device::{Dtype, storage};
 use crate::failure::Blame;
 use crate::files::{Files, ModelArg, Need, Weights};
 
@@ -76,8 +76,14 @@ struct Memory {
 impl Memory {
     fn new(config: &Qwen3Config, dtype: Dtype) -> Self {
         let weights = config.num_parameters().saturating_mul(dtype.bytes());
-        let heads = 2 * config.num_hidden_layers * config.num_key_value_heads;
-        let cache_per_token = heads * config.head_dim * dtype.bytes();
+        let cache_per_token = [
+            2,
+            config.num_hidden_layers,
+            config.num_key_value_heads,
+            config.head_dim,
+            dtype.bytes(),
+        ];
+        let cache_per_token = cache_per_token.into_iter().fold(1, usize::saturating_mul);
         let longest = config.max_position_embeddings;
         let contexts = CONTEXTS.into_iter().filter(|tokens| *tokens < longest);
         let whole = |tokens: usize| weights.saturating_add(tokens.saturating_mul(cache_per_token));
@@ -91,7 +97,7 @@ impl Memory {
 
 /// Reads headers only, and prints.
 pub fn run(args: &Args) -> Result<()> {
-    let report = report(&args.model.model, &args.model.files(Need::Weights)?)?;
+    let report = report(&args.model.model, &args.model.files(Need::Texts)?)?;
     let mut out = stdout().lock();
     match args.json {
         true => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
@@ -110,9 +116,14 @@ fn report(model: &str, files: &Files) -> Result<Report> {
     };
     let tensors = match tensors(&files.weights) {
         // A folder with a config alone still says how large the model is.
-        Err(error) if has_no_weights(&error) => Vec::new(),
-        tensors => tensors?,
+        Err(ImportError::NoWeights { .. }) => Vec::new(),
+        tensors => tensors.bad_input()?,
     };
+    if let (Weights::Checkpoint(folder), false) = (&files.weights, tensors.is_empty()) {
+        let device = storage(Dtype::F32)?;
+        let checked = Checkpoint::open(folder).and_then(|mut open| open.check_model(&device));
+        checked.bad_input()?;
+    }
     let mut dtypes = BTreeMap::<String, Stored>::new();
     for tensor in &tensors {
         let stored = dtypes.entry(tensor.dtype.clone()).or_default();
@@ -131,16 +142,11 @@ fn report(model: &str, files: &Files) -> Result<Report> {
     })
 }
 
-fn has_no_weights(error: &anyhow::Error) -> bool {
-    let none = |cause: &ImportError| matches!(cause, ImportError::NoWeights { .. });
-    error.downcast_ref().is_some_and(none)
-}
-
 /// The tensors of a checkpoint or record, by name. Reads headers only.
 ///
 /// # Errors
 /// When the files are not sound.
-pub fn tensors(weights: &Weights) -> Result<Vec<Entry>> {
+pub fn tensors(weights: &Weights) -> Result<Vec<Entry>, ImportError> {
     let entry = |name: String, dtype: String, shape: Vec<usize>, file: &std::path::Path| Entry {
         name,
         dtype: dtype.to_lowercase(),

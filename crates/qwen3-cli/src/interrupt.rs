@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context, Result};
 use qwen3_text::Cancel;
 
+use crate::failure::note;
+
 /// The shell's exit code for a program ended by Ctrl-C.
 const INTERRUPTED: i32 = 130;
 
@@ -59,13 +61,15 @@ impl Interrupt {
             self.cancel.cancel();
             return;
         }
-        if let Ok(mut unfinished) = self.unfinished.lock()
+        // Held to the end, so that the work that is ended cannot go on to fail for want of its folder.
+        let mut unfinished = self.unfinished.lock();
+        if let Ok(unfinished) = &mut unfinished
             && let Some(folder) = unfinished.take()
         {
             // There is nobody to tell of an error any more.
             let _ = std::fs::remove_dir_all(folder);
         }
-        eprintln!();
+        note("");
         exit(INTERRUPTED);
     }
 }

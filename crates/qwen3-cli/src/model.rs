@@ -1,60 +1,43 @@
-//! Loading a model with everything around it.
-
-use std::time::Instant;
+//! Loading a model and what is around it.
 
 use anyhow::Result;
 use burn::tensor::{DType, Device};
 use qwen3_import::{Progress, load_record_with_progress, load_with_progress};
 use qwen3_model::Qwen3;
-use qwen3_text::{ChatTemplate, GenerationConfig, Tokenizer};
+use qwen3_text::{GenerationConfig, Tokenizer};
 
-use crate::device::DeviceArgs;
-use crate::failure::Blame;
-use crate::files::{Files, ModelArg, Need, Weights};
+use crate::failure::{Blame, bad_input};
+use crate::files::{Files, Weights};
 use crate::progress;
 
-/// A model ready to generate text.
-pub struct Loaded {
-    /// The model.
-    pub model: Qwen3,
-    /// Its tokenizer.
+/// What makes text of tokens.
+pub struct Texts {
+    /// The tokenizer.
     pub tokenizer: Tokenizer,
     /// What the checkpoint recommends.
     pub generation: GenerationConfig,
-    /// The seconds that loading took, downloads not counted.
-    pub seconds: f64,
-    /// Where everything came from.
-    pub files: Files,
 }
 
-impl Loaded {
-    /// Loads what the arguments name, with a progress bar.
+impl Texts {
+    /// Reads the texts of the model `name`.
     ///
     /// # Errors
-    /// When it is not there, not sound, or does not fit the device.
-    pub fn new(model: &ModelArg, device: &DeviceArgs) -> Result<Self> {
-        let files = model.files(Need::Weights)?;
-        let begun = Instant::now();
-        // What is quick to read goes first, so that a mistake in it does not wait for the weights.
-        let tokenizer = Tokenizer::open(&files.texts).bad_input()?;
-        let generation = GenerationConfig::open(&files.texts).bad_input()?;
-        let (device, dtype) = device.device()?;
-        let model = weights(&files, &device, dtype)?;
-        Ok(Self {
-            model,
-            tokenizer,
-            generation,
-            seconds: begun.elapsed().as_secs_f64(),
-            files,
-        })
-    }
-
-    /// The checkpoint's chat template.
-    ///
-    /// # Errors
-    /// When it has none or an unsound one.
-    pub fn template(&self) -> Result<ChatTemplate> {
-        ChatTemplate::open(&self.files.texts).bad_input()
+    /// When there is no tokenizer, or one of the files is not sound.
+    pub fn open(name: &str, files: &Files) -> Result<Self> {
+        if let (Weights::Record(_), false) =
+            (&files.weights, files.texts.join("tokenizer.json").is_file())
+        {
+            return Err(bad_input(format!(
+                "{name}: no tokenizer.json in the record or beside it; `qwen3 import` puts it inside"
+            )));
+        }
+        let read = || -> Result<Self> {
+            Ok(Self {
+                tokenizer: Tokenizer::open(&files.texts)?,
+                generation: GenerationConfig::open(&files.texts)?,
+            })
+        };
+        read().bad_input()
     }
 }
 

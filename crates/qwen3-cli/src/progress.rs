@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar over `total` of something; drawn only after a moment, and only on a terminal.
+/// A bar over `total` of something.
 pub fn bar(what: &str, total: u64) -> ProgressBar {
     let bar = ProgressBar::new(total);
     bar.set_style(style("{msg:>12} {wide_bar} {percent:>3} % {eta:>4}"));

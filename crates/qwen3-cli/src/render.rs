@@ -3,7 +3,7 @@
 use std::io::{Write, stdout};
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use qwen3_text::{ChatTemplate, Conversation, RenderOptions};
 
 use crate::failure::Blame;
@@ -45,6 +45,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let text = template
         .render(&conversation.messages, &options)
+        .with_context(|| args.messages.display().to_string())
         .bad_input()?;
     let mut out = stdout().lock();
     out.write_all(text.as_bytes())?;

@@ -6,17 +6,31 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/checkpoints/trained-tiny")
 }
 
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/text")
+}
+
 fn fixture(name: &str) -> Value {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../fixtures/text")
-        .join(name);
-    serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+    serde_json::from_slice(&fs::read(fixtures().join(name)).unwrap()).unwrap()
+}
+
+/// As the file has it: the order of keys is part of what is rendered.
+#[derive(Deserialize)]
+struct Conversation {
+    id: String,
+    messages: Box<RawValue>,
+    tools: Box<RawValue>,
+    enable_thinking: Option<bool>,
+    add_generation_prompt: bool,
+    rendered: String,
 }
 
 fn command(words: &[&str]) -> Command {
@@ -73,7 +87,10 @@ fn refused(output: Output, parts: &[&str]) {
     for part in parts {
         assert!(error.contains(part), "no {part:?} in {error}");
     }
-    assert!(!error.contains("panicked"), "{error}");
+    assert!(
+        !error.contains("panicked") && !error.contains("internal"),
+        "{error}"
+    );
     assert_eq!(text(&output.stdout), "");
 }
 
@@ -93,9 +110,9 @@ fn greedy_json_has_transformers_ids() {
             let words = [&on_tiny(&words, model)[..], &["--max-new-tokens", "64"]].concat();
             let report: Value = serde_json::from_str(&done(run(&words))).unwrap();
             assert_eq!(report["prompt_ids"], case["prompt_ids"]);
-            let ids = report["generated_ids"].as_array().unwrap();
-            let stopped = case["stopped_ids"].as_array().unwrap();
-            assert_eq!(&ids[..stopped.len()], &stopped[..], "{prompt}");
+            let mut ids = report["generated_ids"].as_array().unwrap().clone();
+            assert!([486, 488].contains(&ids.pop().unwrap().as_u64().unwrap()));
+            assert_eq!(json!(ids), case["stopped_ids"], "{prompt}");
             assert_eq!(report["finish_reason"], case["finish_reason"]);
             assert!(report["prefill_tok_per_s"].as_f64().unwrap() > 0.0);
             assert!(report["load_s"].as_f64().unwrap() > 0.0);
@@ -190,39 +207,31 @@ fn tokens_go_both_ways() {
 fn conversations_are_rendered_byte_by_byte() {
     let tiny = tiny();
     let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str, value: &Value| {
+    let file = |name: &str, text: &str| {
         let path = folder.path().join(name);
-        fs::write(&path, value.to_string()).unwrap();
+        fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_string()
     };
-    for case in fixture("conversations.json")
-        .as_array()
-        .unwrap()
-        .iter()
-        .step_by(3)
-    {
-        if case["enable_thinking"] == true {
+    let cases = fs::read(fixtures().join("conversations.json")).unwrap();
+    let cases: Vec<Conversation> = serde_json::from_slice(&cases).unwrap();
+    for case in cases.iter().step_by(3) {
+        if case.enable_thinking == Some(true) {
             continue;
         }
-        let messages = file("messages.json", &case["messages"]);
-        let tools = file("tools.json", &case["tools"]);
+        let messages = file("messages.json", case.messages.get());
+        let tools = file("tools.json", case.tools.get());
         let mut words = on_tiny(&["render", "--messages", &messages], tiny.to_str().unwrap());
-        if !case["tools"].is_null() {
+        if case.tools.get() != "null" {
             words.extend(["--tools", &tools]);
         }
-        if case["enable_thinking"] == false {
+        if case.enable_thinking == Some(false) {
             words.push("--no-thinking");
         }
-        if case["add_generation_prompt"] == true {
+        if case.add_generation_prompt {
             words.push("--add-generation-prompt");
         }
         let rendered = done(run(&words));
-        assert_eq!(
-            rendered,
-            case["rendered"].as_str().unwrap(),
-            "{}",
-            case["id"]
-        );
+        assert_eq!(rendered, case.rendered, "{}", case.id);
     }
 }
 
@@ -258,7 +267,7 @@ fn chat_answers_every_line_and_forgets_when_told() {
     );
     let answers = done(run_with(
         &words,
-        "What is 3 plus 4?\n\nWhat is 2 plus 2?\n/clear\nWhat is 3 plus 4?\n",
+        "What is 3 + 4?\n\nWhat is 2 + 2?\n/clear\nWhat is 3 + 4?\n",
     ));
     let answers = answers
         .lines()
@@ -342,7 +351,7 @@ fn bad_input_ends_with_2_and_says_what() {
         "--out",
         out.to_str().unwrap(),
     ];
-    refused(run(&words), &["model.safetensors"]);
+    refused(run(&words), &["tokenizer.json"]);
     assert_eq!(fs::read_to_string(&out).unwrap(), "kept");
 }
 
@@ -352,4 +361,180 @@ fn a_prompt_longer_than_the_model_is_refused() {
     let prompt = "a ".repeat(4000);
     let words = ["generate", "--prompt", &prompt];
     refused(run(&on_tiny(&words, tiny.to_str().unwrap())), &["2048"]);
+}
+
+/// Without generation_config.json the stop tokens are config.json's, in a record too; without a
+/// tokenizer, a model can be looked at and imported, not talked with.
+#[test]
+fn a_record_ends_texts_where_its_folder_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy");
+    fs::create_dir(&copy).unwrap();
+    for name in [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ] {
+        fs::copy(tiny().join(name), copy.join(name)).unwrap();
+    }
+    let (copy, record) = (copy.to_str().unwrap(), folder.path().join("m.any"));
+    let record = record.to_str().unwrap();
+    done(run(&[
+        "import", "--model", copy, "--out", record, "--dtype", "f32",
+    ]));
+    let of = |model: &str| {
+        let words = [
+            "--prompt",
+            "Question: What is 2+2?\nAnswer:",
+            "--greedy",
+            "--json",
+        ];
+        let words = [&["generate", "--model", model][..], &words].concat();
+        let report: Value = serde_json::from_str(&done(run(&words))).unwrap();
+        (
+            report["generated_ids"].clone(),
+            report["finish_reason"].clone(),
+        )
+    };
+    assert_eq!(of(copy), of(record));
+    assert_eq!(of(copy).1, "stop");
+
+    fs::remove_file(Path::new(copy).join("tokenizer.json")).unwrap();
+    let bare = folder.path().join("bare");
+    fs::create_dir(&bare).unwrap();
+    let bare = bare.join("bare.bpk");
+    let bare = bare.to_str().unwrap();
+    done(run(&["import", "--model", copy, "--out", bare]));
+    done(run(&["inspect", "--model", bare]));
+    done(run(&["inspect", "--model", copy]));
+    let words = ["generate", "--model", bare, "--prompt", "a"];
+    refused(run(&words), &["bare.bpk", "no tokenizer.json"]);
+}
+
+#[test]
+fn broken_checkpoints_are_refused_by_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken");
+    let spoil = |name: &str, bytes: &[u8]| {
+        let _ = fs::remove_dir_all(&broken);
+        fs::create_dir(&broken).unwrap();
+        for file in fs::read_dir(tiny()).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), broken.join(file.file_name())).unwrap();
+        }
+        fs::write(broken.join(name), bytes).unwrap();
+    };
+    let weights = fs::read(tiny().join("model.safetensors")).unwrap();
+    let mut nan = weights.clone();
+    let end = nan.len();
+    nan[end - 2..].copy_from_slice(&[0xc0, 0x7f]);
+    let config = fs::read_to_string(tiny().join("config.json")).unwrap();
+    let wider = config.replace("\"hidden_size\": 112", "\"hidden_size\": 128");
+    let absurd = config.replace(
+        "\"num_hidden_layers\": 4",
+        "\"num_hidden_layers\": 4000000000",
+    );
+    assert!(wider != config && absurd != config);
+    for (name, bytes, by_header) in [
+        ("model.safetensors", &weights[..1000], true),
+        ("model.safetensors", &nan, false),
+        ("config.json", wider.as_bytes(), true),
+        ("config.json", absurd.as_bytes(), true),
+        ("config.json", b"[]", true),
+    ] {
+        spoil(name, bytes);
+        let model = broken.to_str().unwrap();
+        let out = folder.path().join("out.bpk");
+        refused(
+            run(&["generate", "--model", model, "--prompt", "a"]),
+            &["broken"],
+        );
+        refused(
+            run(&["import", "--model", model, "--out", out.to_str().unwrap()]),
+            &["broken"],
+        );
+        if by_header {
+            refused(run(&["inspect", "--model", model]), &["broken"]);
+        }
+        let mut left = fs::read_dir(folder.path()).unwrap();
+        assert!(left.all(|file| file.unwrap().file_name() == "broken"));
+    }
+}
+
+/// Whatever the session kept from earlier turns, an answer is the one that a new session gives.
+#[test]
+fn earlier_turns_do_not_change_an_answer() {
+    let tiny = tiny();
+    let tiny = tiny.to_str().unwrap();
+    for thinking in [&["--no-thinking"][..], &[]] {
+        let words = [&on_tiny(&["chat", "--greedy"], tiny)[..], thinking].concat();
+        let turns = ["What is 3 + 4?", "Count from 3 to 7.", "What is 12 + 30?"];
+        let together = done(run_with(&words, &(turns.join("\n") + "\n")));
+        // With one slot less than the next turn needs, the last turn is refused and the others stand.
+        let again = done(run_with(
+            &words,
+            &format!("{}\n/exit\n", turns[..2].join("\n")),
+        ));
+        assert!(together.starts_with(&again), "{together:?} {again:?}");
+        let first = done(run_with(&words, &format!("{}\n", turns[0])));
+        assert!(again.starts_with(&first), "{again:?} {first:?}");
+        // A turn that was cleared leaves no trace.
+        let input = format!("{}\n/clear\n{}\n{}\n", turns[2], turns[0], turns[1]);
+        let cleared = done(run_with(&words, &input));
+        assert!(cleared.ends_with(&again), "{cleared:?} {again:?}");
+    }
+}
+
+#[test]
+fn a_conversation_without_room_is_not_the_end() {
+    let tiny = tiny();
+    let words = ["chat", "--greedy", "--no-thinking", "--context", "40"];
+    let long = "one two three ".repeat(30);
+    let input = format!("{long}\nWhat is 3 + 4?\n");
+    let output = run_with(&on_tiny(&words, tiny.to_str().unwrap()), &input);
+    assert!(text(&output.stderr).contains("room for 40"));
+    assert!(done(output).contains('7'));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_a_text_cleanly() {
+    let tiny = tiny();
+    let words = [
+        "generate",
+        "--prompt",
+        "1 2",
+        "--json",
+        "--max-new-tokens",
+        "1900",
+    ];
+    // Nothing ends this text but its length: every token is equally likely.
+    let words = [
+        &words[..],
+        &["--temperature", "1e6", "--top-k", "0", "--top-p", "1"],
+    ]
+    .concat();
+    let child = command(&on_tiny(&words, tiny.to_str().unwrap()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(400));
+    let kill = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    // Before or after the text the signal meets no generation.
+    if output.status.code() == Some(130) {
+        return;
+    }
+    let report: Value = serde_json::from_str(&done(output)).unwrap();
+    let reason = report["finish_reason"].as_str().unwrap();
+    assert!(
+        ["cancelled", "stop", "length"].contains(&reason),
+        "{report}"
+    );
 }

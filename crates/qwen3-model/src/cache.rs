@@ -1,6 +1,7 @@
 use burn::tensor::{DType, Device, Tensor};
 
 use crate::Qwen3;
+use crate::norm::to_dtype;
 
 /// Keys and values of one layer, preallocated and written in place.
 #[derive(Clone, Debug)]
@@ -18,6 +19,21 @@ impl LayerCache {
         Self {
             keys: zeros(),
             values: zeros(),
+        }
+    }
+
+    /// The same slots and, behind them, zeros up to `capacity`.
+    fn grown(&self, capacity: usize) -> Self {
+        let grown = |slot: &Option<Tensor<4>>| {
+            let old = slot.clone().expect("the cache is whole between calls");
+            let [batch, heads, slots, head_dim] = old.dims();
+            let zeros = Tensor::zeros([batch, heads, capacity, head_dim], &old.device());
+            let zeros = to_dtype(zeros, old.dtype());
+            Some(zeros.slice_assign([0..batch, 0..heads, 0..slots, 0..head_dim], old)) // [batch, num_key_value_heads, capacity, head_dim]
+        };
+        Self {
+            keys: grown(&self.keys),
+            values: grown(&self.values),
         }
     }
 
@@ -71,5 +87,12 @@ impl KvCache {
             .map(|layer| LayerCache::new(shape, &layer.device(), model.dtype()))
             .collect();
         Self { layers }
+    }
+
+    /// Makes room for `capacity` tokens, no less than there is; a layer at a time is in memory twice.
+    pub(crate) fn grow(&mut self, capacity: usize) {
+        for layer in &mut self.layers {
+            *layer = layer.grown(capacity);
+        }
     }
 }

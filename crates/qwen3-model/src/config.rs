@@ -219,16 +219,26 @@ impl Qwen3Config {
         format!("{config:#}\n")
     }
 
-    /// Parameters of the model, the tied head counted once.
+    /// Parameters of the model, the tied head counted once; `usize::MAX` when there are more.
     pub fn num_parameters(&self) -> usize {
-        let (hidden, head_dim) = (self.hidden_size, self.head_dim);
-        let queries = self.num_attention_heads * head_dim;
-        let keys = self.num_key_value_heads * head_dim;
-        let bias = usize::from(self.attention_bias) * (queries + 2 * keys + hidden);
+        // Each factor is bounded, so that nothing below but the whole can exceed 128 bits.
+        let [hidden, head_dim, queries, keys, intermediate, vocab, layers] = [
+            self.hidden_size,
+            self.head_dim,
+            self.num_attention_heads,
+            self.num_key_value_heads,
+            self.intermediate_size,
+            self.vocab_size,
+            self.num_hidden_layers,
+        ]
+        .map(|size| size as u128);
+        let (queries, keys) = (queries * head_dim, keys * head_dim);
+        let bias = u128::from(self.attention_bias) * (queries + 2 * keys + hidden);
         let attention = 2 * hidden * (queries + keys) + 2 * head_dim + bias;
-        let layer = attention + 3 * hidden * self.intermediate_size + 2 * hidden;
-        let vocab = self.vocab_size * hidden * if self.tie_word_embeddings { 1 } else { 2 };
-        self.num_hidden_layers * layer + vocab + hidden
+        let layer = attention + 3 * hidden * intermediate + 2 * hidden;
+        let vocab = vocab * hidden * if self.tie_word_embeddings { 1 } else { 2 };
+        let all = layers.saturating_mul(layer).saturating_add(vocab + hidden);
+        usize::try_from(all).unwrap_or(usize::MAX)
     }
 
     fn check_sizes(&self) -> Result<(), ConfigError> {

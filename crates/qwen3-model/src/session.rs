@@ -244,8 +244,9 @@ impl Session {
     /// a prefill that is done.
     ///
     /// # Errors
-    /// [`SessionError::CacheFull`] and [`SessionError::BatchSize`], when this is another session or other
-    /// tokens have been read since `begin`.
+    /// [`SessionError::CacheFull`] and [`SessionError::BatchSize`], when what is left does not fit, as in
+    /// another session or when other tokens have been read since `begin`. `prefill` must come from a
+    /// session of the same model: tokens are not checked again.
     pub fn read(&mut self, prefill: &mut Prefill) -> Result<Option<Tensor<2>>, SessionError> {
         self.check_fits(prefill.rows.len(), prefill.longest - prefill.read)?;
         let Some(chunk) = prefill.next_chunk(self.options.chunk_size) else {
@@ -285,6 +286,23 @@ impl Session {
     /// Slots there are in all, padding included.
     pub fn capacity(&self) -> usize {
         self.options.capacity
+    }
+
+    /// Makes room for `capacity` tokens in each sequence, padding included; what has been read stays. Does
+    /// nothing when there is as much already.
+    ///
+    /// # Errors
+    /// [`SessionError::CapacityBeyondModel`].
+    pub fn grow(&mut self, capacity: usize) -> Result<(), SessionError> {
+        let max = self.model.config.max_position_embeddings;
+        if capacity > max {
+            return Err(SessionError::CapacityBeyondModel { capacity, max });
+        }
+        if capacity > self.options.capacity {
+            self.cache.grow(capacity);
+            self.options.capacity = capacity;
+        }
+        Ok(())
     }
 
     /// Forgets every token; the cache keeps its memory.

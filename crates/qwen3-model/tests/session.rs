@@ -127,7 +127,9 @@ fn taps_see_every_site_in_order_with_its_documented_shape() {
 #[test]
 fn chunk_by_chunk_is_the_whole() {
     let prompts: [&[u32]; 2] = [&[1, 2, 3, 4, 5, 6, 7, 8, 9], &[3, 1, 4]];
-    let expected = Session::new(&model(), options(2, 16)).unwrap().prefill(&prompts);
+    let expected = Session::new(&model(), options(2, 16))
+        .unwrap()
+        .prefill(&prompts);
     let expected = expected.unwrap().into_data();
 
     let mut session = Session::new(&model(), options(2, 16)).unwrap();
@@ -176,8 +178,31 @@ fn what_was_truncated_leaves_no_trace() {
     fresh.step(&[5, 6]).unwrap();
     assert_eq!(found, fresh.step(&[7, 8]).unwrap().into_data());
 
+    session.truncate(1);
+    assert_eq!((session.used(), session.positions()), (1, &[1, 0][..]));
     session.truncate(100);
-    assert_eq!(session.used(), 5);
+    assert_eq!(session.used(), 1);
     session.reset();
     assert_eq!((session.used(), session.positions()), (0, &[0, 0][..]));
+}
+
+#[test]
+fn a_session_that_grows_keeps_what_it_has_read() {
+    let mut session = Session::new(&model(), options(2, 4)).unwrap();
+    session.prefill(&[&[1, 2, 3][..], &[4]]).unwrap();
+    session.grow(3).unwrap();
+    assert_eq!(session.capacity(), 4);
+    session.grow(9).unwrap();
+    assert_eq!(session.capacity(), 9);
+    let found = session.prefill(&[[5, 6, 7, 8], [8, 7, 6, 5]]).unwrap();
+    let mut fresh = Session::new(&model(), options(2, 9)).unwrap();
+    fresh.prefill(&[&[1, 2, 3][..], &[4]]).unwrap();
+    let expected = fresh.prefill(&[[5, 6, 7, 8], [8, 7, 6, 5]]).unwrap();
+    assert_eq!(found.into_data(), expected.into_data());
+    let beyond = session.grow(33).unwrap_err();
+    let expected = SessionError::CapacityBeyondModel {
+        capacity: 33,
+        max: 32,
+    };
+    assert_eq!(beyond, expected);
 }

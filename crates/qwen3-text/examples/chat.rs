@@ -1,6 +1,6 @@
 //! Streams the answer to a message, thoughts in brackets.
 //!
-//!     cargo run --release -p qwen3-text --example chat -- FOLDER 'Spell the word cat.'
+//!     cargo run --release -p qwen3-text --features flex --example chat -- FOLDER 'Spell the word cat.'
 //!
 //! Without arguments it uses the small trained model of this repository.
 

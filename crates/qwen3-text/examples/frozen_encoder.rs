@@ -1,7 +1,7 @@
 //! A Burn training loop with a frozen Qwen3 as its encoder: a linear layer learns to tell questions from
 //! other texts by what the last norm gives for them.
 //!
-//!     cargo run --release -p qwen3-text --example frozen_encoder
+//!     cargo run --release -p qwen3-text --features flex --example frozen_encoder
 
 use std::error::Error;
 

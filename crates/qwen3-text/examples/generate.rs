@@ -1,6 +1,6 @@
 //! Loads a model and continues a prompt.
 //!
-//!     cargo run --release -p qwen3-text --example generate -- FOLDER 'What is 2 + 2?'
+//!     cargo run --release -p qwen3-text --features flex --example generate -- FOLDER 'What is 2 + 2?'
 //!
 //! Without arguments it uses the small trained model of this repository.
 

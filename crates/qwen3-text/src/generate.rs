@@ -18,6 +18,9 @@ pub use self::options::GenerateOptions;
 use self::sequence::Sequence;
 use crate::{TextError, Tokenizer};
 
+/// Slots for generated tokens that a session begins with.
+const FIRST_SLOTS: usize = 512;
+
 /// Why a generation cannot begin or go on.
 #[derive(Debug, Error)]
 pub enum GenerateError {
@@ -74,7 +77,8 @@ pub struct Generation<'a> {
     stage: Stage,
     sequences: Vec<Sequence<'a>>,
     events: VecDeque<Event>,
-    max_new_tokens: usize,
+    /// Slots that the session may grow to.
+    limit: usize,
     cancel: Cancel,
     begun: Instant,
     prefill: Duration,
@@ -89,8 +93,8 @@ enum Stage {
 impl<'a> Generation<'a> {
     /// A generation that begins with `prompts`, token ids of any lengths, in a session of its own.
     ///
-    /// The session has room for the longest prompt and `max_new_tokens`, or for as many tokens as the
-    /// model has positions.
+    /// The session grows with the text, up to the longest prompt and `max_new_tokens`, or as many tokens as
+    /// the model has positions.
     ///
     /// # Errors
     /// When there is no prompt, one is empty, too long or has tokens that the model does not know; when an
@@ -104,22 +108,30 @@ impl<'a> Generation<'a> {
         let longest = prompts.iter().map(|prompt| prompt.as_ref().len()).max();
         let longest = longest.ok_or(GenerateError::NoPrompt)?.max(1);
         let positions = model.config.max_position_embeddings;
-        let wanted = longest.saturating_add(options.max_new_tokens);
+        if let Some((row, prompt)) = (0..)
+            .zip(prompts)
+            .find(|(_, p)| p.as_ref().len() > positions)
+        {
+            let tokens = prompt.as_ref().len();
+            let room = positions;
+            return Err(GenerateError::PromptTooLong { row, tokens, room });
+        }
+        let limit = longest.saturating_add(options.new_tokens(longest));
+        let limit = limit.min(positions);
         let session = SessionOptions {
             batch: prompts.len(),
-            capacity: wanted.clamp(1, positions),
+            capacity: limit.min(longest + FIRST_SLOTS),
             chunk_size: options.chunk_size,
         };
-        Self::in_session(
-            Session::new(model, session)?,
-            tokenizer,
-            &[],
-            prompts,
-            options,
-        )
+        let session = Session::new(model, session)?;
+        let generation = Self::in_session(session, tokenizer, &[], prompts, options)?;
+        Ok(Self {
+            limit,
+            ..generation
+        })
     }
 
-    /// A generation that goes on in a session which has already read `context`, the beginning of every
+    /// A generation that goes on in a session, as large as it is, which has already read `context`, the beginning of every
     /// prompt; `prompts` are the tokens behind it. [`into_session`](Self::into_session) gives it back.
     ///
     /// # Errors
@@ -149,11 +161,11 @@ impl<'a> Generation<'a> {
             .collect::<Result<_, _>>()?;
         Ok(Self {
             tokenizer,
-            session,
             stage: Stage::Reading(prefill),
             sequences,
             events: VecDeque::new(),
-            max_new_tokens: options.max_new_tokens,
+            limit: session.capacity(),
+            session,
             cancel: Cancel::default(),
             begun: Instant::now(),
             prefill: Duration::ZERO,
@@ -221,8 +233,12 @@ impl<'a> Generation<'a> {
                 }
             }
             Stage::Decoding => {
-                if self.session.used() == self.session.capacity() {
-                    return self.finish_all(FinishReason::Length);
+                let slots = self.session.capacity();
+                if self.session.used() == slots {
+                    if slots >= self.limit {
+                        return self.finish_all(FinishReason::Length);
+                    }
+                    self.session.grow((2 * slots).min(self.limit))?;
                 }
                 let last = self.sequences.iter().map(Sequence::last);
                 let last = last.collect::<Vec<_>>();
@@ -244,12 +260,12 @@ impl<'a> Generation<'a> {
             if sequence.is_finished() {
                 continue;
             }
-            let reason = match self.max_new_tokens {
-                0 => Some(FinishReason::Length),
-                _ => sequence.choose(logits, self.tokenizer, &mut self.events)?,
+            let reason = match sequence.is_full() {
+                true => Some(FinishReason::Length),
+                false => sequence.choose(logits, self.tokenizer, &mut self.events)?,
             };
-            let full = sequence.generated().len() >= self.max_new_tokens;
-            if let Some(reason) = reason.or(full.then_some(FinishReason::Length)) {
+            let full = sequence.is_full().then_some(FinishReason::Length);
+            if let Some(reason) = reason.or(full) {
                 let timing = Timing {
                     prefill: self.prefill,
                     decode: self.begun.elapsed() - self.prefill,

@@ -52,8 +52,30 @@ static TINY: LazyLock<Tiny> = LazyLock::new(|| {
 fn options() -> GenerateOptions {
     GenerateOptions {
         max_new_tokens: NEW_TOKENS,
+        skip_special: false,
         ..GenerateOptions::default()
     }
+}
+
+/// The same, ended where the checkpoint's config says, with special tokens left out of the text.
+fn ending() -> GenerateOptions {
+    GenerateOptions {
+        stop_tokens: TINY.config.eos_token_ids.clone(),
+        skip_special: true,
+        ..options()
+    }
+}
+
+/// Tokens and text of a text that ends, the token that ends it included.
+fn check_ended(ids: &[u32], text: &str, reason: &str, expected: &Greedy) {
+    let (kept, end) = ids.split_at(expected.stopped_ids.len());
+    assert_eq!(kept, expected.stopped_ids, "{}", expected.prompt);
+    assert_eq!(end.len(), usize::from(reason == "stop"));
+    assert!(end.iter().all(|id| TINY.config.eos_token_ids.contains(id)));
+    assert_eq!(text, TINY.tokenizer.decode(kept, true).unwrap());
+    let whole = TINY.tokenizer.decode(kept, false).unwrap();
+    assert_eq!(whole, expected.stopped_text);
+    assert_eq!(reason, expected.finish_reason);
 }
 
 fn generation(prompts: &[&Vec<u32>], options: &GenerateOptions) -> Generation<'static> {
@@ -89,17 +111,14 @@ fn greedy_texts_are_transformers_own() {
 #[test]
 fn a_batch_read_in_chunks_gives_the_same_and_ends_where_the_texts_end() {
     let options = GenerateOptions {
-        stop_tokens: TINY.config.eos_token_ids.clone(),
         chunk_size: 7,
-        ..options()
+        ..ending()
     };
     assert_eq!(options.stop_tokens.len(), 2);
     let found = generation(&prompts(), &options).finish().unwrap();
     assert_eq!(found.len(), TINY.texts.len());
     for (found, text) in found.iter().zip(&TINY.texts) {
-        assert_eq!(found.generated_ids, text.stopped_ids, "{}", text.prompt);
-        assert_eq!(found.text, text.stopped_text);
-        assert_eq!(found.reason.name(), text.finish_reason);
+        check_ended(&found.generated_ids, &found.text, found.reason.name(), text);
     }
     let stopped = found.iter().filter(|found| found.reason.name() == "stop");
     assert!(stopped.count() > 10);
@@ -108,9 +127,8 @@ fn a_batch_read_in_chunks_gives_the_same_and_ends_where_the_texts_end() {
 #[test]
 fn the_events_of_each_text_are_in_order() {
     let options = GenerateOptions {
-        stop_tokens: TINY.config.eos_token_ids.clone(),
         chunk_size: 16,
-        ..options()
+        ..ending()
     };
     let prompts = prompts();
     let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap();
@@ -145,7 +163,7 @@ fn the_events_of_each_text_are_in_order() {
     }
     for ((ids, text, _, finished), expected) in texts.iter().zip(&TINY.texts) {
         assert!(finished);
-        assert_eq!((ids, text), (&expected.stopped_ids, &expected.stopped_text));
+        check_ended(ids, text, "stop", expected);
     }
 }
 
@@ -264,6 +282,50 @@ fn a_session_goes_on_where_it_was() {
     let found = generation.finish().unwrap();
     assert_eq!(found[0].generated_ids, text.generated_ids);
     assert_eq!(found[0].prompt_ids, text.prompt_ids);
+}
+
+/// More tokens than a session has slots for at first: the cache grows on the way.
+#[test]
+fn a_long_text_grows_its_session() {
+    let options = GenerateOptions {
+        max_new_tokens: 700,
+        ..options()
+    };
+    let prompts = &prompts()[..2];
+    let found = generation(prompts, &options).finish().unwrap();
+    let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap();
+    let whole = SessionOptions {
+        batch: 2,
+        capacity: longest + 700,
+        chunk_size: 256,
+    };
+    let session = Session::new(&TINY.model, whole).unwrap();
+    let expected = Generation::in_session(session, &TINY.tokenizer, &[], prompts, &options);
+    let expected = expected.unwrap().finish().unwrap();
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_eq!(found.generated_ids.len(), 700);
+        assert_eq!(found.generated_ids, expected.generated_ids);
+    }
+}
+
+#[test]
+fn a_length_counts_the_prompt() {
+    let prompt = &TINY.texts[0].prompt_ids;
+    let options = GenerateOptions {
+        max_length: Some(prompt.len() + 3),
+        ..options()
+    };
+    let found = generation(&[prompt], &options).finish().unwrap();
+    assert_eq!(found[0].generated_ids.len(), 3);
+    let none = GenerateOptions {
+        max_length: Some(1),
+        ..options
+    };
+    let found = generation(&[prompt], &none).finish().unwrap();
+    assert_eq!(
+        (found[0].generated_ids.len(), found[0].reason.name()),
+        (0, "length")
+    );
 }
 
 #[test]

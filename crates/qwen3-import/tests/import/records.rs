@@ -6,7 +6,8 @@ use std::fs;
 use burn::store::burn_pack;
 use burn::tensor::{DType, Device, Int, Tensor};
 use qwen3_import::{
-    Progress, RecordFile, load_record, load_record_with_progress, save_record, save_record_with_texts,
+    Progress, RecordFile, load_record, load_record_with_progress, save_record,
+    save_record_with_texts,
 };
 use qwen3_model::Qwen3;
 use safetensors::Dtype;
@@ -211,7 +212,10 @@ fn a_record_carries_other_files() {
     let folder = Folder::plain();
     let model = folder.load(DType::F32).unwrap();
     let texts = BTreeMap::from([
-        ("tokenizer.json".to_string(), "{\"é\": \"\\u0000\n\"}".to_string()),
+        (
+            "tokenizer.json".to_string(),
+            "{\"é\": \"\\u0000\n\"}".to_string(),
+        ),
         ("empty".to_string(), String::new()),
     ]);
     save_record_with_texts(&model, folder.path(RECORD), DType::BF16, &texts).unwrap();

@@ -5,6 +5,8 @@ use crate::{GenerationConfig, SamplingOptions, Tokenizer};
 pub struct GenerateOptions {
     /// Most tokens to generate for each prompt.
     pub max_new_tokens: usize,
+    /// Most tokens of prompt and text together.
+    pub max_length: Option<usize>,
     /// How tokens are chosen. Sequence `n` of a batch uses `seed + n`.
     pub sampling: SamplingOptions,
     /// Tokens that end the text.
@@ -22,6 +24,7 @@ impl Default for GenerateOptions {
     fn default() -> Self {
         Self {
             max_new_tokens: 512,
+            max_length: None,
             sampling: SamplingOptions::default(),
             stop_tokens: Vec::new(),
             stop_strings: Vec::new(),
@@ -39,11 +42,24 @@ impl GenerateOptions {
             true => tokenizer.eos_token_id().into_iter().collect(),
             false => config.eos_token_ids.clone(),
         };
+        // As in Transformers, `max_length` counts where there is no `max_new_tokens`.
+        let (max_new_tokens, max_length) = match (config.max_new_tokens, config.max_length) {
+            (Some(tokens), _) => (tokens, None),
+            (None, Some(length)) => (usize::MAX, Some(length)),
+            (None, None) => (default.max_new_tokens, None),
+        };
         Self {
-            max_new_tokens: config.max_new_tokens.unwrap_or(default.max_new_tokens),
+            max_new_tokens,
+            max_length,
             sampling: config.sampling_options(),
             stop_tokens,
             ..default
         }
+    }
+
+    /// Most tokens behind a prompt of so many.
+    pub(super) fn new_tokens(&self, prompt: usize) -> usize {
+        let left = self.max_length.map(|length| length.saturating_sub(prompt));
+        self.max_new_tokens.min(left.unwrap_or(usize::MAX))
     }
 }

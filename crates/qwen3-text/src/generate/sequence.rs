@@ -17,6 +17,8 @@ pub(super) struct Sequence<'a> {
     stops: StopMatcher,
     stop_tokens: Vec<u32>,
     thinking: ThinkingTracker,
+    /// Most tokens to generate.
+    new_tokens: usize,
     finished: bool,
 }
 
@@ -31,6 +33,7 @@ impl<'a> Sequence<'a> {
             seed: options.sampling.seed.wrapping_add(row as u64),
             ..options.sampling.clone()
         };
+        let new_tokens = options.new_tokens(prompt.len());
         Ok(Self {
             row,
             thinking: ThinkingTracker::new(ThinkingTokens::of(tokenizer), &prompt),
@@ -40,6 +43,7 @@ impl<'a> Sequence<'a> {
             stream: tokenizer.stream(options.skip_special),
             stops: StopMatcher::new(&options.stop_strings)?,
             stop_tokens: options.stop_tokens.clone(),
+            new_tokens,
             finished: false,
         })
     }
@@ -55,6 +59,11 @@ impl<'a> Sequence<'a> {
     /// The token that the next step reads; of a finished sequence any will do.
     pub(super) fn last(&self) -> u32 {
         self.ids[self.ids.len() - 1]
+    }
+
+    /// Have as many tokens been generated as may be?
+    pub(super) fn is_full(&self) -> bool {
+        self.generated().len() >= self.new_tokens
     }
 
     pub(super) fn is_finished(&self) -> bool {
