@@ -47,7 +47,7 @@ pub fn bad_input(text: impl Into<String>) -> Error {
 
 /// The error and its causes, those left out that the text before them has said: some libraries put the
 /// cause into their own text.
-fn line(error: &Error) -> String {
+pub fn line(error: &Error) -> String {
     let mut line = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
         if !line.contains(&cause) {

@@ -8,7 +8,7 @@ use hf_hub::api::sync::{ApiBuilder, ApiRepo};
 use hf_hub::{Cache, CacheRepo, Repo};
 use indicatif::ProgressBar;
 
-use crate::failure::bad_input;
+use crate::failure::{bad_input, line};
 use crate::files::{Need, TEXT_FILES};
 use crate::progress;
 
@@ -41,11 +41,12 @@ pub fn folder(name: &str, need: Need) -> Result<PathBuf> {
         let place = cache.path().join(repo).join("snapshots").join("main");
         bad_input(format!(
             "{name} is neither a folder nor a file, it is not in the cache, and it cannot be downloaded: \
-             {error:#}\n\
+             {}\n\
              Without a network, fetch config.json, generation_config.json, tokenizer.json, \
              tokenizer_config.json and\nmodel.safetensors (or model.safetensors.index.json and the shards \
              it names) from\nhttps://huggingface.co/{name}/tree/main on another machine, place them \
              in one folder and pass --model FOLDER;\nor place them in {}\nand run: printf main > {}",
+            line(&error),
             place.display(),
             place.with_file_name("").with_file_name("refs").join("main").display()
         ))
