@@ -38,6 +38,10 @@ pub struct Args {
     /// Only the cases with this text in their id.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     filter: Option<String>,
+    /// Also the slow cases (50 prompts x 64 tokens), which otherwise run when --filter picks them: minutes on
+    /// a software GPU.
+    #[arg(long)]
+    slow: bool,
     /// The catalogue of cases; the repository's manifest.json when left out.
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
@@ -66,6 +70,7 @@ impl Args {
             backend,
             dtype: vec![],
             filter: None,
+            slow: true,
             manifest: None,
             json: Some(json),
             with: vec![],
@@ -115,6 +120,7 @@ fn runner_arguments(
             .iter()
             .map(|text| format!("--filter={text}").into()),
     );
+    words.extend(args.slow.then(|| "--slow".into()));
     words.extend(["--manifest".into(), manifest.into()]);
     words.extend(
         args.json
@@ -172,13 +178,14 @@ mod tests {
                     "f16,bf16",
                     "--filter",
                     "-x",
+                    "--slow",
                     "--json",
                     "r.json",
                     "--list"
                 ],
                 Some("no network")
             ),
-            "parity|--backend|flex,all|--dtype|f16,bf16|--filter=-x|--manifest|manifest.json|--json|r.json|--list|\
+            "parity|--backend|flex,all|--dtype|f16,bf16|--filter=-x|--slow|--manifest|manifest.json|--json|r.json|--list|\
              --unavailable|tch=no network"
         );
         assert_eq!(

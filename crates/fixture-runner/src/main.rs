@@ -80,6 +80,9 @@ struct Parity {
     /// Only cases whose id or kind contains this text.
     #[arg(long)]
     filter: Option<String>,
+    /// Also the slow cases, which otherwise run when --filter picks them: minutes on a software GPU.
+    #[arg(long)]
+    slow: bool,
     /// The manifest.
     #[arg(long, default_value = "manifest.json")]
     manifest: PathBuf,
@@ -133,6 +136,11 @@ fn parity(options: &Parity) -> Result<ExitCode> {
     let (backends, named) = parse_backends(&options.backend)?;
     let manifest = Manifest::read(&options.manifest)?;
     let cases = select(&manifest, options.filter.as_deref())?;
+    let slow = options.slow || options.list || options.filter.is_some();
+    let (cases, left_out) = match slow {
+        true => (cases, Vec::new()),
+        false => cases.into_iter().partition(|case| !case.kind.is_slow()),
+    };
     if options.list {
         for case in &cases {
             println!("{:<46} {:<28} {}", case.id, case.kind, case.description);
@@ -158,6 +166,13 @@ fn parity(options: &Parity) -> Result<ExitCode> {
     };
     work.run(&backends, &mut |result| report.add(result))?;
     report.summary(start.elapsed().as_secs_f64())?;
+    if let [first, ..] = &left_out[..] {
+        let count = left_out.len();
+        println!(
+            "left out: {count} slow, {} (`--slow`, or `--filter`)",
+            first.id
+        );
+    }
     if let Some(json) = json {
         json.finish(&report.to_json()?)?;
     }

@@ -108,6 +108,11 @@ impl Kind {
         }
     }
 
+    /// Does the kind take minutes on a software GPU?
+    pub fn is_slow(self) -> bool {
+        self == Self::Greedy
+    }
+
     /// Does the kind run a part of one layer?
     pub fn is_layer(self) -> bool {
         matches!(
