@@ -1,6 +1,6 @@
 //! The repository, its target directory, and starting cargo and other programs in it.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -61,12 +61,29 @@ impl Workspace {
         command
             .current_dir(&self.root)
             .env("CARGO_TARGET_DIR", &self.target);
+        // What cargo told this program of its own package. Build scripts that ask for such a variable
+        // (ring's does) would run again, and everything above them, whenever cargo is started by hand.
+        let own = |name: &OsString| {
+            let name = name.to_string_lossy();
+            OWN.iter().any(|start| name.starts_with(start))
+        };
+        for (name, _) in std::env::vars_os().filter(|(name, _)| own(name)) {
+            command.env_remove(name);
+        }
         if let Some(libtorch) = libtorch {
             command.env("LIBTORCH", libtorch);
         }
         command
     }
 }
+
+/// How the variables begin that cargo sets for the program it runs.
+const OWN: [&str; 4] = [
+    "CARGO_BIN_",
+    "CARGO_CRATE_",
+    "CARGO_MANIFEST_",
+    "CARGO_PKG_",
+];
 
 /// The cargo that runs this program, else the one on the path.
 fn cargo() -> Command {
@@ -118,4 +135,26 @@ fn name(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args().take(3));
     let words: Vec<_> = words.map(OsStr::to_string_lossy).collect();
     format!("`{} ...`", words.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tests run with the variables of their own package, as the program does under `cargo run`.
+    #[test]
+    fn cargo_is_started_as_by_hand() {
+        assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
+        let workspace = Workspace {
+            root: "root".into(),
+            target: "target".into(),
+        };
+        let cargo = workspace.cargo(None);
+        let removed = cargo.get_envs().filter(|(_, value)| value.is_none());
+        let removed: Vec<_> = removed.map(|(name, _)| name.to_os_string()).collect();
+        for name in ["CARGO_MANIFEST_DIR", "CARGO_PKG_NAME"] {
+            assert!(removed.contains(&name.into()), "{name}");
+        }
+        assert!(!removed.contains(&"CARGO_TARGET_DIR".into()));
+    }
 }
