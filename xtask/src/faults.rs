@@ -2,7 +2,6 @@
 //! turns red for each.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::backend::{self, Backend};
-use crate::workspace::{Workspace, root};
+use crate::workspace::{Workspace, copy_all, root};
 use crate::{libtorch, runner};
 
 /// The end of `cargo xtask faults --help`.
@@ -119,19 +118,6 @@ fn verdict(report: &Value) -> (usize, String) {
         )
     });
     (failing.len(), first)
-}
-
-fn copy_all(from: &Path, to: &Path) -> Result<()> {
-    if from.is_dir() {
-        fs::create_dir_all(to)?;
-        for entry in fs::read_dir(from)? {
-            let entry = entry?;
-            copy_all(&entry.path(), &to.join(entry.file_name()))?;
-        }
-    } else {
-        fs::copy(from, to).with_context(|| format!("{}", from.display()))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

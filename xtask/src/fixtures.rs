@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::cache::{self, Lock};
 use crate::compare::compare;
-use crate::workspace::{on_path, root, run_for_set_up};
+use crate::workspace::{copy_all, on_path, root, run_for_set_up};
 
 /// The end of `cargo xtask fixtures --help`.
 pub const NOTES: &str = "\
@@ -23,6 +23,13 @@ Examples:
 
 /// What the oracle writes.
 const OUTPUTS: [&str; 2] = ["manifest.json", "fixtures"];
+
+/// What the oracle takes over from the folder that it writes into: the trained checkpoint, and the strings
+/// with the digests of the official tokenizer's tokens.
+const INPUTS: [&str; 2] = [
+    "fixtures/checkpoints/trained-tiny",
+    "fixtures/text/strings.npz",
+];
 
 /// What a finished environment holds, beside the packages that its folder's name stands for.
 const STAMP: &str = "oracle environment, recipe 1\n";
@@ -43,6 +50,9 @@ pub fn run(args: &Args) -> Result<u8> {
         return Ok(0);
     }
     let made = tempfile::tempdir()?;
+    for input in INPUTS {
+        copy_all(&root.join(input), &made.path().join(input))?;
+    }
     make(&root, made.path())?;
     let comparison = compare(made.path(), &root, &OUTPUTS)?;
     for line in &comparison.differences {

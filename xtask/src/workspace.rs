@@ -1,6 +1,7 @@
 //! The repository, its target directory, and starting cargo and other programs in it.
 
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -75,6 +76,23 @@ impl Workspace {
         }
         command
     }
+}
+
+/// Copies a file, or a folder with all that is in it, into folders that are made where they are missing.
+pub fn copy_all(from: &Path, to: &Path) -> Result<()> {
+    if from.is_dir() {
+        fs::create_dir_all(to)?;
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            copy_all(&entry.path(), &to.join(entry.file_name()))?;
+        }
+        return Ok(());
+    }
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::copy(from, to).with_context(|| format!("{}", from.display()))?;
+    Ok(())
 }
 
 /// How the variables begin that cargo sets for the program it runs.
