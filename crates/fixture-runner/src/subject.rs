@@ -18,7 +18,7 @@ use qwen3_model::{
 };
 
 use self::inputs::Rows;
-pub use self::inputs::{read_columns, read_mask};
+pub use self::inputs::{positions, read_columns, read_mask};
 use crate::backend::owned;
 use crate::data::TensorFile;
 use crate::manifest::{Case, Kind};

@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData};
 use qwen3_import::load;
 use qwen3_model::{Step, Taps};
 
-use super::inputs::{Grid, read_mask, token};
+use super::inputs::{Grid, positions, read_mask, token};
 use super::{Bench, Output};
 use crate::data::TensorFile;
 
@@ -69,17 +69,6 @@ impl Bench<'_> {
         outputs.extend(found.outputs(model.config.num_hidden_layers)?);
         Ok(outputs)
     }
-}
-
-/// 0 at the first token; what padding has does not matter.
-fn positions(visible: &[bool]) -> Vec<usize> {
-    let mut next = 0;
-    let position = |seen: &bool| {
-        let position = next;
-        next += usize::from(*seen);
-        position
-    };
-    visible.iter().map(position).collect()
 }
 
 fn integers(rows: &[Vec<i64>], device: &Device) -> Tensor<2, Int> {

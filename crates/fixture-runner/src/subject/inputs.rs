@@ -80,6 +80,17 @@ pub fn read_mask(file: &TensorFile) -> Result<Option<Vec<Vec<bool>>>> {
     Ok(Some(grid.rows.iter().map(mask).collect()))
 }
 
+/// The positions of a row's tokens: 0 at the first; what padding has does not matter.
+pub fn positions(visible: &[bool]) -> Vec<usize> {
+    let mut next = 0;
+    let position = |seen: &bool| {
+        let position = next;
+        next += usize::from(*seen);
+        position
+    };
+    visible.iter().map(position).collect()
+}
+
 /// The `columns` of a prefill's tokens that are stored, each below `length`.
 pub fn read_columns(file: &TensorFile, length: usize) -> Result<Vec<usize>> {
     let array = file.read("columns")?;

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::activations::Activations;
 use crate::blame::Tokens;
+use crate::subject::positions;
 
 /// What a model should give for a prompt.
 pub struct Reference {
@@ -106,16 +107,6 @@ impl Reference {
     pub fn flat_ids(&self) -> Vec<u32> {
         self.ids.concat()
     }
-}
-
-fn positions(row: &[bool]) -> Vec<usize> {
-    let mut next = 0;
-    let position = |seen: &bool| {
-        let position = next;
-        next += usize::from(*seen);
-        position
-    };
-    row.iter().map(position).collect()
 }
 
 fn to_ids(
