@@ -52,6 +52,7 @@ CATALOGUE = [
     Mistake(
         "rope_theta", "RoPE's theta is 1,000,000", faults.other_theta(1e6), applies=lambda config: theta(config) != 1e6
     ),
+    Mistake("rope_theta-fitted", "RoPE's theta is 23,456", faults.other_theta(23456.0)),
     Mistake("rope_position_offset", "queries have positions one too far", plants.position_offset),
     Mistake(
         "rope_position_offset-cached_steps",
@@ -86,6 +87,7 @@ CATALOGUE = [
     Mistake("eps", "eps is 1e-6", faults.other_eps(1e-6), applies=lambda config: config.rms_norm_eps != 1e-6),
     Mistake("eps", "eps is 1e-3", faults.other_eps(1e-3)),
     Mistake("eps", "eps is 1e-2", faults.other_eps(1e-2)),
+    Mistake("eps-fitted", "eps is 0.0037", faults.other_eps(3.7e-3)),
     Mistake("rms_weight_offset_one", "norms multiply by 1 + weight", plants.norm_weights_plus_one),
     Mistake(
         "gqa_interleaved_groups",

@@ -19,20 +19,27 @@ from .planting import Subject
 
 FOLDER = PurePosixPath("fixtures")
 DTYPE = "f32"
+# Largest error of a tap as a share of its largest value: far beyond what float32 does.
+TAP_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Observations of one prompt of a tiny checkpoint: the mistakes, all when empty, and the layer, all when None."""
+    """Observations of one prompt of a tiny checkpoint: the mistakes, all when empty, and the layer, all when None.
+
+    With `taps`, nothing but these of what passes through the layers is kept.
+    """
 
     checkpoint: str
     prompt: str
     ids: list[str] = field(default_factory=list)
     layer: int | None = None
+    taps: tuple[str, ...] = ()
 
 
 PLANS = [
     Plan("gqa-sharded", "prompt2"),
+    Plan("gqa-sharded", "prompt2", ids=["kv_swapped", "rope_theta"], taps=("self_attn.q_rope", "mlp")),
     Plan("gqa-tied", "prompt2", ids=["head_untied"]),
     Plan("bias-tied", "prompt1", layer=1),
 ]
@@ -119,6 +126,19 @@ class Bench:
         if first := first_divergence(self.case, sound, dtype):
             raise CheckError(f"{file}: {first.tensor}: Transformers itself is at {first.ratio:.3g} of the tolerance")
 
+    def observe_taps(self, forms: list[Mistake], layer: int | None, names: tuple[str, ...]) -> Observation:
+        """`observe`, but of these taps alone; the first that is off is told from the model's own, as published."""
+        self.case.taps = True
+        sound, wrong = self.run(), self.observe(forms, layer)
+        self.case.taps = False
+        wrong.tensors = {name: tensor for name, tensor in wrong.tensors.items() if name.partition(".")[2] in names}
+        for name, tensor in wrong.tensors.items():
+            ratio = float((tensor - sound[name]).abs().max() / sound[name].abs().max() / TAP_TOLERANCE)
+            if not ratio <= 1:
+                wrong.first = Divergence(int(re.match(r"layer_(\d+)", name)[1]), name, ratio)
+                break
+        return wrong
+
     def run(self) -> Tensors:
         """The activations and `generated_ids` of the model as it is now, 0 at padded positions."""
         tensors = reference.run(replace(self.case, expected={}), self.model)
@@ -159,12 +179,13 @@ def write(observation: Observation, file: Path) -> None:
 
 
 def entry(
-    plan: Plan, reference_file: PurePosixPath, file: PurePosixPath, observation: Observation
+    plan: Plan, name: str, reference_file: PurePosixPath, file: PurePosixPath, observation: Observation
 ) -> dict[str, object]:
     """An observation as the manifest lists it."""
     place = "" if plan.layer is None else f", in layer {plan.layer} only"
+    place += f"; only {' and '.join(plan.taps)} of each layer" if plan.taps else ""
     return {
-        "id": f"{plan.checkpoint}/{observation.mistake.id}",
+        "id": f"{plan.checkpoint}/{name}",
         "checkpoint": plan.checkpoint,
         "reference": reference_file.as_posix(),
         "file": file.as_posix(),
@@ -180,14 +201,16 @@ def make(plan: Plan, path: Path, root: Path) -> list[dict[str, object]]:
     bench = Bench(path, root / reference_file, DTYPE)
     entries = []
     for forms in wanted(path, plan.ids, plan.layer):
-        observation = bench.observe(forms, plan.layer)
-        name = observation.mistake.id
+        observation = (
+            bench.observe_taps(forms, plan.layer, plan.taps) if plan.taps else bench.observe(forms, plan.layer)
+        )
+        name = observation.mistake.id + ("-taps" if plan.taps else "")
         if not observation.clear():
             raise CheckError(f"{plan.checkpoint}: {name} is not clear where it shows first: {observation.place()}")
         print(f"{plan.checkpoint:12} {name:36} {observation.place()}", flush=True)
         file = FOLDER / "observed" / plan.checkpoint / f"{name}.npz"
         write(observation, root / file)
-        entries.append(entry(plan, reference_file, file, observation))
+        entries.append(entry(plan, name, reference_file, file, observation))
     bench.check_restored()
     return entries
 

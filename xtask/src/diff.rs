@@ -8,6 +8,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{ErrorKind, Write, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -29,14 +30,23 @@ pub struct Args {
 /// # Errors
 /// When a file cannot be read or is no such report.
 pub fn run(args: &Args) -> Result<u8> {
-    let read = |file: &Path| -> Result<Value> {
-        let place = || file.display().to_string();
-        let text = fs::read_to_string(file).with_context(place)?;
-        serde_json::from_str(&text).with_context(place)
-    };
-    let diff = compare(&read(&args.old)?, &read(&args.new)?)?;
-    println!("{diff}");
-    Ok(diff.exit_code())
+    let (old, new) = (read(&args.old)?, read(&args.new)?);
+    let names = [&args.old, &args.new].map(|file| file.display().to_string());
+    let diff = compare(&old, &new, [&names[0], &names[1]])?;
+    // A reader that has seen enough is no error.
+    match writeln!(stdout().lock(), "{diff}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error)?,
+        _ => Ok(diff.exit_code()),
+    }
+}
+
+fn read(file: &Path) -> Result<Value> {
+    let place = || file.display().to_string();
+    // Opening a pipe would wait for somebody who writes to it.
+    let metadata = fs::metadata(file).with_context(place)?;
+    ensure!(metadata.is_file(), "{}: not a regular file", place());
+    let text = fs::read_to_string(file).with_context(place)?;
+    serde_json::from_str(&text).with_context(place)
 }
 
 /// One thing that differs.
@@ -78,16 +88,19 @@ impl Diff {
 ///
 /// Worse are: a status that changes to anything but a pass, except from crash to fail; a tensor that is now
 /// beyond its limit; an error over its limit that more than doubled and is above 0.1; a token that is now wrong
-/// and no tie; a first divergence that moved forward; and whatever the new report lacks.
+/// and no tie; a first divergence that moved forward; and whatever the new report lacks, but for what was
+/// unavailable. `names` are for errors.
 ///
 /// # Errors
 /// When a value is no such report of schema 1, or when both are of different kinds.
-pub fn compare(old: &Value, new: &Value) -> Result<Diff> {
-    let (old, new) = (Report::read(old, "OLD")?, Report::read(new, "NEW")?);
+pub fn compare(old: &Value, new: &Value, names: [&str; 2]) -> Result<Diff> {
+    let (old, new) = (Report::read(old, names[0])?, Report::read(new, names[1])?);
     ensure!(
         old.kind == new.kind,
-        "OLD is a {} report and NEW is a {} report",
+        "{} is a {} report and {} is a {} report",
+        names[0],
         old.kind,
+        names[1],
         new.kind
     );
     let mut diff = Diff {
@@ -112,6 +125,8 @@ pub fn compare(old: &Value, new: &Value) -> Result<Diff> {
     for (key, run) in &before {
         match after.get(key) {
             Some(other) => diff.run(run, other),
+            // It never said anything.
+            None if run.status == "unavailable" => diff.notes.push(run.change("missing".into())),
             None => missing.push(*run),
         }
     }

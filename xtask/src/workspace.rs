@@ -16,8 +16,12 @@ pub struct Workspace {
 }
 
 /// The repository's root: the parent of this crate's folder.
+///
+/// Which folder that is, cargo says when it starts this program. What it said when compiling may be another
+/// clone's, gone since, when clones share a target directory: the older clone's program counts as fresh.
 pub fn root() -> PathBuf {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let xtask = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     xtask
         .parent()
         .expect("xtask lies in the repository")

@@ -9,6 +9,8 @@
 mod catalogue;
 mod decoding;
 mod error_shape;
+mod findings;
+mod guesses;
 mod probe;
 mod residual;
 mod rounding;
@@ -21,6 +23,8 @@ mod walk;
 mod weights;
 
 use serde::Serialize;
+
+use crate::verify::layer_of;
 
 pub use probe::{Tokens, run_layer};
 pub use variant::Variant;
@@ -40,6 +44,16 @@ pub struct Diagnosis {
     pub error_shape: Vec<String>,
     /// Anything else worth knowing.
     pub notes: Vec<String>,
+}
+
+impl Diagnosis {
+    /// Notes the first tensor to differ.
+    pub fn diverges(&mut self, tensor: &str) {
+        self.first_divergence = Some(Divergence {
+            layer: layer_of(tensor),
+            tensor: tensor.into(),
+        });
+    }
 }
 
 /// A place in the model.

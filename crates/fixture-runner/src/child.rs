@@ -1,14 +1,25 @@
-//! Starting a process that computes, and keeping the end of what it says on standard error.
+//! A process that computes: what it says, and how it ended.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
-use std::thread::{JoinHandle, spawn};
+use std::thread::{JoinHandle, sleep, spawn};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
+
+use crate::protocol::REPLY_PREFIX;
 
 /// How much of a process's standard error is kept.
 const LAST_LINES: usize = 12;
+/// A process that says nothing for so long is taken for hung and killed.
+const SILENCE: Duration = Duration::from_secs(900);
+/// How long a process that has closed its standard output may take to end.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// A command for `program` with its output piped. What was tuned in one run must not decide another,
 /// unless the user asks for it.
@@ -21,19 +32,119 @@ pub fn command(program: &Path) -> Command {
     command
 }
 
+/// A running process that says values of `T`, as JSON lines on standard output. Dropping it kills it.
+pub struct Speaker<T> {
+    child: Child,
+    said: Receiver<T>,
+    stderr: LastLines,
+}
+
+impl<T: DeserializeOwned + Send + 'static> Speaker<T> {
+    /// Starts a [`command`].
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(command: &mut Command) -> Result<Self> {
+        let mut child = command.spawn().context("starting a process")?;
+        let stdout = child.stdout.take().expect("piped");
+        let stderr = LastLines::of(child.stderr.take().expect("piped"));
+        let (sender, said) = channel();
+        spawn(move || {
+            for line in lines(stdout) {
+                let value = line.strip_prefix(REPLY_PREFIX);
+                let value = value.and_then(|value| serde_json::from_str(value).ok());
+                if let Some(value) = value
+                    && sender.send(value).is_err()
+                {
+                    return;
+                }
+            }
+        });
+        Ok(Self {
+            child,
+            said,
+            stderr,
+        })
+    }
+
+    /// Its standard input, where that is piped and has not been taken.
+    pub fn stdin(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
+    }
+
+    /// What it says next, or how it ended.
+    ///
+    /// # Errors
+    /// How it ended, with the last lines it wrote to standard error; it is killed when it hangs.
+    pub fn next(&mut self) -> Result<T, String> {
+        self.said
+            .recv_timeout(SILENCE)
+            .map_err(|error| match error {
+                RecvTimeoutError::Disconnected => self.obituary(),
+                RecvTimeoutError::Timeout => {
+                    let _ = self.child.kill();
+                    format!("no answer in {} s; {}", SILENCE.as_secs(), self.obituary())
+                }
+            })
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// How it ended, if not well.
+    pub fn finish(mut self) -> Result<(), String> {
+        let obituary = self.obituary();
+        match self.child.try_wait() {
+            Ok(Some(status)) if status.success() => Ok(()),
+            _ => Err(obituary),
+        }
+    }
+
+    /// How it ended, with the last lines it wrote to standard error.
+    pub fn obituary(&mut self) -> String {
+        let patience = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if patience.elapsed() > GRACE {
+                let _ = self.child.kill();
+            }
+            sleep(Duration::from_millis(2));
+        }
+        let status = self.child.wait().map_or("unknown end".into(), describe);
+        self.stderr.obituary(status)
+    }
+}
+
+impl<T> Drop for Speaker<T> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Lines, whatever bytes are in them, until the end or an error.
+fn lines(stream: impl Read) -> impl Iterator<Item = String> {
+    let mut stream = BufReader::new(stream);
+    std::iter::from_fn(move || {
+        let mut line = Vec::new();
+        let read = stream.read_until(b'\n', &mut line).ok()?;
+        let text = String::from_utf8_lossy(&line);
+        (read > 0).then(|| text.trim_end_matches(['\r', '\n']).to_string())
+    })
+}
+
 /// The last lines that a process wrote to standard error.
-pub struct LastLines {
+struct LastLines {
     lines: Arc<Mutex<VecDeque<String>>>,
     reader: Option<JoinHandle<()>>,
 }
 
 impl LastLines {
     /// Reads until the process closes its end.
-    pub fn of(stderr: ChildStderr) -> Self {
-        let lines = Arc::new(Mutex::new(VecDeque::new()));
-        let kept = Arc::clone(&lines);
+    fn of(stderr: ChildStderr) -> Self {
+        let kept_lines = Arc::new(Mutex::new(VecDeque::new()));
+        let kept = Arc::clone(&kept_lines);
         let reader = spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            for line in lines(stderr) {
                 let mut kept = kept.lock().expect("no panic while held");
                 if kept.len() == LAST_LINES {
                     kept.pop_front();
@@ -42,20 +153,16 @@ impl LastLines {
             }
         });
         Self {
-            lines,
+            lines: kept_lines,
             reader: Some(reader),
         }
     }
 
-    /// Waits until the process has closed its end and everything is read.
-    pub fn wait(&mut self) {
+    /// How the process ended, with its last lines, all of which are waited for.
+    fn obituary(&mut self, status: String) -> String {
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }
-    }
-
-    /// How the process ended, with its last lines.
-    pub fn obituary(&self, status: String) -> String {
         let lines = self.lines.lock().expect("no panic while held");
         match lines.is_empty() {
             true => status,
@@ -68,10 +175,35 @@ impl LastLines {
 }
 
 /// An exit status in words; on Unix, the signal that killed the process.
-pub fn describe(status: ExitStatus) -> String {
+fn describe(status: ExitStatus) -> String {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
         return format!("killed by signal {signal}");
     }
     status.to_string()
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    fn speaker(script: &str) -> Speaker<u32> {
+        let mut command = command(Path::new("/bin/sh"));
+        Speaker::start(command.args(["-c", script])).unwrap()
+    }
+
+    #[test]
+    fn what_it_says_and_how_it_ends() {
+        let noise = format!("echo noise; printf '\\377\\n'; echo '{REPLY_PREFIX}7'");
+        let mut good = speaker(&noise);
+        assert_eq!(good.next(), Ok(7));
+        assert_eq!(good.finish(), Ok(()));
+        let mut bad = speaker(&format!("{noise}; printf 'last \\377 word\\n' >&2; exit 3"));
+        assert_eq!(bad.next(), Ok(7));
+        let end = bad.next().unwrap_err();
+        assert!(
+            end.contains('3') && end.contains("last \u{fffd} word"),
+            "{end}"
+        );
+    }
 }

@@ -10,7 +10,6 @@ mod raw;
 mod tests;
 
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use self::decode::check_finite;
@@ -19,8 +18,8 @@ pub use self::raw::SafetensorsRaw;
 use crate::error::FixtureError;
 use crate::manifest::TestDType;
 
-/// A tensor file larger than this is not a fixture; it is read into memory as a whole.
-const MAX_FILE_BYTES: u64 = 2 << 30;
+/// A tensor larger than this is not read: it has to fit into memory, and is there twice while it is decoded.
+const MAX_TENSOR_BYTES: u64 = 4 << 30;
 
 /// The values of a tensor, in C order.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,7 +71,7 @@ impl Array {
     }
 }
 
-/// An open fixture file; tensors are decoded when they are read.
+/// An open tensor file of any size; a tensor is in memory when it is read.
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
@@ -89,8 +88,10 @@ impl TensorFile {
     /// Reads a file with the ending `.safetensors`, `.safetensor` or `.npz`, and checks its list of tensors.
     ///
     /// # Errors
-    /// When the file cannot be read, is larger than 2 GiB, has another ending, or is malformed.
+    /// When the file cannot be read, has another ending, or is malformed.
     pub fn open(path: &Path) -> Result<Self, FixtureError> {
+        // A file that is not there is not one with a wrong ending.
+        open(path)?;
         let ending = path.extension().and_then(|ending| ending.to_str());
         let format = match ending {
             Some("safetensors" | "safetensor") => Format::Safetensors(SafetensorsRaw::open(path)?),
@@ -169,24 +170,33 @@ impl TensorFile {
     }
 }
 
-/// The bytes of a file that is not larger than [`MAX_FILE_BYTES`].
-fn read_bytes(path: &Path) -> Result<Vec<u8>, FixtureError> {
+/// Opens a regular file; gives it with its length in bytes.
+fn open(path: &Path) -> Result<(File, u64), FixtureError> {
     let io = |source| FixtureError::Io {
         file: path.into(),
         source,
     };
-    let file = File::open(path).map_err(io)?;
-    let length = file.metadata().map_err(io)?.len();
-    if length > MAX_FILE_BYTES {
-        return Err(FixtureError::TooLarge {
+    // Before it is opened: opening a pipe waits for somebody who writes to it.
+    let metadata = std::fs::metadata(path).map_err(io)?;
+    if !metadata.is_file() {
+        return Err(FixtureError::Malformed {
             file: path.into(),
-            bytes: length,
-            limit: MAX_FILE_BYTES,
+            reason: "not a regular file".into(),
         });
     }
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES)
-        .read_to_end(&mut bytes)
-        .map_err(io)?;
-    Ok(bytes)
+    let file = File::open(path).map_err(io)?;
+    let length = file.metadata().map_err(io)?.len();
+    Ok((file, length))
+}
+
+/// Fails for a tensor that takes more than [`MAX_TENSOR_BYTES`].
+fn check_size(path: &Path, tensor: &str, bytes: u64) -> Result<(), FixtureError> {
+    if bytes > MAX_TENSOR_BYTES {
+        return Err(FixtureError::MalformedTensor {
+            file: path.into(),
+            tensor: tensor.into(),
+            reason: format!("{bytes} bytes, at most {MAX_TENSOR_BYTES} are read"),
+        });
+    }
+    Ok(())
 }

@@ -12,17 +12,20 @@ mod check;
 mod child;
 mod data;
 mod error;
+mod failure;
 mod lanes;
 mod manifest;
 mod metrics;
 mod protocol;
 mod report;
+mod report_file;
 mod subject;
 mod supervise;
 mod verify;
 mod worker;
 
 use std::collections::BTreeSet;
+use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -31,10 +34,12 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 
 use crate::backend::Backend;
+use crate::failure::unless_closed;
 use crate::lanes::Work;
 use crate::manifest::{Case, Manifest, TestDType};
 use crate::protocol::Status;
-use crate::report::{JsonFile, Report};
+use crate::report::Report;
+use crate::report_file::ReportFile;
 
 /// Runs parity cases on Burn's backends.
 #[derive(Parser)]
@@ -58,7 +63,7 @@ enum Command {
     Verify(verify::Args),
     /// Run a model layer by layer and write what passes through it (started by `verify`).
     #[command(hide = true)]
-    Observe(verify::observe::Job),
+    Observe(verify::Job),
     /// Serve jobs over standard input (started by `parity`).
     #[command(hide = true)]
     Worker {
@@ -112,20 +117,20 @@ fn main() -> ExitCode {
         }
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        eprintln!("error: {}", failure::line(&error));
         ExitCode::from(2)
     })
 }
 
 /// Runs a job of `verify`; bad input is told on standard output, for `verify` to report.
-fn observe(job: &verify::observe::Job) -> Result<ExitCode> {
-    let mut say = |said: verify::observe::Said| {
+fn observe(job: &verify::Job) -> Result<ExitCode> {
+    let mut say = |said: verify::Said| {
         let line = serde_json::to_string(&said)?;
         println!("{}{line}", protocol::REPLY_PREFIX);
         Ok(())
     };
-    if let Err(error) = verify::observe::observe(job, &mut say) {
-        say(verify::observe::Said::BadInput(format!("{error:#}")))?;
+    if let Err(error) = verify::observe(job, &mut say) {
+        say(verify::Said::BadInput(failure::line(&error)))?;
         return Ok(ExitCode::from(2));
     }
     Ok(ExitCode::SUCCESS)
@@ -142,19 +147,22 @@ fn parity(options: &Parity) -> Result<ExitCode> {
         false => cases.into_iter().partition(|case| !case.kind.is_slow()),
     };
     if options.list {
-        for case in &cases {
-            println!("{:<46} {:<28} {}", case.id, case.kind, case.description);
-        }
+        unless_closed(list(&cases))?;
         return Ok(ExitCode::SUCCESS);
     }
     verify(&manifest, &cases)?;
-    let json = options.json.as_deref().map(JsonFile::create).transpose()?;
+    let inputs = || [options.manifest.as_path()];
+    let json = options.json.as_deref();
+    let json = json
+        .map(|file| ReportFile::prepare(file, inputs()))
+        .transpose()?;
 
-    println!(
+    writeln!(
+        stdout(),
         "burn {}; oracle: {}",
         report::BURN_VERSION,
         manifest.oracle()
-    );
+    )?;
     let program = std::env::current_exe().context("this program's own path")?;
     let mut report = Report::new();
     let work = Work {
@@ -168,13 +176,14 @@ fn parity(options: &Parity) -> Result<ExitCode> {
     report.summary(start.elapsed().as_secs_f64())?;
     if let [first, ..] = &left_out[..] {
         let count = left_out.len();
-        println!(
+        writeln!(
+            stdout(),
             "left out: {count} slow, {} (`--slow`, or `--filter`)",
             first.id
-        );
+        )?;
     }
     if let Some(json) = json {
-        json.finish(&report.to_json()?)?;
+        json.write(&report.to_json()?)?;
     }
     let failed = report.count(Status::Fail) + report.count(Status::Crash);
     let missing = report
@@ -187,6 +196,15 @@ fn parity(options: &Parity) -> Result<ExitCode> {
         0 => 0,
         _ => 1,
     }))
+}
+
+fn list(cases: &[&Case]) -> Result<()> {
+    let mut out = stdout().lock();
+    for case in cases {
+        let (id, kind) = (&case.id, case.kind.to_string());
+        writeln!(out, "{id:<46} {kind:<28} {}", case.description)?;
+    }
+    Ok(())
 }
 
 /// The backends asked for, each once, and those among them that were asked for by name.

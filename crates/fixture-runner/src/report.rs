@@ -1,11 +1,9 @@
 //! What a person reads while cases run, and what a program reads afterwards.
 
 use std::io::{IsTerminal, Write, stdout};
-use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
-use tempfile::NamedTempFile;
 
 use crate::backend::Backend;
 use crate::manifest::TestDType;
@@ -140,46 +138,6 @@ impl Report {
             true => format!("\u{1b}[{colour}m{name:<11}\u{1b}[0m"),
             false => format!("{name:<11}"),
         }
-    }
-}
-
-/// A file for the JSON report, opened before the run so that a wrong path is found out early, and
-/// renamed into place after it.
-pub struct JsonFile<'a> {
-    path: &'a Path,
-    file: NamedTempFile,
-}
-
-impl<'a> JsonFile<'a> {
-    /// Creates a temporary file beside `path`.
-    ///
-    /// # Errors
-    /// When the folder cannot be written to.
-    pub fn create(path: &'a Path) -> Result<Self> {
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let mut builder = tempfile::Builder::new();
-        // As the user's umask has it, and not for the owner alone, as temporary files are.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let file = builder
-            .tempfile_in(folder)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Self { path, file })
-    }
-
-    /// Writes `text` and gives the file its name.
-    ///
-    /// # Errors
-    /// When the file cannot be written or renamed.
-    pub fn finish(mut self, text: &str) -> Result<()> {
-        self.file.write_all(text.as_bytes())?;
-        self.file
-            .persist(self.path)
-            .with_context(|| format!("cannot write {}", self.path.display()))?;
-        Ok(())
     }
 }
 

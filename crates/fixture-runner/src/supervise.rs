@@ -1,20 +1,16 @@
 //! Runs each backend in a process of its own and survives its crash.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::process::{ChildStdin, Stdio};
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::backend::Backend;
-use crate::child::{self, LastLines, describe};
+use crate::child::{self, Speaker};
 use crate::manifest::{Case, Kind, TestDType};
-use crate::protocol::{CaseResult, Job, REPLY_PREFIX, Reply, Status};
-
-/// A worker that says nothing for so long is taken for hung and killed.
-const SILENCE: Duration = Duration::from_secs(900);
+use crate::protocol::{CaseResult, Job, Reply, Status};
 
 /// Runs `cases` on `backend` in workers of `program`, in `dtypes` or in all that the backend computes in
 /// when there are none, and hands every result to `report` as it comes. With a `share`, only that dtype
@@ -155,10 +151,8 @@ fn expect(case: &Case, mut result: CaseResult) -> CaseResult {
 
 /// A running worker process.
 struct Worker {
-    child: Child,
+    process: Speaker<Reply>,
     stdin: ChildStdin,
-    replies: Receiver<Reply>,
-    stderr: LastLines,
 }
 
 impl Worker {
@@ -174,79 +168,29 @@ impl Worker {
             .args(["worker", "--backend", backend.name(), "--manifest"])
             .arg(manifest)
             .stdin(Stdio::piped());
-        let mut child = command.spawn().context("starting a worker")?;
-        let stdin = child.stdin.take().expect("piped");
-        let stdout = child.stdout.take().expect("piped");
-        let stderr_pipe = child.stderr.take().expect("piped");
-
-        let (sender, replies) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                let reply = line
-                    .strip_prefix(REPLY_PREFIX)
-                    .and_then(|reply| serde_json::from_str(reply).ok());
-                if let Some(reply) = reply
-                    && sender.send(reply).is_err()
-                {
-                    return;
-                }
-            }
-        });
-        let stderr = LastLines::of(stderr_pipe);
-        let mut worker = Self {
-            child,
-            stdin,
-            replies,
-            stderr,
-        };
-        let ready = match worker.reply() {
+        let mut process = Speaker::start(&mut command)?;
+        let stdin = process.stdin().expect("piped");
+        let ready = match process.next() {
             Ok(Reply::Ready { dtypes, .. }) => Ok(dtypes),
             Ok(Reply::Unavailable { reason }) => Err(reason),
             Ok(other) => bail!("a worker began with {other:?}"),
             Err(crash) => Err(format!("the backend dies when it is started: {crash}")),
         };
-        Ok((worker, ready))
+        Ok((Self { process, stdin }, ready))
     }
 
     /// Runs one job: its result, or how the process died.
     fn run(&mut self, job: &Job) -> Result<Result<CaseResult, String>> {
         let line = serde_json::to_string(job)?;
         if writeln!(self.stdin, "{line}").is_err() {
-            return Ok(Err(self.obituary()));
+            return Ok(Err(self.process.obituary()));
         }
-        match self.reply() {
+        match self.process.next() {
             Ok(Reply::Done(result)) => Ok(Ok(*result)),
             Ok(Reply::BadFixture { message }) => bail!("{message}"),
             Ok(other) => bail!("a worker answered a job with {other:?}"),
             Err(crash) => Ok(Err(crash)),
         }
-    }
-
-    fn reply(&mut self) -> Result<Reply, String> {
-        self.replies
-            .recv_timeout(SILENCE)
-            .map_err(|error| match error {
-                RecvTimeoutError::Disconnected => self.obituary(),
-                RecvTimeoutError::Timeout => {
-                    let _ = self.child.kill();
-                    format!("no answer in {} s; {}", SILENCE.as_secs(), self.obituary())
-                }
-            })
-    }
-
-    /// How the process ended, with the last lines it wrote to standard error.
-    fn obituary(&mut self) -> String {
-        let status = self.child.wait().map_or("unknown end".into(), describe);
-        // Its standard error has closed with it; let the reader finish.
-        std::thread::sleep(Duration::from_millis(50));
-        self.stderr.obituary(status)
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -257,6 +201,7 @@ mod tests {
 
     use super::*;
     use crate::manifest::{ExpectedFailure, Kind};
+    use crate::protocol::REPLY_PREFIX;
 
     const DONE: &str = r#"{"done": {"case": "CASE", "kind": "mlp", "backend": "flex", "dtype": "f32",
         "status": "pass", "elapsed_ms": 1.0, "tensors": []}}"#;

@@ -3,12 +3,14 @@
 mod activations;
 mod consensus;
 mod html;
+mod job;
 mod judge;
 mod junit;
 mod limits;
 mod logits;
 mod memory;
-pub mod observe;
+mod observe;
+mod recording;
 mod reference;
 mod report;
 mod run;
@@ -16,28 +18,27 @@ mod run;
 mod sample;
 mod subject;
 mod text;
+mod verification;
 mod view;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
-use qwen3_import::Checkpoint;
+use anyhow::Result;
 
 pub use activations::{Activations, keys, layer_of};
+pub use job::{Job, Said};
 pub use limits::Limits;
+pub use logits::best;
+pub use observe::observe;
 
 use crate::backend::Backend;
-use crate::blame::{self, Blame, Diagnosis};
+use crate::failure::unless_closed;
 use crate::manifest::TestDType;
-use crate::report::JsonFile;
-use judge::{Derived, Judge};
+use crate::report_file::ReportFile;
+use job::Mode;
 use limits::Preset;
-use memory::Memory;
-use observe::{Job, Mode, parse_layers};
-use reference::Reference;
-use report::{Run, RunStatus, VerifyReport};
-use run::Outcome;
+use verification::Verification;
 
 /// Arguments of `verify`.
 #[derive(clap::Args)]
@@ -107,260 +108,48 @@ fn label_and_program(text: &str) -> Result<(String, PathBuf), String> {
 /// # Errors
 /// Bad input, or a report that cannot be written.
 pub fn verify(args: &Args) -> Result<ExitCode> {
-    let outputs = [&args.json, &args.junit, &args.html].map(|file| file.as_deref());
-    let outputs = outputs.map(|file| file.map(JsonFile::create).transpose());
-    let [json, junit, html] = outputs;
-    let (json, junit, html) = (json?, junit?, html?);
+    let mut inputs: Vec<PathBuf> = [&args.reference, &args.observed]
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect();
+    inputs.extend(
+        std::fs::read_dir(&args.model)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|file| file.path()),
+    );
+    let prepare = |file: &Option<PathBuf>| {
+        let file = file.as_ref();
+        file.map(|file| ReportFile::prepare(file, inputs.iter().map(PathBuf::as_path)))
+            .transpose()
+    };
+    let (json, junit, html) = (
+        prepare(&args.json)?,
+        prepare(&args.junit)?,
+        prepare(&args.html)?,
+    );
+    ReportFile::check_distinct(
+        &[&json, &junit, &html]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>(),
+    )?;
 
     let mut verification = Verification::open(args)?;
     let report = verification.run()?;
-    text::print(&report)?;
     let value = serde_json::to_value(&report)?;
     if let Some(file) = json {
-        file.finish(&(serde_json::to_string_pretty(&value)? + "\n"))?;
+        file.write(&(serde_json::to_string_pretty(&value)? + "\n"))?;
     }
     if let Some(file) = junit {
-        file.finish(&junit::render(&value))?;
+        file.write(&junit::render(&value))?;
     }
     if let Some(file) = html {
-        file.finish(&html::render(&value))?;
+        file.write(&html::render(&value))?;
     }
+    // Whoever does not read to the end still gets the reports and the verdict.
+    unless_closed(text::print(&report))?;
     Ok(ExitCode::from(report.exit_code(&verification.named)))
-}
-
-/// An open checkpoint and reference, and what is to be done with them.
-struct Verification<'a> {
-    args: &'a Args,
-    checkpoint: Checkpoint,
-    reference: Reference,
-    reference_file: PathBuf,
-    limits: Limits,
-    backends: Vec<Backend>,
-    /// The backends asked for by name.
-    named: Vec<Backend>,
-    layers: std::ops::Range<usize>,
-    /// Where the processes write.
-    folder: tempfile::TempDir,
-}
-
-impl<'a> Verification<'a> {
-    fn open(args: &'a Args) -> Result<Self> {
-        let (backends, named) = crate::parse_backends(&args.backend)?;
-        let checkpoint = Checkpoint::open(&args.model)?;
-        let config = checkpoint.config().clone();
-        let count = config.num_hidden_layers;
-        let layers = match &args.layers {
-            Some(text) => parse_layers(text, count)?,
-            None => 0..count,
-        };
-        let folder = tempfile::tempdir().context("no temporary folder")?;
-        let reference_file = match &args.reference {
-            Some(file) => file.clone(),
-            None => subject::prompt_only(&args.ids, &config, folder.path())?,
-        };
-        let reference = Reference::open(&reference_file, &config, args.reference.is_some())?;
-        if layers.start > 0 && args.observed.is_none() {
-            let key = format!("layer_{:02}_output", layers.start - 1);
-            ensure!(
-                reference.keys.contains(&key),
-                "--layers begins at {}, but the reference has no `{key}`",
-                layers.start
-            );
-        }
-        let limits = Limits::new(&reference.activations, args.dtype, count)?;
-        Ok(Self {
-            args,
-            checkpoint,
-            reference,
-            reference_file,
-            limits,
-            backends,
-            named,
-            layers,
-            folder,
-        })
-    }
-
-    fn run(&mut self) -> Result<VerifyReport> {
-        let config = self.checkpoint.config().clone();
-        let mut report = VerifyReport::new(
-            &self.args.model,
-            self.args.reference.as_deref(),
-            self.args.observed.as_deref(),
-            &self.reference,
-            self.args.preset,
-            self.limits.source(),
-            Memory::of(&config, self.args.dtype),
-        );
-        if let Some(file) = &self.args.observed {
-            let run = self.check_observed(&file.clone())?;
-            report.runs.push(run);
-        } else {
-            self.run_backends(&mut report)?;
-        }
-        report.finish(&config);
-        Ok(report)
-    }
-
-    /// Checks somebody else's activations.
-    fn check_observed(&mut self, file: &std::path::Path) -> Result<Run> {
-        let start = std::time::Instant::now();
-        let config = self.checkpoint.config().clone();
-        let observed = Activations::open(file, "")?;
-        let keys = observed.check(&config, &self.reference.tokens)?;
-        let judge = self.judge(&config);
-        let tensors = judge.tensors(Mode::Accumulated, &observed, &Derived::new())?;
-        let tokens = judge.observed_tokens(&observed)?;
-        ensure!(
-            !tensors.is_empty() || !tokens.is_empty(),
-            "{}: none of its {} tensors is in the reference",
-            file.display(),
-            keys.len().max(observed.file().names().len())
-        );
-        let mut run = Run::new("observed", self.args.dtype, None);
-        run.tensors = tensors;
-        if tokens
-            .iter()
-            .all(|token| i64::from(token.expected) == token.observed)
-        {
-            run.tensors
-                .extend(self.judge(&config).step_logits(&observed)?);
-        }
-        run.tokens = tokens;
-        run.judge();
-        if run.status == RunStatus::Fail {
-            run.diagnosis = self.diagnose(&observed, &run)?;
-        }
-        run.elapsed_ms = start.elapsed().as_secs_f64() * 1e3;
-        run.peak_rss_mb = memory::peak_rss_mb();
-        Ok(run)
-    }
-
-    fn run_backends(&mut self, report: &mut VerifyReport) -> Result<()> {
-        let program = std::env::current_exe().context("this program's own path")?;
-        let mut programs: Vec<_> = self
-            .backends
-            .iter()
-            .map(|b| (*b, None, program.clone()))
-            .collect();
-        for (label, program) in &self.args.variant {
-            programs.push((Backend::Wgpu, Some(label.clone()), program.clone()));
-        }
-        let derived = match self.args.mode.contains(&Mode::Isolated) {
-            true => subject::derived(&mut self.checkpoint, &self.reference, self.layers.clone())?,
-            false => Derived::new(),
-        };
-        let mut finished = Vec::new();
-        for (index, (backend, variant, program)) in programs.into_iter().enumerate() {
-            let out = self.folder.path().join(format!("{index}.safetensors"));
-            let run = self.run_backend(backend, variant, &program, &derived, &out)?;
-            if run.compared() {
-                finished.push((run.label(), self.args.dtype, out));
-            }
-            report.runs.push(run);
-        }
-        let open = |(label, dtype, file): &(String, TestDType, PathBuf)| {
-            anyhow::Ok((
-                label.clone(),
-                *dtype,
-                Activations::open(file, "accumulated/")?,
-            ))
-        };
-        let finished = finished.iter().map(open).collect::<Result<Vec<_>>>()?;
-        let runs: Vec<consensus::Run> = finished
-            .iter()
-            .map(|(label, dtype, run)| (label.clone(), *dtype, run))
-            .collect();
-        let layers = self.checkpoint.config().num_hidden_layers;
-        report.pairwise = consensus::pairs(&runs, layers)?;
-        report.consensus = consensus::consensus(&report.pairwise, &runs);
-        Ok(())
-    }
-
-    fn run_backend(
-        &mut self,
-        backend: Backend,
-        variant: Option<String>,
-        program: &std::path::Path,
-        derived: &Derived,
-        out: &std::path::Path,
-    ) -> Result<Run> {
-        let mut run = Run::new(backend.name(), self.args.dtype, variant);
-        let given = self
-            .args
-            .unavailable
-            .iter()
-            .find(|(name, _)| *name == backend);
-        if let Some((_, reason)) = given {
-            run.fail_to_run(RunStatus::Unavailable, reason.clone());
-            return Ok(run);
-        }
-        let job = Job {
-            model: self.args.model.clone(),
-            reference: self.reference_file.clone(),
-            backend,
-            dtype: self.args.dtype,
-            mode: self.args.mode.clone(),
-            first: self.layers.start,
-            end: self.layers.end,
-            out: out.into(),
-        };
-        let label = run.label();
-        let done = match run::run(program, &job, &mut |what| text::progress(&label, what))? {
-            Outcome::Done(done) => done,
-            Outcome::Unavailable(reason) => {
-                run.fail_to_run(RunStatus::Unavailable, reason);
-                return Ok(run);
-            }
-            Outcome::Crash(reason) => {
-                run.fail_to_run(RunStatus::Crash, reason);
-                return Ok(run);
-            }
-        };
-        run.elapsed_ms = done.elapsed_ms;
-        run.peak_rss_mb = done.peak_rss_mb;
-        run.switches = done.switches;
-        run.timings = done.timings;
-        let config = self.checkpoint.config().clone();
-        let judge = self.judge(&config);
-        let [accumulated, isolated, patched] =
-            ["accumulated/", "isolated/", "patched/"].map(|prefix| Activations::open(out, prefix));
-        let (accumulated, isolated, patched) = (accumulated?, isolated?, patched?);
-        run.tensors = judge.tensors(Mode::Accumulated, &accumulated, &Derived::new())?;
-        run.tensors.extend(judge.step_logits(&accumulated)?);
-        run.tensors
-            .extend(judge.tensors(Mode::Isolated, &isolated, derived)?);
-        run.tensors.extend(judge.patched(&patched)?);
-        run.tokens = judge.tokens(&accumulated)?;
-        run.judge();
-        if run.status == RunStatus::Fail && self.args.mode.contains(&Mode::Accumulated) {
-            run.diagnosis = self.diagnose(&accumulated, &run)?;
-        }
-        Ok(run)
-    }
-
-    fn judge<'s>(&'s self, config: &'s qwen3_model::Qwen3Config) -> Judge<'s> {
-        Judge {
-            reference: &self.reference,
-            config,
-            limits: &self.limits,
-            preset: self.args.preset,
-        }
-    }
-
-    fn diagnose(&mut self, observed: &Activations, run: &Run) -> Result<Diagnosis> {
-        let ids = self.reference.flat_ids();
-        let label = run.label();
-        let mut diagnosis = blame::diagnose(Blame {
-            checkpoint: &mut self.checkpoint,
-            tokens: &self.reference.tokens,
-            ids: &ids,
-            reference: &self.reference.activations,
-            observed,
-            limits: &self.limits,
-            progress: &mut |what| text::progress(&label, what),
-        })?;
-        run.complete(&mut diagnosis);
-        Ok(diagnosis)
-    }
 }

@@ -10,6 +10,7 @@ use burn::tensor::{Device, Tensor};
 use crate::backend::{Backend, burn_dtype};
 use crate::check::{check_case, check_equal};
 use crate::data::TensorFile;
+use crate::failure;
 use crate::manifest::{Kind, Manifest};
 use crate::protocol::{CaseResult, Job, REPLY_PREFIX, Reply, Status};
 use crate::subject::Bench;
@@ -38,7 +39,7 @@ pub fn serve(backend: Backend, manifest: &Path) -> Result<()> {
         say(&match run(backend, &device, &manifest, &job) {
             Ok(result) => Reply::Done(Box::new(result)),
             Err(error) => Reply::BadFixture {
-                message: format!("case {}: {error:#}", job.case),
+                message: format!("case {}: {}", job.case, failure::line(&error)),
             },
         })?;
     }

@@ -95,6 +95,9 @@ fn texts(files: &Files) -> Result<BTreeMap<String, String>> {
         let Ok(metadata) = std::fs::metadata(&file) else {
             continue;
         };
+        if !metadata.is_file() {
+            return Err(bad_input(format!("{}: is no file", file.display())));
+        }
         bytes += metadata.len();
         if bytes > MAX_TEXT_BYTES {
             let text = format!("{}: too large for a record", file.display());

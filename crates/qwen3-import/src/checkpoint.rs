@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
@@ -219,16 +220,37 @@ fn open_shards(
 
 /// A JSON file of a sane size.
 fn read_json(file: &Path) -> Result<Vec<u8>, ImportError> {
-    let io = |source| ImportError::Io {
-        file: file.into(),
-        source,
-    };
-    let length = fs::metadata(file).map_err(io)?.len();
+    let (opened, length) = open_regular(file)?;
     if length > MAX_JSON_BYTES {
         return Err(ImportError::Malformed {
             file: file.into(),
             reason: format!("{length} bytes, at most {MAX_JSON_BYTES} are read"),
         });
     }
-    fs::read(file).map_err(io)
+    let mut bytes = Vec::new();
+    match opened.take(MAX_JSON_BYTES).read_to_end(&mut bytes) {
+        Ok(_) => Ok(bytes),
+        Err(source) => Err(ImportError::Io {
+            file: file.into(),
+            source,
+        }),
+    }
+}
+
+/// Opens a regular file; gives it with its length in bytes. Of a pipe or a device no length is known, and
+/// opening one may wait for ever.
+pub(crate) fn open_regular(path: &Path) -> Result<(File, u64), ImportError> {
+    let io = |source| ImportError::Io {
+        file: path.into(),
+        source,
+    };
+    let metadata = fs::metadata(path).map_err(io)?;
+    if !metadata.is_file() {
+        return Err(ImportError::Malformed {
+            file: path.into(),
+            reason: "not a regular file".into(),
+        });
+    }
+    let file = File::open(path).map_err(io)?;
+    Ok((file, metadata.len()))
 }

@@ -12,6 +12,7 @@ use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::ImportError;
+use crate::checkpoint::open_regular;
 
 /// The format's own limit on the header, and ours.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -41,8 +42,7 @@ impl Shard {
             reason,
         };
 
-        let mut file = File::open(path).map_err(io)?;
-        let length = file.metadata().map_err(io)?.len();
+        let (mut file, length) = open_regular(path)?;
         let mut prefix = [0; 8];
         if length < 8 {
             return Err(malformed(format!(

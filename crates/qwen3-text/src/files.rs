@@ -1,6 +1,7 @@
 //! Reading of small text files, with a limit and with errors that name the file.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 use serde_json::Value;
@@ -16,14 +17,20 @@ pub(crate) fn read_text(file: &Path) -> Result<String, TextError> {
         file: file.into(),
         source,
     };
-    let length = fs::metadata(file).map_err(io)?.len();
+    let metadata = fs::metadata(file).map_err(io)?;
+    if !metadata.is_file() {
+        return Err(malformed(file, "not a regular file"));
+    }
+    let length = metadata.len();
     if length > MAX_BYTES {
         return Err(malformed(
             file,
             format!("{length} bytes, at most {MAX_BYTES} are read"),
         ));
     }
-    let bytes = fs::read(file).map_err(io)?;
+    let mut bytes = Vec::new();
+    let opened = fs::File::open(file).map_err(io)?;
+    opened.take(MAX_BYTES).read_to_end(&mut bytes).map_err(io)?;
     String::from_utf8(bytes).map_err(|error| malformed(file, error))
 }
 

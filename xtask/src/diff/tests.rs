@@ -2,7 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{Change, Diff, compare};
+use super::{Change, Diff};
+
+fn compare(old: &Value, new: &Value) -> anyhow::Result<Diff> {
+    super::compare(old, new, ["OLD", "NEW"])
+}
 
 fn tensor(name: &str, ratio: f64) -> Value {
     json!({"mode": "accumulated", "layer": null, "name": name, "ratio": ratio, "pass": ratio <= 1.0})
@@ -45,6 +49,21 @@ fn lines(diff: &Diff) -> Vec<String> {
         .iter()
         .flat_map(|(list, changes)| changes.iter().map(move |change| line(list, change)))
         .collect()
+}
+
+/// A backend that was never there is not missed.
+#[test]
+fn what_was_unavailable_may_be_missing() {
+    let both = |status: &str| {
+        let mut report = verify(|_| {});
+        let mut other = report["runs"][0].clone();
+        other["backend"] = "cuda".into();
+        other["status"] = status.into();
+        report["runs"].as_array_mut().unwrap().push(other);
+        report
+    };
+    let code = |status: &str| compare(&both(status), &verify(|_| {})).unwrap().exit_code();
+    assert_eq!((code("unavailable"), code("pass")), (0, 1));
 }
 
 #[test]

@@ -1,15 +1,16 @@
 //! Mistakes that only cached steps have: the prompt's activations are right, the generated tokens are not.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use qwen3_import::Checkpoint;
 
 use super::Divergence;
+use super::guesses::not_finite;
 use super::probe::Tokens;
 use super::residual::Residual;
 use super::search::Explanation;
 use super::segment::Laboratory;
 use super::weights::embedding_rows;
-use crate::verify::{Activations, Limits};
+use crate::verify::{Activations, Limits, best};
 
 /// Positions that a cached step may be off by, nearest first.
 const OFFSETS: [i64; 8] = [1, -1, 2, -2, 3, -3, 4, -4];
@@ -24,8 +25,8 @@ pub struct Steps {
     pub before: Residual,
 }
 
-/// Looks at the generated tokens of `observed`. `None` when nothing differs from the reference, or the
-/// right model gives what was observed.
+/// Looks at the generated tokens of `observed`. `None` when nothing differs from the reference. Without
+/// explanations, [`Steps::before`] tells whether the right model gives what was observed.
 ///
 /// A cached step whose positions are off rotates its query and its own key against the keys of the
 /// prompt. Steps are recomputed as one pass over prompt and generated tokens.
@@ -53,7 +54,10 @@ pub fn cached_steps(
     let logits = logits.filter(|logits| logits.len() == batch * steps * vocab);
     let chosen: Vec<Vec<usize>> = match (&logits, &own) {
         (_, Some(ids)) => ids.iter().map(|row| row[..steps].to_vec()).collect(),
-        (Some(logits), None) => rows(&logits.chunks(vocab).map(best).collect::<Vec<_>>(), steps),
+        (Some(logits), None) => rows(
+            &logits.chunks(vocab).map(best::<f64>).collect::<Vec<_>>(),
+            steps,
+        ),
         (None, None) => return Ok(None),
     };
     let differs = chosen
@@ -91,7 +95,7 @@ pub fn cached_steps(
         let last = |row: usize| &hidden[row * width + (seq - 1) * size..(row + 1) * width];
         let last: Vec<f64> = (0..batch).flat_map(|row| last(row).to_vec()).collect();
         let predicted = laboratory.run(layers + 1..layers + 2, &last)?;
-        let best: Vec<_> = predicted.chunks(vocab).map(best).collect();
+        let best: Vec<_> = predicted.chunks(vocab).map(best::<f64>).collect();
         let pairs = rows(&best, steps).concat();
         let wrong = pairs
             .iter()
@@ -108,8 +112,9 @@ pub fn cached_steps(
         }))
     };
     let before = compare(0)?.expect("the right positions are possible");
-    let mut explanations = Vec::new();
-    if before.ratio > 1.0 {
+    let logits_are = |logits: &Vec<f64>| not_finite(logits, "step_logits");
+    let mut explanations: Vec<_> = logits.as_ref().and_then(logits_are).into_iter().collect();
+    if before.ratio > 1.0 && explanations.is_empty() {
         for offset in OFFSETS {
             let after = compare(offset)?;
             if let Some(after) = after.filter(|after| after.explains(before)) {
@@ -143,11 +148,12 @@ fn generated(file: &Activations, batch: usize, seq: usize) -> Result<Option<Vec<
         grid.len() == batch && grid[0].len() >= seq,
         "{place}: `generated_ids` does not continue `input_ids`"
     );
-    let row = |row: &Vec<i64>| row[seq..].iter().map(|id| usize::try_from(*id)).collect();
-    let ids = grid
-        .iter()
-        .map(row)
-        .collect::<Result<Vec<Vec<usize>>, _>>()?;
+    let id = |id: &i64| {
+        let known = usize::try_from(*id).ok();
+        known.with_context(|| format!("{place}: `generated_ids` holds {id}, which is no token"))
+    };
+    let row = |row: &Vec<i64>| row[seq..].iter().map(id).collect();
+    let ids = grid.iter().map(row).collect::<Result<Vec<Vec<_>>>>()?;
     Ok((!ids[0].is_empty()).then_some(ids))
 }
 
@@ -195,9 +201,4 @@ fn continued(tokens: &Tokens, steps: usize, offset: i64) -> Option<Tokens> {
 
 fn rows(flat: &[usize], steps: usize) -> Vec<Vec<usize>> {
     flat.chunks(steps).map(<[usize]>::to_vec).collect()
-}
-
-fn best(logits: &[f64]) -> usize {
-    let largest = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-    largest.map_or(0, |(index, _)| index)
 }

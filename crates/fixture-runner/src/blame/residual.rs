@@ -35,16 +35,25 @@ impl Residual {
         ratio: 0.0,
     };
 
+    /// A difference that is not finite.
+    pub const INFINITE: Self = Self {
+        relative: f64::INFINITY,
+        ratio: f64::INFINITY,
+    };
+
+    /// Nothing was computed to compare with.
+    pub const UNKNOWN: Self = Self {
+        relative: f64::NAN,
+        ratio: f64::NAN,
+    };
+
     /// Compares; anything not finite makes both infinite.
     pub fn of(predicted: &[f64], observed: &[f64], limit: &Limit) -> Self {
         let (mut largest, mut errors, mut squares, mut others) = (0.0_f64, 0.0, 0.0, 0.0);
         for (p, o) in predicted.iter().zip(observed) {
             let error = (p - o).abs();
             if !error.is_finite() {
-                return Self {
-                    relative: f64::INFINITY,
-                    ratio: f64::INFINITY,
-                };
+                return Self::INFINITE;
             }
             largest = largest.max(error);
             errors += error * error;
@@ -72,9 +81,12 @@ impl Residual {
 
     /// Does a prediction with this residual explain what one with residual `before` does not?
     ///
-    /// A mistake may make a layer more sensitive to rounding than the right layer is, for which the
-    /// limits are made; so some times the limit passes when nearly all of the error is gone.
+    /// It has to come within the limits, and much closer than before: noise a little beyond its limit is no
+    /// mistake that changes next to nothing. A mistake may make a layer more sensitive to rounding than the
+    /// right layer is, for which the limits are made; so some times the limit passes when nearly all of the
+    /// error is gone.
     pub fn explains(self, before: Self) -> bool {
-        self.ratio <= 1.0 || (self.ratio <= 8.0 && self.relative * 50.0 < before.relative)
+        let gone = |share: f64| self.relative < before.relative * share;
+        (self.ratio <= 1.0 && gone(2.0 / 3.0)) || (self.ratio <= 8.0 && gone(0.02))
     }
 }

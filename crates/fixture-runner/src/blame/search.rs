@@ -6,13 +6,13 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::catalogue::{Fit, Hypothesis, at_the_end, in_layers};
+use super::guesses::scale_words;
 use super::residual::Residual;
 use super::segment::{Candidate, Laboratory, Segment, StepIndex};
 use super::variant::Variant;
-use super::walk::scale_words;
 
 /// A segment of more layers than this is not searched for a mistake in one layer only.
-const MOST_SINGLE_STEPS: usize = 8;
+pub const MOST_SINGLE_STEPS: usize = 8;
 /// Pairs are tried among this many of the hypotheses that leave the least error, when all would take
 /// too long.
 const BEST_FOR_PAIRS: usize = 8;
@@ -211,15 +211,22 @@ impl Search<'_, '_> {
                 continue;
             }
             let narrowed = (trial.steps != self.segment.steps).then_some(trial.steps.clone());
-            for part in &trial.parts {
+            for (index, part) in trial.parts.iter().enumerate() {
                 // Of several forms of one mistake, the one that leaves least.
                 let rival = found
                     .iter_mut()
                     .find(|e| e.id == part.id && e.steps == narrowed);
+                let words = match &trial.parts[..] {
+                    [a, b] => {
+                        let other = if index == 0 { b } else { a };
+                        format!("{} and {}", part.words, other.words)
+                    }
+                    _ => part.words.clone(),
+                };
                 let explanation = Explanation {
                     steps: narrowed.clone(),
                     hypothesis: Some(Arc::clone(part)),
-                    ..Explanation::plain(part.id, part.words.clone(), after)
+                    ..Explanation::plain(part.id, words, after)
                 };
                 match rival {
                     Some(rival) if rival.after.relative <= after.relative => {}

@@ -13,6 +13,9 @@ use super::variant::{Head, Variant};
 use super::weights::{EMBEDDING, HEAD, LayerWeights, vocabulary_product};
 use crate::metrics::Limit;
 
+/// Values of candidates' states in memory at a time.
+const STATES: usize = 1 << 25;
+
 /// A step of the model after the embedding: `0..layers` are the decoder layers, then the final norm,
 /// then the head.
 pub type StepIndex = usize;
@@ -63,9 +66,6 @@ pub struct Segment {
     pub watched: Vec<Watched>,
 }
 
-/// The right run of a segment's first layer, and what went into it.
-type RightRun = (Vec<f64>, LayerTaps);
-
 /// The checkpoint's weights, a layer at a time, and the float64 model over them.
 pub struct Laboratory<'a> {
     checkpoint: &'a mut Checkpoint,
@@ -111,34 +111,46 @@ impl<'a> Laboratory<'a> {
         segment: &Segment,
         candidates: &[Candidate],
     ) -> Result<Vec<Residual>> {
+        let tokens = segment.input.len() / self.config.hidden_size;
+        // The widest state is a layer's output: the last step's is not kept.
+        let at_once = STATES / (tokens * self.config.hidden_size);
+        let mut residuals = Vec::with_capacity(candidates.len());
+        for candidates in candidates.chunks(at_once.max(1)) {
+            residuals.extend(self.residuals_of(segment, candidates)?);
+        }
+        Ok(residuals)
+    }
+
+    /// [`residuals`](Self::residuals) of as many candidates as fit in memory.
+    fn residuals_of(
+        &mut self,
+        segment: &Segment,
+        candidates: &[Candidate],
+    ) -> Result<Vec<Residual>> {
         let mut residuals = vec![Residual::NONE; candidates.len()];
         // Candidates that have been right so far share one state.
         let mut shared = segment.input.clone();
         let mut own: Vec<Option<Vec<f64>>> = vec![None; candidates.len()];
         let last = segment.watched.iter().map(|w| w.step).max();
-        for step in segment.steps.clone() {
-            if last.is_some_and(|last| step > last) {
-                break;
-            }
+        let last = last.expect("something is watched");
+        for step in segment.steps.start..=last {
             let watched: Vec<_> = segment.watched.iter().filter(|w| w.step == step).collect();
             let right = self.right.clone();
-            let here = shared.clone();
-            let (next, shared_residual, run) = self.step(step, &right, &here, &watched, None)?;
+            let (next, shared_residual, run) = self.step(step, &right, &shared, &watched, None)?;
             for (index, candidate) in candidates.iter().enumerate() {
                 let variant = candidate.at(step).filter(|variant| **variant != right);
-                let (state, residual) = match (&own[index], variant) {
-                    (None, None) => (None, shared_residual),
+                let residual = match (&own[index], variant) {
+                    (None, None) => shared_residual,
                     (state, variant) => {
                         let variant = variant.unwrap_or(&right);
-                        let same_input = state.is_none();
-                        let input = state.as_ref().unwrap_or(&here);
-                        let reuse = run.as_ref().filter(|_| same_input);
+                        let reuse = run.as_ref().filter(|_| state.is_none());
+                        let input = state.as_ref().unwrap_or(&shared);
                         let (next, residual, _) =
                             self.step(step, variant, input, &watched, reuse)?;
-                        (Some(next), residual)
+                        own[index] = (step < last).then_some(next);
+                        residual
                     }
                 };
-                own[index] = state;
                 residuals[index] = residuals[index].worse(residual);
             }
             shared = next;
@@ -146,7 +158,19 @@ impl<'a> Laboratory<'a> {
         Ok(residuals)
     }
 
-    /// The right model's values after each of `steps`: what the last of them gives.
+    /// What the right model gives for a tensor of the segment.
+    ///
+    /// # Errors
+    /// When a weight cannot be read.
+    pub fn predict(&mut self, segment: &Segment, watched: &Watched) -> Result<Vec<f64>> {
+        let input = self.run(segment.steps.start..watched.step, &segment.input)?;
+        let right = self.right.clone();
+        let (output, _, run) = self.step(watched.step, &right, &input, &[], None)?;
+        let tap = run.and_then(|taps| taps.get(&watched.tap).map(<[f64]>::to_vec));
+        Ok(tap.unwrap_or(output))
+    }
+
+    /// What the right model gives after the last of `steps`.
     ///
     /// # Errors
     /// When a weight cannot be read.
@@ -163,12 +187,12 @@ impl<'a> Laboratory<'a> {
         variant: &Variant,
         input: &[f64],
         watched: &[&Watched],
-        right: Option<&RightRun>,
-    ) -> Result<(Vec<f64>, Residual, Option<RightRun>)> {
+        right: Option<&LayerTaps>,
+    ) -> Result<(Vec<f64>, Residual, Option<LayerTaps>)> {
         let layers = self.config.num_hidden_layers;
         if step < layers {
             let weights = self.layer(variant.other_layer.unwrap_or(step))?;
-            let reuse = right.map(|(_, taps)| (&self.right, taps));
+            let reuse = right.map(|taps| (&self.right, taps));
             let (config, tokens) = (&self.config, self.tokens);
             let taps = run_layer(&weights, config, variant, tokens, input, reuse);
             let residual = watched.iter().fold(Residual::NONE, |worst, watched| {
@@ -178,8 +202,7 @@ impl<'a> Laboratory<'a> {
                 }
             });
             let output = taps.get("output").expect("every layer has one").to_vec();
-            let kept = right.is_none().then(|| (input.to_vec(), taps));
-            return Ok((output, residual, kept));
+            return Ok((output, residual, right.is_none().then_some(taps)));
         }
         let output = match step == layers {
             true => final_norm(input, self.norm()?, variant),

@@ -6,12 +6,15 @@ use anyhow::Result;
 use qwen3_import::Checkpoint;
 
 use super::decoding::cached_steps;
-use super::probe::{Tokens, dot};
+use super::findings::{Finding, conclude};
+use super::guesses::{another_head, not_finite, rounded, scaled};
+use super::probe::Tokens;
 use super::residual::{Residual, without_padding};
 use super::search::{Explanation, search};
 use super::segment::{Candidate, Laboratory, Segment, StepIndex, Watched};
 use super::weights::embedding_rows;
-use super::{Cause, Diagnosis, Divergence, error_shape, rounding};
+use super::{Diagnosis, Divergence, error_shape};
+use crate::check::sequence_axis;
 use crate::verify::{Activations, Limits, keys};
 
 /// What a diagnosis needs.
@@ -24,10 +27,16 @@ pub struct Blame<'a> {
     pub ids: &'a [u32],
     /// What should have come out.
     pub reference: &'a Activations,
+    /// What passes through the reference's layers, as far as it does not say so itself.
+    pub derived: Option<&'a Activations>,
     /// What came out.
     pub observed: &'a Activations,
     /// How far apart they may be.
     pub limits: &'a Limits,
+    /// The layers to look at.
+    pub range: Range<usize>,
+    /// Was each layer given the reference's input, and not what came out of the layer before it?
+    pub isolated: bool,
     /// Told what is going on.
     pub progress: &'a mut dyn FnMut(&str),
 }
@@ -38,11 +47,8 @@ pub struct Blame<'a> {
 /// When a file or a weight cannot be read, or a tensor has the wrong shape.
 pub fn diagnose(blame: Blame) -> Result<Diagnosis> {
     let layers = blame.checkpoint.config().num_hidden_layers;
-    let embedding = match blame.reference.values("embedding_output")? {
-        Some(values) => values,
-        None => embedding_rows(blame.checkpoint, blame.ids)?,
-    };
-    let steps = match prompt_agrees(&blame)? {
+    let whole = blame.range == (0..layers) && !blame.isolated;
+    let steps = match whole && prompt_agrees(&blame)? {
         true => cached_steps(
             blame.checkpoint,
             blame.tokens,
@@ -53,15 +59,21 @@ pub fn diagnose(blame: Blame) -> Result<Diagnosis> {
         )?,
         false => None,
     };
+    let (from, end) = (blame.range.start, blame.range.end);
     let mut walk = Walk {
-        laboratory: Laboratory::new(blame.checkpoint, blame.tokens),
         reference: blame.reference,
+        derived: blame.derived,
         observed: blame.observed,
         limits: blame.limits,
         progress: blame.progress,
         layers,
-        from: 0,
-        input: embedding,
+        isolated: blame.isolated,
+        from,
+        input: match blame.reference.values(&key_before(from, layers))? {
+            Some(values) => values,
+            None => embedding_rows(blame.checkpoint, blame.ids)?,
+        },
+        laboratory: Laboratory::new(blame.checkpoint, blame.tokens),
         inherited: false,
         embedding_seen: false,
         findings: Vec::new(),
@@ -70,21 +82,38 @@ pub fn diagnose(blame: Blame) -> Result<Diagnosis> {
     if let Some(steps) = steps {
         let key = steps.divergence.tensor.clone();
         walk.diagnosis.first_divergence = Some(steps.divergence);
-        walk.findings.push(Finding {
-            key,
-            steps: layers..layers,
-            explanations: steps.explanations,
-            before: steps.before,
-            of_reference: false,
-        });
-    } else if walk.embedding()? == Go::On {
-        for end in 1..=layers + 2 {
+        if steps.before.ratio <= 1.0 {
+            let note = "the observed steps are what this checkpoint gives; the reference's are not";
+            walk.diagnosis.notes.push(note.into());
+        } else {
+            walk.findings.push(Finding {
+                key,
+                steps: layers..layers,
+                explanations: steps.explanations,
+                before: steps.before,
+                of_reference: false,
+            });
+        }
+    } else if walk.begin()? == Go::On {
+        let last = if end == layers { layers + 2 } else { end };
+        for end in from + 1..=last {
             if walk.point(end)? == Go::Stop {
                 break;
             }
         }
     }
-    Ok(walk.finish())
+    conclude(&walk.findings, layers, &mut walk.diagnosis);
+    Ok(walk.diagnosis)
+}
+
+/// The key of what comes out of the step before `end`, in a model of `layers` layers.
+fn key_before(end: StepIndex, layers: usize) -> String {
+    match end {
+        0 => "embedding_output".into(),
+        _ if end <= layers => format!("layer_{:02}_output", end - 1),
+        _ if end == layers + 1 => "final_norm_output".into(),
+        _ => "logits".into(),
+    }
 }
 
 /// Are all tensors of the prompt that both files have within their limits?
@@ -110,24 +139,15 @@ enum Go {
     Stop,
 }
 
-/// What explains the tensors between two points.
-struct Finding {
-    /// The last of the tensors.
-    key: String,
-    steps: Range<StepIndex>,
-    explanations: Vec<Explanation>,
-    before: Residual,
-    /// Is it the reference that is explained, the observation being what the checkpoint gives?
-    of_reference: bool,
-}
-
 struct Walk<'a> {
     laboratory: Laboratory<'a>,
     reference: &'a Activations,
+    derived: Option<&'a Activations>,
     observed: &'a Activations,
     limits: &'a Limits,
     progress: &'a mut dyn FnMut(&str),
     layers: usize,
+    isolated: bool,
     /// The last known point: what came out of the step before it.
     from: StepIndex,
     input: Vec<f64>,
@@ -139,14 +159,8 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// The key of what comes out of the step before `end`.
     fn key(&self, end: StepIndex) -> String {
-        match end {
-            0 => "embedding_output".into(),
-            _ if end <= self.layers => format!("layer_{:02}_output", end - 1),
-            _ if end == self.layers + 1 => "final_norm_output".into(),
-            _ => "logits".into(),
-        }
+        key_before(end, self.layers)
     }
 
     fn kept(&self, key: &str, values: &[f64]) -> Vec<f64> {
@@ -176,43 +190,42 @@ impl Walk<'_> {
         }))
     }
 
-    fn embedding(&mut self) -> Result<Go> {
-        let key = "embedding_output";
-        let Some(observed) = self.observed.values(key)? else {
+    /// Looks at what goes into the first layer of the walk.
+    fn begin(&mut self) -> Result<Go> {
+        let key = self.key(self.from);
+        let observed = match self.isolated {
+            true => None,
+            false => self.observed.values(&key)?,
+        };
+        let Some(observed) = observed else {
             return Ok(Go::On);
         };
-        self.embedding_seen = true;
-        let (o, e) = (self.kept(key, &observed), self.kept(key, &self.input));
-        let limit = self.limits.of(key, &e);
+        self.embedding_seen = self.from == 0;
+        let (o, e) = (self.kept(&key, &observed), self.kept(&key, &self.input));
+        let limit = self.limits.of(&key, &e);
         let before = Residual::of(&e, &o, &limit);
         if before.ratio <= 1.0 {
             return Ok(Go::On);
         }
-        self.diverges(None, key);
-        if self.not_finite(&o, key, 0..0) {
-            return Ok(Go::Stop);
+        if self.from == 0 {
+            self.diverges(None, &key);
+            if self.not_finite(&o, &key, 0..0) {
+                return Ok(Go::Stop);
+            }
+            let mut explanations = rounded(&o, &e, &limit);
+            let hidden = self.laboratory.config.hidden_size;
+            explanations.extend(scaled(&o, &e, hidden, &limit, before));
+            if explanations.is_empty() {
+                self.unexplained(&o, &e, None, limit.max_abs);
+            }
+            self.findings.push(Finding {
+                key,
+                steps: 0..0,
+                explanations,
+                before,
+                of_reference: false,
+            });
         }
-        let factor = dot(&o, &e) / dot(&e, &e);
-        let scaled: Vec<f64> = e.iter().map(|e| e * factor).collect();
-        let after = Residual::of(&scaled, &o, &limit);
-        let mut explanations = rounded(&o, &e, &limit);
-        if after.explains(before) && factor.is_finite() {
-            explanations.push(Explanation::plain(
-                "embedding_scaled",
-                scale_words(factor, self.laboratory.config.hidden_size),
-                after,
-            ));
-        }
-        if explanations.is_empty() {
-            self.unexplained(&o, &e, None, limit.max_abs);
-        }
-        self.findings.push(Finding {
-            key: key.into(),
-            steps: 0..0,
-            explanations,
-            before,
-            of_reference: false,
-        });
         self.input = observed;
         self.inherited = true;
         Ok(Go::On)
@@ -220,32 +233,73 @@ impl Walk<'_> {
 
     /// Looks at everything up to the step before `end`, where there is something to look at.
     fn point(&mut self, end: StepIndex) -> Result<Go> {
-        let key = self.key(end);
-        let Some(observed) = self.observed.values(&key)? else {
-            return Ok(Go::On);
-        };
-        let reference = self.reference.values(&key)?;
-        if reference.is_none() && !self.inherited {
-            return Ok(Go::On);
+        let step = end - 1;
+        // What goes into the step, if everything was right.
+        let right_input = self.reference.values(&self.key(step))?;
+        if self.isolated
+            && let Some(input) = &right_input
+        {
+            self.move_on(step, input.clone(), false);
         }
         let watched = self.watched_until(self.observed, end)?;
+        if watched.last().is_none_or(|watched| watched.step != step) {
+            return Ok(Go::On);
+        }
+        let key = self.key(end);
+        let observed = self.observed.values(&key)?;
         let steps = self.from..end;
         if !self.inherited {
-            let diverging = self.first_beyond_limit(&watched)?;
-            let Some((step, diverging)) = diverging else {
-                self.move_on(end, reference.expect("checked above"), false);
-                return Ok(Go::On);
-            };
-            self.diverges((step < self.layers).then_some(step), &diverging);
+            match self.first_beyond_limit(&watched)? {
+                None => {
+                    // Taps that are right say that what went into the layer was.
+                    let known = observed.is_some().then(|| self.reference.values(&key));
+                    match (known.transpose()?.flatten(), right_input) {
+                        (Some(output), _) => self.move_on(end, output, false),
+                        (None, Some(input))
+                            if observed.is_none() && self.judged(&watched, step)? =>
+                        {
+                            self.move_on(step, input, false);
+                        }
+                        _ => {}
+                    }
+                    return Ok(Go::On);
+                }
+                Some((step, key)) => self.diverges((step < self.layers).then_some(step), &key),
+            }
         }
         for watched in &watched {
             if self.not_finite(&watched.values, &watched.key, steps.clone()) {
                 return Ok(Go::Stop);
             }
         }
-        self.explain(steps, watched, reference.as_deref())?;
-        self.move_on(end, observed, true);
+        let only_passed_on = self.explain(steps, watched)?;
+        match observed {
+            // In isolation the next point begins with the reference again.
+            Some(_) if self.isolated => {}
+            Some(output) => self.move_on(end, output, true),
+            None if only_passed_on => {}
+            // There is nothing to go on from.
+            None => return Ok(Go::Stop),
+        }
         Ok(Go::On)
+    }
+
+    /// What should have come out as tensor `key`, if that is known.
+    fn expected(&self, key: &str) -> Result<Option<Vec<f64>>> {
+        match (self.reference.values(key)?, self.derived) {
+            (None, Some(derived)) => derived.values(key),
+            (known, _) => Ok(known),
+        }
+    }
+
+    /// Is it known what one of the tensors of `step` should be?
+    fn judged(&self, watched: &[Watched], step: StepIndex) -> Result<bool> {
+        for watched in watched.iter().filter(|watched| watched.step == step) {
+            if self.expected(&watched.key)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn move_on(&mut self, end: StepIndex, input: Vec<f64>, inherited: bool) {
@@ -272,7 +326,7 @@ impl Walk<'_> {
     /// The first of `watched` that is not the reference's.
     fn first_beyond_limit(&self, watched: &[Watched]) -> Result<Option<(StepIndex, String)>> {
         for watched in watched {
-            if let Some(expected) = self.reference.values(&watched.key)? {
+            if let Some(expected) = self.expected(&watched.key)? {
                 let expected = self.kept(&watched.key, &expected);
                 let limit = self.limits.of(&watched.key, &expected);
                 if Residual::of(&expected, &watched.values, &limit).ratio > 1.0 {
@@ -294,39 +348,21 @@ impl Walk<'_> {
 
     /// Notes values that are not finite; there is nothing to be learned behind them.
     fn not_finite(&mut self, values: &[f64], key: &str, steps: Range<StepIndex>) -> bool {
-        let bad = values.iter().filter(|value| !value.is_finite()).count();
-        if bad == 0 {
+        let Some(explanation) = not_finite(values, key) else {
             return false;
-        }
-        let first = values.iter().position(|value| !value.is_finite());
-        let first = first.expect("one is not finite");
-        let words = format!(
-            "`{key}` holds {bad} values that are not finite, the first {} at flat index {first}",
-            values[first]
-        );
-        let infinite = Residual {
-            relative: f64::INFINITY,
-            ratio: f64::INFINITY,
         };
         self.findings.push(Finding {
             key: key.into(),
             steps,
-            explanations: vec![Explanation {
-                whole: Some(words),
-                ..Explanation::plain("non_finite", String::new(), infinite)
-            }],
-            before: infinite,
+            explanations: vec![explanation],
+            before: Residual::INFINITE,
             of_reference: false,
         });
         true
     }
 
-    fn explain(
-        &mut self,
-        steps: Range<StepIndex>,
-        watched: Vec<Watched>,
-        reference: Option<&[f64]>,
-    ) -> Result<()> {
+    /// Looks for what explains `watched`, in `steps`. Says whether the error was only passed on.
+    fn explain(&mut self, steps: Range<StepIndex>, watched: Vec<Watched>) -> Result<bool> {
         let mut segment = Segment {
             steps: steps.clone(),
             input: self.input.clone(),
@@ -337,29 +373,32 @@ impl Walk<'_> {
         let mut of_reference = false;
         if before.ratio <= 1.0 {
             if self.inherited {
-                // Only passed on.
-                return Ok(());
+                return Ok(true);
             }
             // What was observed is what this checkpoint gives: it is the reference that differs.
             segment.watched = self.watched_until(self.reference, steps.end)?;
             before = self.laboratory.residuals(&segment, right)?[0];
             of_reference = true;
+            if before.ratio <= 1.0 {
+                self.diagnosis.notes.push(format!(
+                    "observation and reference are each within the limits of what this checkpoint gives at {}, \
+                     on either side: rounding on the edge of the limit",
+                    self.key(steps.end)
+                ));
+                return Ok(false);
+            }
         }
         let last = segment.watched.last().expect("the end is watched").clone();
-        let predicted = self.laboratory.run(steps.clone(), &segment.input)?;
-        let predicted = self.kept(&last.key, &predicted);
+        let predicted = self.predicted(&segment, &last)?;
         let mut explanations = rounded(&last.values, &predicted, &last.limit);
+        let reference = self.expected(&last.key)?;
         if let Some(reference) = reference.filter(|_| explanations.is_empty() && !of_reference) {
-            let reference = self.kept(&last.key, reference);
+            let reference = self.kept(&last.key, &reference);
             explanations = rounded(&last.values, &reference, &last.limit);
         }
         if explanations.is_empty() {
-            let known: Vec<_> = self
-                .findings
-                .iter()
-                .flat_map(|f| &f.explanations)
-                .cloned()
-                .collect();
+            let known = self.findings.iter().flat_map(|f| &f.explanations);
+            let known: Vec<Explanation> = known.cloned().collect();
             let scaled = self.from == 0 && !self.embedding_seen;
             explanations = search(
                 &mut self.laboratory,
@@ -371,51 +410,59 @@ impl Walk<'_> {
             )?;
         }
         if explanations.is_empty() {
-            let heads = (last.tap == "self_attn.context")
-                .then_some(self.laboratory.config.num_attention_heads);
-            self.unexplained(&last.values, &predicted, heads, last.limit.max_abs);
-            if let Some(guess) = self.another_head(&steps, &last.values, &predicted) {
-                explanations.push(guess);
+            self.describe(&segment, &last, &predicted)?;
+            let only_head = steps.start >= self.layers && steps.end == self.layers + 2;
+            if self.laboratory.config.tie_word_embeddings && only_head {
+                explanations.extend(another_head(&last.values, &predicted));
             }
         }
         self.findings.push(Finding {
-            key: self.key(steps.end),
+            key: last.key,
             steps,
             explanations,
             before,
             of_reference,
         });
+        Ok(false)
+    }
+
+    /// What the right model gives for one of the tensors of a segment, padding left out.
+    fn predicted(&mut self, segment: &Segment, watched: &Watched) -> Result<Vec<f64>> {
+        let predicted = self.laboratory.predict(segment, watched)?;
+        Ok(self.kept(&watched.key, &predicted))
+    }
+
+    /// Describes the error that nothing explains: of the first tensor that differs from what the right
+    /// model gives, or of the last where that one is laid out by heads.
+    fn describe(&mut self, segment: &Segment, last: &Watched, predicted: &[f64]) -> Result<()> {
+        for watched in &segment.watched {
+            if sequence_axis(&watched.key) != Some(1) {
+                continue;
+            }
+            let right = self.predicted(segment, watched)?;
+            if Residual::of(&right, &watched.values, &watched.limit).ratio > 1.0 {
+                let heads = self.heads(&watched.tap);
+                self.unexplained(&watched.values, &right, heads, watched.limit.max_abs);
+                return Ok(());
+            }
+        }
+        let heads = self.heads(&last.tap);
+        self.unexplained(&last.values, predicted, heads, last.limit.max_abs);
         Ok(())
     }
 
-    /// A tied head whose logits have nothing to do with the embedding.
-    fn another_head(
-        &self,
-        steps: &Range<StepIndex>,
-        observed: &[f64],
-        predicted: &[f64],
-    ) -> Option<Explanation> {
+    /// How many heads the features of a tap make, where they do.
+    fn heads(&self, tap: &str) -> Option<usize> {
         let config = &self.laboratory.config;
-        let only_head = steps.start >= self.layers && steps.end == self.layers + 2;
-        if !config.tie_word_embeddings || !only_head {
-            return None;
+        match tap {
+            "self_attn.q_proj" | "self_attn.q_norm" | "self_attn.context" => {
+                Some(config.num_attention_heads)
+            }
+            "self_attn.k_proj" | "self_attn.k_norm" | "self_attn.v_proj" => {
+                Some(config.num_key_value_heads)
+            }
+            _ => None,
         }
-        let cosine =
-            dot(observed, predicted) / (dot(observed, observed) * dot(predicted, predicted)).sqrt();
-        (cosine.abs() < 0.5).then(|| Explanation {
-            whole: Some(format!(
-                "the logits are made with another head than the embedding: what goes into the head is right, \
-                 and its logits have a cosine of {cosine:.3} with the embedding's"
-            )),
-            ..Explanation::plain(
-                "head_untied",
-                String::new(),
-                Residual {
-                    relative: f64::NAN,
-                    ratio: f64::NAN,
-                },
-            )
-        })
     }
 
     fn unexplained(&mut self, o: &[f64], e: &[f64], heads: Option<usize>, limit: f64) {
@@ -423,75 +470,6 @@ impl Walk<'_> {
             let tokens = self.laboratory.tokens;
             self.diagnosis.error_shape = error_shape::describe(o, e, tokens, heads, limit);
         }
-    }
-
-    /// Puts the findings together: a cause for each mistake, with all the layers it was found in.
-    fn finish(mut self) -> Diagnosis {
-        // With the finding that each was first in, and how many it is in.
-        let mut causes: Vec<(usize, usize, Cause)> = Vec::new();
-        let mut unexplained = Vec::new();
-        for (index, finding) in self.findings.iter().enumerate() {
-            let layers: Vec<_> = finding.steps.clone().filter(|s| *s < self.layers).collect();
-            if finding.explanations.is_empty() {
-                unexplained.push(finding.key.as_str());
-            }
-            for explanation in &finding.explanations {
-                let layers = explanation.layers(&layers);
-                let known = causes.iter_mut().find(|known| known.2.id == explanation.id);
-                if let Some((_, count, cause)) = known {
-                    *count += 1;
-                    if explanation.id == "layer_permuted" {
-                        let more = explanation.sentence(&layers, finding.of_reference);
-                        cause.explanation = format!("{}; {more}", cause.explanation);
-                    }
-                    cause.layers.extend(layers);
-                    cause.layers.sort_unstable();
-                    cause.layers.dedup();
-                    continue;
-                }
-                let finite = |value: f64| value.is_finite().then_some(value);
-                causes.push((
-                    index,
-                    1,
-                    Cause {
-                        id: explanation.id,
-                        explanation: explanation.sentence(&layers, finding.of_reference),
-                        residual_before: finite(finding.before.relative),
-                        residual_after: finite(explanation.after.relative),
-                        layers,
-                    },
-                ));
-            }
-        }
-        // By the place where each is first found, then by how many tensors each explains, then by what
-        // is left of the error.
-        causes.sort_by(|(a_first, a_count, a), (b_first, b_count, b)| {
-            let left = |cause: &Cause| cause.residual_after.unwrap_or(f64::INFINITY);
-            let place = a_first.cmp(b_first).then(b_count.cmp(a_count));
-            place.then(left(a).total_cmp(&left(b)))
-        });
-        let mut causes: Vec<Cause> = causes.into_iter().map(|(.., cause)| cause).collect();
-        for cause in &mut causes {
-            if cause.layers.len() > 1 && cause.id != "layer_permuted" {
-                let layers = error_shape::ranges(&cause.layers);
-                cause.explanation = format!("{} (found in layers {layers})", cause.explanation);
-            }
-        }
-        self.diagnosis.causes = causes;
-        if self.findings.iter().any(|finding| finding.of_reference) {
-            self.diagnosis.notes.push(
-                "what was observed is what this checkpoint gives; the reference was made with another \
-                 implementation, config or checkpoint"
-                    .into(),
-            );
-        }
-        if !unexplained.is_empty() {
-            self.diagnosis.notes.push(format!(
-                "nothing in the catalogue explains the error that enters at {}",
-                unexplained.join(", ")
-            ));
-        }
-        self.diagnosis
     }
 }
 
@@ -510,31 +488,3 @@ pub const TAPS: [&str; 12] = [
     "post_attention_layernorm",
     "mlp",
 ];
-
-/// The words for embeddings that are multiplied by `factor`.
-pub fn scale_words(factor: f64, hidden: usize) -> String {
-    let root = (hidden as f64).sqrt();
-    match (factor / root - 1.0).abs() < 1e-3 {
-        true => format!("embeddings are multiplied by sqrt(hidden_size) = {root:.4}"),
-        false => format!("embeddings are multiplied by {factor:.6}"),
-    }
-}
-
-/// `dtype_rounding`, when `observed` is `expected` rounded to a half precision.
-fn rounded(observed: &[f64], expected: &[f64], limit: &crate::metrics::Limit) -> Vec<Explanation> {
-    let Some(dtype) = rounding::format_of(observed) else {
-        return Vec::new();
-    };
-    let share = rounding::share_rounded(observed, expected, dtype, limit.max_abs);
-    if share < 0.99 {
-        return Vec::new();
-    }
-    let round = |value: &f64| rounding::round(*value, dtype);
-    let predicted: Vec<f64> = expected.iter().map(round).collect();
-    let after = Residual::of(&predicted, observed, limit);
-    vec![Explanation::plain(
-        "dtype_rounding",
-        format!("the right values are rounded to {dtype}"),
-        after,
-    )]
-}

@@ -1,39 +1,41 @@
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{Cursor, Read};
+use std::fs::File;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use npyz::{DType, NpyHeader, Order};
 use zip::ZipArchive;
 
 use super::decode::{Element, count, decode};
-use super::{Array, MAX_FILE_BYTES, read_bytes};
+use super::{Array, check_size};
 use crate::error::FixtureError;
 
 /// A header longer than this is not one of a plain array.
 const MAX_NPY_HEADER: usize = 4096;
 
-/// An npz file in memory. Arrays are unpacked when they are read.
+/// An open npz file. Arrays are unpacked when they are read.
 #[derive(Debug)]
 pub(super) struct Npz {
     file: PathBuf,
-    bytes: Vec<u8>,
+    archive: RefCell<ZipArchive<BufReader<File>>>,
     /// The archive's entry for each array.
     entries: BTreeMap<String, String>,
 }
 
 impl Npz {
-    /// Reads a file and its directory, in which no array may occur twice.
+    /// Opens a file and reads its directory, in which no array may occur twice.
     pub(super) fn open(path: &Path) -> Result<Self, FixtureError> {
         let malformed = |reason: String| FixtureError::Malformed {
             file: path.into(),
             reason,
         };
-        let bytes = read_bytes(path)?;
-        let archive = ZipArchive::new(Cursor::new(&bytes[..]))
+        let (file, _) = super::open(path)?;
+        let archive = ZipArchive::new(BufReader::new(file))
             .map_err(|error| malformed(format!("not an npz file: {error}")))?;
         let entries: BTreeMap<_, _> = archive
             .file_names()
@@ -49,7 +51,7 @@ impl Npz {
         Ok(Self {
             file: path.into(),
             entries,
-            bytes,
+            archive: RefCell::new(archive),
         })
     }
 
@@ -104,19 +106,12 @@ impl Npz {
 
     /// The bytes of an entry, of which there must be as many as the directory says.
     fn unpack(&self, name: &str, entry: &str) -> Result<Vec<u8>, FixtureError> {
-        let mut archive = ZipArchive::new(Cursor::new(&self.bytes[..]))
-            .map_err(|error| self.malformed(name, error))?;
+        let mut archive = self.archive.borrow_mut();
         let entry = archive
             .by_name(entry)
             .map_err(|error| self.malformed(name, error))?;
         let size = entry.size();
-        if size > MAX_FILE_BYTES {
-            return Err(FixtureError::TooLarge {
-                file: self.file.clone(),
-                bytes: size,
-                limit: MAX_FILE_BYTES,
-            });
-        }
+        check_size(&self.file, name, size)?;
         // Grows with what is unpacked, not with what the directory claims; one byte more than claimed is
         // asked for so that the end is reached, where the checksum is compared.
         let mut bytes = Vec::new();

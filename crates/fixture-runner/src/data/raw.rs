@@ -1,3 +1,5 @@
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
@@ -5,62 +7,68 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
 use super::decode::{Element, check_finite, decode, values};
-use super::{Array, read_bytes};
+use super::{Array, check_size};
 use crate::error::FixtureError;
 use crate::manifest::TestDType;
 
-/// A safetensors file in memory, its header checked against its length.
+/// A header longer than this is none of a safetensors file's: the format's own limit.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+
+/// An open safetensors file, its header checked against its length.
 #[derive(Debug)]
 pub struct SafetensorsRaw {
-    file: PathBuf,
-    bytes: Vec<u8>,
+    path: PathBuf,
+    file: File,
     /// Where the tensors start.
-    data_start: usize,
+    data_start: u64,
     header: Metadata,
 }
 
 impl SafetensorsRaw {
-    /// Reads a file and checks its header: offsets in order without holes or overlaps, shapes and dtypes
+    /// Opens a file and checks its header: offsets in order without holes or overlaps, shapes and dtypes
     /// matching the byte ranges, the last range ending with the file.
     ///
     /// # Errors
-    /// When the file cannot be read, is larger than 2 GiB, or is malformed.
+    /// When the file cannot be read or is malformed.
     pub fn open(path: &Path) -> Result<Self, FixtureError> {
         let malformed = |reason: String| FixtureError::Malformed {
             file: path.into(),
             reason,
         };
-        let bytes = read_bytes(path)?;
-        let Some((prefix, rest)) = bytes.split_first_chunk::<8>() else {
+        let (mut file, bytes) = super::open(path)?;
+        if bytes < 8 {
             return Err(malformed(format!(
-                "{} bytes are too few for a safetensors file",
-                bytes.len()
+                "{bytes} bytes are too few for a safetensors file"
             )));
+        }
+        let io = |source| FixtureError::Io {
+            file: path.into(),
+            source,
         };
-        let length = u64::from_le_bytes(*prefix);
-        let Some(header) = usize::try_from(length)
-            .ok()
-            .and_then(|length| rest.get(..length))
-        else {
+        let mut prefix = [0; 8];
+        file.read_exact(&mut prefix).map_err(io)?;
+        let length = u64::from_le_bytes(prefix);
+        if length > (bytes - 8).min(MAX_HEADER_BYTES) {
             return Err(malformed(format!(
-                "a header of {length} bytes does not fit a file of {} bytes",
-                bytes.len()
+                "a header of {length} bytes does not fit a file of {bytes} bytes"
             )));
-        };
+        }
+        let mut header = vec![0; length as usize];
+        file.read_exact(&mut header).map_err(io)?;
         // Not `SafeTensors::read_metadata`: its sum of lengths can overflow on a header that lies.
-        let data_bytes = rest.len() - header.len();
-        let header: Metadata = serde_json::from_slice(header)
+        let data_bytes = bytes - 8 - length;
+        let header: Metadata = serde_json::from_slice(&header)
             .map_err(|error| malformed(format!("safetensors header: {error}")))?;
-        if header.data_len() != data_bytes {
+        if header.data_len() as u64 != data_bytes {
             return Err(malformed(format!(
                 "the header describes {} bytes of tensors but the file has {data_bytes}",
                 header.data_len()
             )));
         }
         Ok(Self {
-            file: path.into(),
-            data_start: bytes.len() - data_bytes,
-            bytes,
+            path: path.into(),
+            file,
+            data_start: 8 + length,
             header,
         })
     }
@@ -90,7 +98,7 @@ impl SafetensorsRaw {
             Dtype::I64 => Element::I64,
             _ => return Err(self.dtype_error(name, "F16, BF16, F32, F64, I32 or I64", dtype)),
         };
-        decode(&self.file, name, shape.to_vec(), element, bytes)
+        decode(&self.path, name, shape.to_vec(), element, &bytes)
     }
 
     /// The bit patterns of a tensor that is stored as F16 or BF16.
@@ -106,33 +114,41 @@ impl SafetensorsRaw {
         };
         if bytes.is_empty() {
             return Err(FixtureError::Empty {
-                file: self.file.clone(),
+                file: self.path.clone(),
                 tensor: name.into(),
                 shape: shape.into(),
             });
         }
-        let bits = values(bytes, u16::from_le_bytes);
-        check_finite(&self.file, name, bits.iter().map(|&bits| widen(bits)))?;
+        let bits = values(&bytes, u16::from_le_bytes);
+        check_finite(&self.path, name, bits.iter().map(|&bits| widen(bits)))?;
         Ok((dtype, bits))
     }
 
     /// A tensor's dtype, shape and bytes.
-    fn tensor(&self, name: &str) -> Result<(Dtype, &[usize], &[u8]), FixtureError> {
+    fn tensor(&self, name: &str) -> Result<(Dtype, &[usize], Vec<u8>), FixtureError> {
         let info = self
             .header
             .info(name)
             .ok_or_else(|| FixtureError::NoTensor {
-                file: self.file.clone(),
+                file: self.path.clone(),
                 tensor: name.into(),
             })?;
         let (start, end) = info.data_offsets;
-        let bytes = &self.bytes[self.data_start..][start..end];
+        check_size(&self.path, name, (end - start) as u64)?;
+        let mut bytes = vec![0; end - start];
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(self.data_start + start as u64))
+            .and_then(|_| file.read_exact(&mut bytes))
+            .map_err(|source| FixtureError::Io {
+                file: self.path.clone(),
+                source,
+            })?;
         Ok((info.dtype, &info.shape, bytes))
     }
 
     fn dtype_error(&self, name: &str, expected: &'static str, found: Dtype) -> FixtureError {
         FixtureError::DType {
-            file: self.file.clone(),
+            file: self.path.clone(),
             tensor: name.into(),
             expected,
             found: format!("{found:?}"),

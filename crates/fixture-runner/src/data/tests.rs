@@ -220,12 +220,33 @@ fn files_that_cannot_be_used() {
         TensorFile::open(Path::new("/nowhere/a.npz")),
         Err(E::Io { .. })
     ));
-    let (_folder, path) = written("a.npz", &[]);
-    fs::File::options()
-        .write(true)
-        .open(&path)
-        .unwrap()
-        .set_len(MAX_FILE_BYTES + 1)
-        .unwrap();
-    assert!(matches!(TensorFile::open(&path), Err(E::TooLarge { .. })));
+}
+
+/// The header's numbers agree with the file, which takes no room on the disk.
+#[test]
+fn a_tensor_that_does_not_fit_into_memory() {
+    let values = MAX_TENSOR_BYTES / 4 + 1;
+    let header = format!(
+        r#"{{"x":{{"dtype":"F32","shape":[{values}],"data_offsets":[0,{}]}}}}"#,
+        4 * values
+    );
+    let length = (header.len() as u64).to_le_bytes();
+    let (_folder, path) = written("a.safetensors", &[&length, header.as_bytes()].concat());
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_len(8 + header.len() as u64 + 4 * values).unwrap();
+    let file = TensorFile::open(&path).unwrap();
+    let error = file.read("x").unwrap_err().to_string();
+    assert!(
+        error.contains("tensor `x`") && error.contains("at most"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_folder_is_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.npz");
+    fs::create_dir(&path).unwrap();
+    let error = TensorFile::open(&path).unwrap_err().to_string();
+    assert!(error.ends_with("not a regular file"), "{error}");
 }

@@ -1,31 +1,86 @@
 //! Activations in a file: the reference's, ours, or somebody else's.
 
-use std::path::Path;
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use qwen3_model::Qwen3Config;
 
+use super::recording::part_of;
 use crate::blame::{TAPS, Tokens};
 use crate::data::{Array, TensorFile};
 
 /// Tensors by the reference's keys: `embedding_output`, `layer_03.self_attn.q_norm`, `layer_03_output`,
 /// `final_norm_output`, `logits`; any subset.
 pub struct Activations {
-    file: TensorFile,
+    path: PathBuf,
+    source: Source,
     /// What stands before each key in the file.
     prefix: String,
 }
 
+enum Source {
+    /// One file.
+    File(Rc<TensorFile>),
+    /// A folder of files, one for each part of the model; the one that was opened last is kept.
+    Recording(RefCell<Option<(String, Rc<TensorFile>)>>),
+}
+
 impl Activations {
-    /// Opens an npz or safetensors file, whose keys begin with `prefix`.
+    /// Opens an npz or safetensors file.
     ///
     /// # Errors
     /// When the file cannot be read or is malformed.
-    pub fn open(path: &Path, prefix: &str) -> Result<Self> {
+    pub fn open(path: &Path) -> Result<Self> {
         Ok(Self {
-            file: TensorFile::open(path)?,
-            prefix: prefix.into(),
+            path: path.into(),
+            source: Source::File(Rc::new(TensorFile::open(path)?)),
+            prefix: String::new(),
         })
+    }
+
+    /// The tensors of a folder that a [`Recorder`](super::recording::Recorder) wrote, whose keys begin with
+    /// `prefix`.
+    pub fn recorded(folder: &Path, prefix: &str) -> Self {
+        Self {
+            path: folder.into(),
+            source: Source::Recording(RefCell::new(None)),
+            prefix: prefix.into(),
+        }
+    }
+
+    /// The file with tensor `key`, if there is one, and the tensor's name in it.
+    fn find(&self, key: &str) -> Result<Option<(Rc<TensorFile>, String)>> {
+        let name = format!("{}{key}", self.prefix);
+        let file = match &self.source {
+            Source::File(file) => Rc::clone(file),
+            Source::Recording(opened) => {
+                let part = part_of(&name);
+                let mut opened = opened.borrow_mut();
+                match &*opened {
+                    Some((known, file)) if *known == part => Rc::clone(file),
+                    _ => {
+                        let path = self.path.join(format!("{part}.safetensors"));
+                        if !path.exists() {
+                            return Ok(None);
+                        }
+                        let file = Rc::new(TensorFile::open(&path)?);
+                        *opened = Some((part, Rc::clone(&file)));
+                        file
+                    }
+                }
+            }
+        };
+        Ok(file.has(&name).then_some((file, name)))
+    }
+
+    /// Is there a tensor `key`?
+    ///
+    /// # Errors
+    /// When a file is malformed.
+    pub fn has(&self, key: &str) -> Result<bool> {
+        Ok(self.find(key)?.is_some())
     }
 
     /// The tensor `key` with its shape, if the file has it. Values need not be finite.
@@ -33,15 +88,25 @@ impl Activations {
     /// # Errors
     /// When it is malformed or holds integers.
     pub fn array(&self, key: &str) -> Result<Option<Array>> {
-        let name = format!("{}{key}", self.prefix);
-        if !self.file.has(&name) {
+        let Some((file, name)) = self.find(key)? else {
             return Ok(None);
-        }
-        let array = self.file.read_any(&name)?;
+        };
+        let array = file.read_any(&name)?;
         array
             .floats(key)
-            .with_context(|| self.file.path().display().to_string())?;
+            .with_context(|| file.path().display().to_string())?;
         Ok(Some(array))
+    }
+
+    /// Checks that tensor `key` is finite, as expectations have to be.
+    ///
+    /// # Errors
+    /// When it is not, or is malformed.
+    pub fn check_finite(&self, key: &str) -> Result<()> {
+        if let Some((file, name)) = self.find(key)? {
+            file.read(&name)?;
+        }
+        Ok(())
     }
 
     /// The values of tensor `key` in float64, if the file has it.
@@ -64,28 +129,30 @@ impl Activations {
     /// # Errors
     /// When it is malformed, holds floats or is no matrix.
     pub fn grid(&self, key: &str) -> Result<Option<Vec<Vec<i64>>>> {
-        let name = format!("{}{key}", self.prefix);
-        if !self.file.has(&name) {
+        let Some((file, name)) = self.find(key)? else {
             return Ok(None);
-        }
-        let place = || format!("{}: tensor `{key}`", self.file.path().display());
-        let array = self.file.read(&name)?;
+        };
+        let place = || format!("{}: tensor `{key}`", file.path().display());
+        let array = file.read(&name)?;
         let values = array.ints(key).with_context(place)?;
         let [rows, columns] = array.shape[..] else {
-            anyhow::bail!("{}: shape {:?} is no matrix", place(), array.shape);
+            bail!("{}: shape {:?} is no matrix", place(), array.shape);
         };
         ensure!(rows > 0 && columns > 0, "{} is empty", place());
         Ok(Some(values.chunks(columns).map(<[i64]>::to_vec).collect()))
     }
 
-    /// The file.
+    /// The file or folder.
     pub fn path(&self) -> &Path {
-        self.file.path()
+        &self.path
     }
 
-    /// The underlying file.
-    pub fn file(&self) -> &TensorFile {
-        &self.file
+    /// The names of all tensors; none of a recording's.
+    pub fn names(&self) -> Vec<String> {
+        match &self.source {
+            Source::File(file) => file.names(),
+            Source::Recording(_) => Vec::new(),
+        }
     }
 
     /// Checks the shape of every tensor that has one of the keys above. Layers that the config lacks
@@ -110,16 +177,14 @@ impl Activations {
             );
             found.push(key);
         }
-        let beyond = format!(
-            "{}layer_{:02}_output",
-            self.prefix, config.num_hidden_layers
-        );
-        ensure!(
-            !self.file.has(&beyond),
-            "{}: tensor `{beyond}` is of a layer that the checkpoint, with {} layers, does not have",
-            self.path().display(),
-            config.num_hidden_layers
-        );
+        let layers = config.num_hidden_layers;
+        let beyond = |name: &String| layer_of(name).is_some_and(|layer| layer >= layers);
+        if let Some(name) = self.names().into_iter().filter(beyond).min() {
+            bail!(
+                "{}: tensor `{name}` is of a layer that the checkpoint, with {layers} layers, does not have",
+                self.path().display()
+            );
+        }
         Ok(found)
     }
 }

@@ -1,18 +1,16 @@
 //! Compares activations with the reference, tensor by tensor and token by token.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Result, ensure};
 use qwen3_model::Qwen3Config;
 use serde::Serialize;
 
 use super::activations::{Activations, keys, layer_of, shape};
+use super::job::Mode;
 use super::limits::{Limits, Preset};
 use super::logits::{self, TokenResult};
-use super::observe::Mode;
 use super::reference::Reference;
 use crate::check::{is_token, sequence_axis, tensor_result};
-use crate::metrics::{self, Limit};
+use crate::metrics;
 use crate::protocol::TensorResult;
 
 /// Values on either side of the worst element.
@@ -56,23 +54,23 @@ pub struct Neighbours {
     pub observed: Vec<Option<f64>>,
 }
 
-/// Expectations that the reference does not have, computed from its layer inputs: by key.
-pub type Derived = BTreeMap<String, Vec<f32>>;
-
 /// What is compared, and how it is judged.
 pub struct Judge<'a> {
     /// The expectations.
     pub reference: &'a Reference,
     /// The checkpoint's config.
     pub config: &'a Qwen3Config,
-    /// How far results may be from them.
+    /// How far results of a whole run may be from them.
     pub limits: &'a Limits,
+    /// How far those of a layer that is given the reference's input may be.
+    pub isolated: &'a Limits,
     /// Fixed thresholds instead.
     pub preset: Option<Preset>,
 }
 
 impl Judge<'_> {
-    /// Every tensor of `observed` in `mode` that has an expectation, in the order of computation.
+    /// Every tensor of `observed` in `mode` that has an expectation, in the order of computation; `derived`
+    /// are expectations that the reference does not have, computed from its layer inputs.
     ///
     /// # Errors
     /// When a tensor is malformed or misshapen.
@@ -80,18 +78,19 @@ impl Judge<'_> {
         &self,
         mode: Mode,
         observed: &Activations,
-        derived: &Derived,
+        derived: Option<&Activations>,
     ) -> Result<Vec<TensorReport>> {
         let mut reports = Vec::new();
         for key in keys(self.config.num_hidden_layers) {
             let Some(observed) = observed.array(&key)? else {
                 continue;
             };
-            let expected = self.reference.activations.array(&key)?;
-            let (expected, from_layer) = match (&expected, derived.get(&key)) {
-                (Some(array), _) => (array.floats(&key)?, false),
-                (None, Some(values)) => (&values[..], true),
-                (None, None) => continue,
+            let known = self.reference.activations.array(&key)?;
+            let from_layer = known.is_none();
+            let derived = derived.filter(|_| from_layer);
+            let derived = derived.map_or(Ok(None), |derived| derived.array(&key))?;
+            let Some(expected) = known.or(derived) else {
+                continue;
             };
             let [batch, seq] = self.reference.tokens.dims();
             let wanted = shape(&key, self.config, batch, seq);
@@ -100,7 +99,8 @@ impl Judge<'_> {
                 "tensor `{key}` has shape {:?}, expected {wanted:?}",
                 observed.shape
             );
-            let mut report = self.compare(mode, &key, &wanted, observed.floats(&key)?, expected);
+            let (values, expected) = (observed.floats(&key)?, expected.floats(&key)?);
+            let mut report = self.compare(mode, &key, &wanted, values, expected);
             report.derived = from_layer;
             reports.push(report);
         }
@@ -174,8 +174,12 @@ impl Judge<'_> {
             .filter(|index| counted(*index))
             .map(|index| f64::from(expected[index]))
             .collect();
-        let floor = self.limits.floor(key, &kept);
-        let dtype = self.limits.dtype();
+        let limits = match mode {
+            Mode::Isolated => self.isolated,
+            Mode::Accumulated | Mode::Patched => self.limits,
+        };
+        let floor = limits.floor(key, &kept);
+        let dtype = limits.dtype();
         let limit = metrics::limit(floor, expected, dtype, counted);
         let metrics = metrics::compare(observed, expected, shape, dtype, counted);
         let ratio = match self.preset {
@@ -228,8 +232,9 @@ impl Judge<'_> {
             Some(array) if array.shape == observed.shape => Some(array.floats("step_logits")?),
             _ => None,
         };
-        let kept: Vec<f64> = values.iter().map(|value| f64::from(*value)).collect();
-        let limit = self.limits.of("step_logits", &kept);
+        let right = expected.unwrap_or(values).iter();
+        let right: Vec<f64> = right.map(|value| f64::from(*value)).collect();
+        let limit = self.limits.of("step_logits", &right);
         Ok(logits::tokens(
             self.reference,
             values,
@@ -247,15 +252,7 @@ impl Judge<'_> {
         let Some(grid) = observed.grid("generated_ids")? else {
             return Ok(Vec::new());
         };
-        let logits = self.reference.activations.values("logits")?;
-        let limit = logits.map_or(
-            Limit {
-                max_abs: 0.0,
-                rms: 0.0,
-            },
-            |values| self.limits.of("logits", &values),
-        );
-        logits::observed_tokens(self.reference, &grid, &limit)
+        logits::observed_tokens(self.reference, &grid, self.limits)
     }
 }
 

@@ -19,10 +19,13 @@ const OUTPUT: [f64; 2] = [5.2, 1.5];
 const INSIDE: [f64; 2] = [8.0, 2.6];
 
 /// Limits for one dtype.
+#[derive(Clone)]
 pub struct Limits {
     dtype: TestDType,
     layers: usize,
     floors: BTreeMap<String, Floor>,
+    /// Was each layer given the reference's input?
+    isolated: bool,
 }
 
 impl Limits {
@@ -34,13 +37,13 @@ impl Limits {
     pub fn new(reference: &Activations, dtype: TestDType, layers: usize) -> Result<Self> {
         let prefix = format!("noise_floor.{dtype}.");
         let mut floors = BTreeMap::new();
-        for name in reference.file().names() {
+        for name in reference.names() {
             let Some(tensor) = name.strip_prefix(&prefix) else {
                 continue;
             };
-            let array = reference.file().read(&name)?;
+            let array = reference.array(&name)?.expect("it is in the list");
             let values = array.floats(&name)?;
-            let good = values.len() == 2 && values.iter().all(|value| *value >= 0.0);
+            let good = values.len() == 2 && values.iter().all(|v| v.is_finite() && *v >= 0.0);
             ensure!(
                 good,
                 "{}: `{name}` is not a largest and an rms error",
@@ -53,7 +56,17 @@ impl Limits {
             dtype,
             layers,
             floors,
+            isolated: false,
         })
+    }
+
+    /// The same for layers that are given the reference's input: no error is inherited, and a stored floor,
+    /// which is that of a whole run, is not exceeded but may be too wide.
+    pub fn isolated(&self) -> Self {
+        Self {
+            isolated: true,
+            ..self.clone()
+        }
     }
 
     /// Where the limits come from.
@@ -77,21 +90,27 @@ impl Limits {
 
     /// The noise floor of tensor `key`, whose expected values are `expected`.
     pub fn floor(&self, key: &str, expected: &[f64]) -> Floor {
-        if let Some(floor) = self.floors.get(key) {
-            return *floor;
+        let known = self.floors.get(key).copied();
+        if let Some(floor) = known.filter(|_| !self.isolated) {
+            return floor;
         }
         let depth = match (layer_of(key), key) {
-            (Some(layer), _) => layer + 1,
             (None, "embedding_output") => 0,
+            _ if self.isolated => 1,
+            (Some(layer), _) => layer + 1,
             (None, _) => self.layers,
         };
         let kind = if key.contains('.') { INSIDE } else { OUTPUT };
         let factor = kind[usize::from(self.dtype != TestDType::F32)];
         let share = factor * (depth as f64).sqrt() * self.dtype.epsilon();
         let largest = expected.iter().fold(0.0_f64, |m, e| m.max(e.abs()));
-        Floor {
-            max_abs: share * largest,
-            rms: share * rms(expected),
+        let (max_abs, rms) = (share * largest, share * rms(expected));
+        match known {
+            Some(known) => Floor {
+                max_abs: known.max_abs.min(max_abs),
+                rms: known.rms.min(rms),
+            },
+            None => Floor { max_abs, rms },
         }
     }
 

@@ -3,7 +3,9 @@
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
+use super::limits::Limits;
 use super::reference::Reference;
+use crate::data::{Array, Values};
 use crate::metrics::Limit;
 
 /// Differences of logits, over the tokens that count.
@@ -116,31 +118,31 @@ pub fn tokens(
 /// another text.
 ///
 /// # Errors
-/// When the ids do not continue the prompt.
+/// When the ids do not continue the prompt, or a tensor of the reference is malformed.
 pub fn observed_tokens(
     reference: &Reference,
     grid: &[Vec<i64>],
-    limit: &Limit,
+    limits: &Limits,
 ) -> Result<Vec<TokenResult>> {
     let seq = reference.ids[0].len();
     ensure!(
         grid.len() == reference.ids.len() && grid[0].len() >= seq,
         "the observed `generated_ids` does not continue `input_ids`"
     );
+    let choices = Choices::of(reference, limits)?;
     let mut results = Vec::new();
     for (row, ids) in grid.iter().enumerate() {
         let pairs = ids[seq..].iter().zip(&reference.generated[row]);
         for (step, (&observed, &expected)) in pairs.enumerate() {
             let same = observed == i64::from(expected);
-            let margin = reference.margins.as_ref().map(|margins| margins[row][step]);
             results.push(TokenResult {
                 row,
                 step,
                 position: position(reference, row, step),
                 expected,
                 observed,
-                margin,
-                tie: !same && margin.is_some_and(|margin| margin <= 2.0 * limit.max_abs),
+                margin: choices.margin(row, step),
+                tie: !same && choices.tie(row, step, observed),
                 kl_divergence: None,
                 regret_nats: None,
             });
@@ -152,21 +154,101 @@ pub fn observed_tokens(
     Ok(results)
 }
 
+/// What the reference knows of the ids that it did not choose.
+struct Choices<'a> {
+    margins: Option<&'a Vec<Vec<f64>>>,
+    /// Logits `[batch, steps, vocab]` of every step, or of the first.
+    logits: Option<Array>,
+    /// How far two logits may come closer by noise.
+    noise: f64,
+}
+
+impl<'a> Choices<'a> {
+    fn of(reference: &'a Reference, limits: &Limits) -> Result<Self> {
+        let file = &reference.activations;
+        let key = match file.has("step_logits")? {
+            true => "step_logits",
+            false => "logits",
+        };
+        let mut logits = file.array(key)?;
+        let mut noise = 0.0;
+        if let Some(array) = &mut logits {
+            let floats = array.floats(key)?;
+            let values: Vec<f64> = floats.iter().map(|value| f64::from(*value)).collect();
+            noise = 2.0 * limits.of(key, &values).max_abs;
+            if key == "logits" {
+                // Those of the last token of the prompt choose the first id.
+                let [batch, seq, vocab] = array.shape[..] else {
+                    return Ok(Self::unknown(reference, noise));
+                };
+                let last = (0..batch).map(|row| (row * seq + seq - 1) * vocab);
+                let last = last.flat_map(|start| floats[start..start + vocab].to_vec());
+                *array = Array {
+                    values: Values::Float(last.collect()),
+                    shape: vec![batch, 1, vocab],
+                };
+            }
+        }
+        let batch = reference.ids.len();
+        let logits = logits.filter(|array| array.shape.len() == 3 && array.shape[0] == batch);
+        Ok(Self {
+            logits,
+            ..Self::unknown(reference, noise)
+        })
+    }
+
+    fn unknown(reference: &'a Reference, noise: f64) -> Self {
+        Self {
+            margins: reference.margins.as_ref(),
+            logits: None,
+            noise,
+        }
+    }
+
+    fn row(&self, row: usize, step: usize) -> Option<&[f32]> {
+        let array = self.logits.as_ref()?;
+        let [steps, vocab] = array.shape[1..] else {
+            return None;
+        };
+        let start = (row * steps + step) * vocab;
+        let values = array.floats("logits").ok()?;
+        (step < steps).then(|| &values[start..start + vocab])
+    }
+
+    fn margin(&self, row: usize, step: usize) -> Option<f64> {
+        let known = self.margins.map(|margins| margins[row][step]);
+        known.or_else(|| margin(self.row(row, step)?))
+    }
+
+    /// Can noise have made `observed` the best, in place of the reference's choice?
+    fn tie(&self, row: usize, step: usize, observed: i64) -> bool {
+        match self.row(row, step) {
+            Some(logits) => {
+                let chosen = usize::try_from(observed).ok();
+                let chosen = chosen.and_then(|chosen| logits.get(chosen));
+                chosen.is_some_and(|chosen| {
+                    f64::from(logits[best(logits)]) - f64::from(*chosen) <= self.noise
+                })
+            }
+            // Which id was second, a margin does not tell.
+            None => self
+                .margin(row, step)
+                .is_some_and(|margin| margin <= self.noise),
+        }
+    }
+}
+
 fn position(reference: &Reference, row: usize, step: usize) -> usize {
     let seen = reference.tokens.visible[row].iter();
     seen.filter(|seen| **seen).count() + step
 }
 
 /// The index of the largest logit; of the first, when several are. NaN is never the best.
-pub fn best(logits: &[f32]) -> usize {
+pub fn best<T: PartialOrd>(logits: &[T]) -> usize {
+    let is_nan = |value: &T| value.partial_cmp(value).is_none();
+    let better = |best: usize, index: usize| logits[index] > logits[best] || is_nan(&logits[best]);
     let indices = 0..logits.len();
-    let best =
-        indices.reduce(
-            |best, index| match logits[index] > logits[best] || logits[best].is_nan() {
-                true => index,
-                false => best,
-            },
-        );
+    let best = indices.reduce(|best, index| if better(best, index) { index } else { best });
     best.unwrap_or(0)
 }
 

@@ -2,9 +2,6 @@
 //!
 //! A process of its own, started by [`super::run`]: a backend that aborts takes nothing else with it.
 
-use std::collections::HashMap;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -14,105 +11,14 @@ use qwen3_model::{
     DecoderLayer, LayerCache, Observed, Qwen3Config, RmsNorm, RotaryEmbedding, Site, Step, Taps,
     VocabMatrix,
 };
-use serde::{Deserialize, Serialize};
 
+use super::job::{Done, Job, Mode, Said, Timing};
 use super::memory::peak_rss_mb;
+use super::recording::Recorder;
 use super::reference::Reference;
-use crate::backend::{Backend, Switches, burn_dtype, owned};
+use crate::backend::{Backend, burn_dtype, owned};
 use crate::blame::{EMBEDDING, HEAD};
-use crate::manifest::TestDType;
 use crate::worker::probe;
-
-/// How a layer gets its input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// From the layer before it: errors add up.
-    Accumulated,
-    /// From the reference: each layer's own error.
-    Isolated,
-    /// From the layer before it, but the reference is injected after one layer: what the layers behind
-    /// it make of right values.
-    Patched,
-}
-
-impl Mode {
-    /// The name in files and reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Accumulated => "accumulated",
-            Self::Isolated => "isolated",
-            Self::Patched => "patched",
-        }
-    }
-}
-
-/// What to run.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Job {
-    /// The checkpoint.
-    #[arg(long)]
-    pub model: PathBuf,
-    /// The reference.
-    #[arg(long)]
-    pub reference: PathBuf,
-    /// The backend.
-    #[arg(long)]
-    pub backend: Backend,
-    /// The dtype.
-    #[arg(long)]
-    pub dtype: TestDType,
-    /// The modes.
-    #[arg(long, value_delimiter = ',')]
-    pub mode: Vec<Mode>,
-    /// The first layer.
-    #[arg(long)]
-    pub first: usize,
-    /// The layer after the last.
-    #[arg(long)]
-    pub end: usize,
-    /// Where to write the activations, as safetensors.
-    #[arg(long)]
-    pub out: PathBuf,
-}
-
-/// What the process says on standard output, one JSON value a line.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Said {
-    /// It goes on.
-    Progress(String),
-    /// The backend, or the dtype on it, cannot be used here.
-    Unavailable(String),
-    /// The input is bad.
-    BadInput(String),
-    /// The activations are written.
-    Done(Done),
-}
-
-/// How a run went.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Done {
-    /// Wall time of loading and computing, in milliseconds.
-    pub elapsed_ms: f64,
-    /// The process's largest resident set, in MiB, where the system tells.
-    pub peak_rss_mb: Option<f64>,
-    /// Fusion and autotune, where the backend has them.
-    pub switches: Option<Switches>,
-    /// How long each part took, in the order of computation.
-    pub timings: Vec<Timing>,
-}
-
-/// The wall time of one part of the model, in all modes together.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Timing {
-    /// `embedding`, `layer_03` or `head`.
-    pub part: String,
-    /// Reading the weights and bringing them to the device, in milliseconds.
-    pub load_ms: f64,
-    /// Computing and reading back, in milliseconds; on wgpu and cuda compiling included.
-    pub run_ms: f64,
-}
 
 fn ms(start: Instant) -> f64 {
     start.elapsed().as_secs_f64() * 1e3
@@ -146,12 +52,12 @@ pub fn observe(job: &Job, say: &mut dyn FnMut(Said) -> Result<()>) -> Result<()>
         dtype: burn_dtype(job.dtype),
         config,
         job,
+        recorder: Recorder::create(&job.out)?,
         tensors: Vec::new(),
         timings: Vec::new(),
     };
     run.all(say)?;
     let timings = std::mem::take(&mut run.timings);
-    write(&run.tensors, &job.out)?;
     say(Said::Done(Done {
         elapsed_ms: ms(start),
         peak_rss_mb: peak_rss_mb(),
@@ -176,6 +82,8 @@ struct Run<'a> {
     config: Qwen3Config,
     rope: RotaryEmbedding,
     job: &'a Job,
+    recorder: Recorder,
+    /// What passed through the part that is in memory.
     tensors: Vec<(String, TensorData)>,
     timings: Vec<Timing>,
 }
@@ -213,7 +121,10 @@ impl Run<'_> {
                 let input = self.input(index)?;
                 self.tapped(&layer, index, input, &step, Mode::Isolated, None)?;
             }
-            for (_, stream) in &mut patched {
+            for (behind, stream) in &mut patched {
+                say(Said::Progress(format!(
+                    "layer {index} of {layers}, patched behind layer {behind}"
+                )))?;
                 *stream = layer.forward(stream.clone(), &step, None, &mut Taps::none());
             }
             if self.has(Mode::Patched) && self.known(index + 1) {
@@ -224,6 +135,7 @@ impl Run<'_> {
                 load_ms,
                 run_ms: ms(start),
             });
+            self.record()?;
         }
         if range.end == layers {
             say(Said::Progress("final norm and head".into()))?;
@@ -314,6 +226,7 @@ impl Run<'_> {
             load_ms,
             run_ms: ms(start),
         });
+        self.record()?;
         Ok(Accumulated { prompt, steps })
     }
 
@@ -433,7 +346,17 @@ impl Run<'_> {
             load_ms,
             run_ms: ms(start),
         });
-        Ok(())
+        self.record()
+    }
+
+    /// Writes what was kept of this part.
+    fn record(&mut self) -> Result<()> {
+        let tensors = std::mem::take(&mut self.tensors).into_iter();
+        let tensors = tensors.map(|(name, data)| {
+            let values = data.iter::<f32>().collect();
+            (name, data.shape().to_vec(), values)
+        });
+        self.recorder.write(tensors.collect())
     }
 
     fn keep(&mut self, mode: Mode, key: &str, tensor: Tensor<3>) {
@@ -448,47 +371,4 @@ fn input_key(index: usize) -> String {
         0 => "embedding_output".into(),
         _ => format!("layer_{:02}_output", index - 1),
     }
-}
-
-fn write(tensors: &[(String, TensorData)], out: &Path) -> Result<()> {
-    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
-        .iter()
-        .map(|(name, data)| {
-            let values = data.iter::<f32>().flat_map(f32::to_le_bytes).collect();
-            (name.clone(), data.shape().to_vec(), values)
-        })
-        .collect();
-    let views = bytes.iter().map(|(name, shape, bytes)| {
-        let dtype = safetensors::Dtype::F32;
-        let view = safetensors::tensor::TensorView::new(dtype, shape.clone(), bytes)?;
-        Ok((name.clone(), view))
-    });
-    let views = views.collect::<Result<HashMap<_, _>>>()?;
-    safetensors::serialize_to_file(views, None, out)
-        .with_context(|| format!("{} cannot be written", out.display()))
-}
-
-/// Which layers a range such as `3..7`, `3..=6`, `3..`, `..7` or `3` names, of `layers`.
-///
-/// # Errors
-/// When it is no range, empty, or reaches beyond the last layer.
-pub fn parse_layers(text: &str, layers: usize) -> Result<Range<usize>> {
-    let number = |part: &str, missing: usize| match part {
-        "" => Ok(missing),
-        part => part.parse::<usize>(),
-    };
-    let range = match text.split_once("..") {
-        None => number(text, layers).map(|one| one..one.saturating_add(1)),
-        Some((first, last)) => match last.strip_prefix('=') {
-            Some(last) => number(first, 0)
-                .and_then(|first| Ok(first..number(last, layers)?.saturating_add(1))),
-            None => number(first, 0).and_then(|first| Ok(first..number(last, layers)?)),
-        },
-    };
-    let range = range.with_context(|| format!("--layers {text}: expected A..B, as in 3..7"))?;
-    anyhow::ensure!(
-        range.start < range.end && range.end <= layers,
-        "--layers {text}: not a range of layers within 0..{layers}"
-    );
-    Ok(range)
 }

@@ -36,7 +36,7 @@ impl Reference {
     /// # Errors
     /// When the file is malformed, a tensor is misshapen, or a token is not in the vocabulary.
     pub fn open(path: &Path, config: &Qwen3Config, expects: bool) -> Result<Self> {
-        let activations = Activations::open(path, "")?;
+        let activations = Activations::open(path)?;
         let place = path.display();
         let ids = activations
             .grid("input_ids")?
@@ -89,8 +89,17 @@ impl Reference {
             "{place}: none of the keys of a reference (embedding_output, layer_00_output, ...)"
         );
         for key in &keys {
-            // Expectations have to be finite.
-            activations.file().read(key)?;
+            activations.check_finite(key)?;
+        }
+        let steps = generated[0].len();
+        if let Some(array) = activations.array("step_logits")? {
+            let wanted = [batch, steps, config.vocab_size];
+            ensure!(
+                array.shape == wanted,
+                "{place}: `step_logits` has shape {:?}, expected {wanted:?}",
+                array.shape
+            );
+            activations.check_finite("step_logits")?;
         }
         Ok(Self {
             margins: margins(&activations, batch, generated[0].len())?,
@@ -101,6 +110,48 @@ impl Reference {
             tokens,
             generated,
         })
+    }
+
+    /// Checks that `observed` is of this prompt, as far as it tells: its `input_ids`, `attention_mask` and
+    /// the beginning of `generated_ids`.
+    ///
+    /// # Errors
+    /// When it is of another, naming file, key and place.
+    pub fn check_same_prompt(&self, observed: &Activations) -> Result<()> {
+        let place = observed.path().display();
+        let [batch, seq] = self.tokens.dims();
+        if let Some(mask) = observed.grid("attention_mask")? {
+            let seen: Vec<Vec<bool>> = mask
+                .iter()
+                .map(|row| row.iter().map(|seen| *seen != 0).collect())
+                .collect();
+            ensure!(
+                seen == self.tokens.visible,
+                "{place}: `attention_mask` is not the reference's"
+            );
+        }
+        for key in ["input_ids", "generated_ids"] {
+            let Some(grid) = observed.grid(key)? else {
+                continue;
+            };
+            let length = grid[0].len();
+            ensure!(
+                grid.len() == batch && (length == seq || key != "input_ids" && length > seq),
+                "{place}: `{key}` of shape [{}, {length}] is not of the reference's prompt, [{batch}, {seq}]",
+                grid.len()
+            );
+            for (row, ids) in grid.iter().enumerate() {
+                for (column, expected) in self.ids[row].iter().enumerate() {
+                    let found = ids[column];
+                    ensure!(
+                        found == i64::from(*expected) || !self.tokens.visible[row][column],
+                        "{place}: `{key}` is another prompt than the reference's: {found} instead of \
+                         {expected} at [{row}, {column}]"
+                    );
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The prompt's ids in one row.
@@ -130,9 +181,10 @@ fn to_ids(
 }
 
 fn margins(file: &Activations, batch: usize, steps: usize) -> Result<Option<Vec<Vec<f64>>>> {
-    let Some(array) = file.array("margins")? else {
+    let Some(array) = file.array("margins")?.filter(|_| steps > 0) else {
         return Ok(None);
     };
+    file.check_finite("margins")?;
     ensure!(
         array.shape == [batch, steps],
         "{}: `margins` has shape {:?}, expected [{batch}, {steps}]",

@@ -6,11 +6,11 @@ use qwen3_model::Qwen3Config;
 use serde::Serialize;
 
 use super::consensus::{Consensus, Pair};
+use super::job::{Mode, Timing};
 use super::judge::TensorReport;
 use super::limits::Preset;
 use super::logits::TokenResult;
 use super::memory::{Memory, peak_rss_mb};
-use super::observe::{Mode, Timing};
 use super::reference::Reference;
 use crate::backend::{Backend, Switches};
 use crate::blame::Diagnosis;
@@ -96,6 +96,11 @@ impl Run {
         matches!(self.status, RunStatus::Pass | RunStatus::Fail)
     }
 
+    /// Is there anything to judge?
+    pub fn compares_something(&self) -> bool {
+        !self.tensors.is_empty() || !self.tokens.is_empty()
+    }
+
     /// Sets the status from tensors and tokens.
     pub fn judge(&mut self) {
         let tensors = self.tensors.iter().all(|tensor| tensor.result.pass);
@@ -105,43 +110,53 @@ impl Run {
         };
     }
 
-    /// Adds what only this run knows: the operation, and tokens that differ though all tensors agree.
+    /// Adds what only this run knows: where the judged tensors first fail, and in which operation.
     pub fn complete(&self, diagnosis: &mut Diagnosis) {
-        let wrong_token = self.tokens.iter().find(|token| !token.passes());
-        if diagnosis.first_divergence.is_none()
-            && let Some(token) = wrong_token
-        {
-            diagnosis.first_divergence = Some(crate::blame::Divergence {
-                layer: None,
-                tensor: "generated_ids".into(),
-            });
-            diagnosis.notes.push(format!(
-                "all activations of the prompt agree, but generated token {} of row {} is {} instead of {}: \
-                 the cached steps differ",
-                token.step, token.row, token.observed, token.expected
-            ));
-        }
         let failing = |mode: Mode| {
-            let failing = self
-                .tensors
-                .iter()
-                .filter(move |t| t.mode == mode && !t.result.pass);
-            failing.map(|t| t.result.name.clone())
+            let of_mode = self.tensors.iter().filter(move |t| t.mode == mode);
+            of_mode.filter(|t| !t.result.pass)
         };
-        let finer = |name: &String| name.contains('.');
+        let first = |mode: Mode| failing(mode).next().map(|t| t.result.name.as_str());
         diagnosis.operation = failing(Mode::Isolated)
             .chain(failing(Mode::Accumulated))
-            .find(finer);
-        if diagnosis.first_divergence.is_none()
-            && let Some(name) = failing(Mode::Isolated).next()
-        {
+            .map(|t| t.result.name.clone())
+            .find(|name| name.contains('.'));
+        let walked = diagnosis.first_divergence.is_some();
+        if let Some(name) = first(Mode::Accumulated) {
+            // Of the steps the walk knows more: whether an id differs before the logits do.
+            if name != "step_logits" || !walked {
+                diagnosis.diverges(name);
+            }
+        } else if let Some(name) = first(Mode::Isolated) {
+            diagnosis.diverges(name);
+            if self.tensors.iter().any(|t| t.mode == Mode::Accumulated) {
+                diagnosis.notes.push(format!(
+                    "with the reference's input, {name} is beyond its limit, though the whole run is within"
+                ));
+            }
+        } else if let Some(token) = self.tokens.iter().find(|token| !token.passes()) {
+            if !walked {
+                diagnosis.diverges("generated_ids");
+                diagnosis.notes.push(format!(
+                    "all activations of the prompt agree, but generated token {} of row {} is {} instead of {}: \
+                     the cached steps differ",
+                    token.step, token.row, token.observed, token.expected
+                ));
+            }
+        } else if let Some(last) = failing(Mode::Patched).last() {
+            diagnosis.diverges("logits");
+            let injected = |layer: Option<usize>| layer.map_or(String::new(), |l| l.to_string());
             diagnosis.notes.push(format!(
-                "with the reference's input, {name} is beyond its limit, though the whole run is within"
+                "with the reference injected behind layer {} the logits are wrong all the same: an error enters \
+                 behind it, and behind no later layer",
+                injected(last.layer)
             ));
-            diagnosis.first_divergence = Some(crate::blame::Divergence {
-                layer: super::activations::layer_of(&name),
-                tensor: name,
-            });
+        }
+        if self.tensors.iter().any(|t| !t.result.pass) && !walked && diagnosis.notes.is_empty() {
+            diagnosis.notes.push(
+                "rounding explains the error: it is within the calibrated limits, the preset asks for more"
+                    .into(),
+            );
         }
     }
 }
@@ -266,8 +281,8 @@ impl VerifyReport {
         self.layers_passed = passed;
         self.layers_failed = self.total_layers_tested - passed;
         let failed = |run: &&Run| matches!(run.status, RunStatus::Fail | RunStatus::Crash);
-        let ran = self.runs.iter().any(Run::compared);
-        self.overall_success = ran && !self.runs.iter().any(|run| failed(&run)) && self.agree();
+        self.overall_success =
+            self.ran() && !self.runs.iter().any(|run| failed(&run)) && self.agree();
         let first = self.runs.iter().find(|run| run.status == RunStatus::Fail);
         self.diagnosis = first.map(|run| run.diagnosis.clone()).unwrap_or_default();
         for run in &self.runs {
@@ -275,7 +290,7 @@ impl VerifyReport {
                 other.backend == run.backend && other.variant.is_none() && run.variant.is_some()
             });
             if let (Some(base), Some(variant)) = (base, &run.variant)
-                && base.status != RunStatus::Pass
+                && failed(&base)
                 && run.status == RunStatus::Pass
             {
                 self.diagnosis.notes.push(format!(
@@ -291,8 +306,14 @@ impl VerifyReport {
 
     /// Without a reference, differing from each other is what fails.
     fn agree(&self) -> bool {
-        let differ = |consensus: &Consensus| !consensus.explanation.starts_with("all runs agree");
+        let differ = |consensus: &Consensus| !consensus.agree;
         self.reference.is_some() || !self.consensus.as_ref().is_some_and(differ)
+    }
+
+    /// Was anything compared? Without a reference, that takes two runs.
+    fn ran(&self) -> bool {
+        let runs = self.runs.iter().filter(|run| run.compared()).count();
+        runs > usize::from(self.reference.is_none())
     }
 
     /// 0 when all passes; 1 when something does not; 3 when a backend in `named` is unavailable, or
@@ -306,8 +327,7 @@ impl VerifyReport {
             run.status == RunStatus::Unavailable
                 && named.iter().any(|backend| backend.name() == run.backend)
         });
-        let ran = self.runs.iter().any(Run::compared);
-        if missing || !ran { 3 } else { 0 }
+        if missing || !self.ran() { 3 } else { 0 }
     }
 }
 

@@ -1,14 +1,12 @@
 //! Starts the observing process, and survives its crash.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use super::observe::{Done, Job, Said};
-use crate::child::{self, LastLines, describe};
-use crate::protocol::REPLY_PREFIX;
+use super::job::{Done, Job, Said};
+use crate::child::{self, Speaker};
 
 /// How an observing process ended.
 pub enum Outcome {
@@ -40,24 +38,19 @@ pub fn run(program: &Path, job: &Job, progress: &mut dyn FnMut(&str)) -> Result<
         .arg("--out")
         .arg(&job.out)
         .stdin(Stdio::null());
-    let mut child = command.spawn().context("starting a process")?;
-    let stdout = child.stdout.take().expect("piped");
-    let mut stderr = LastLines::of(child.stderr.take().expect("piped"));
-    let mut last = None;
-    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-        let said = line.strip_prefix(REPLY_PREFIX);
-        match said.and_then(|said| serde_json::from_str(said).ok()) {
-            Some(Said::Progress(what)) => progress(&what),
-            Some(said) => last = Some(said),
-            None => {}
+    let mut process = Speaker::start(&mut command)?;
+    loop {
+        match process.next() {
+            Ok(Said::Progress(what)) => progress(&what),
+            Ok(Said::Unavailable(reason)) => return Ok(Outcome::Unavailable(reason)),
+            Ok(Said::BadInput(message)) => bail!("{message}"),
+            Ok(Said::Done(done)) => {
+                return Ok(match process.finish() {
+                    Ok(()) => Outcome::Done(done),
+                    Err(crash) => Outcome::Crash(crash),
+                });
+            }
+            Err(crash) => return Ok(Outcome::Crash(crash)),
         }
-    }
-    let status = child.wait().context("waiting for a process")?;
-    stderr.wait();
-    match (last, status.success()) {
-        (Some(Said::Done(done)), true) => Ok(Outcome::Done(done)),
-        (Some(Said::Unavailable(reason)), _) => Ok(Outcome::Unavailable(reason)),
-        (Some(Said::BadInput(message)), _) => bail!("{message}"),
-        _ => Ok(Outcome::Crash(stderr.obituary(describe(status)))),
     }
 }

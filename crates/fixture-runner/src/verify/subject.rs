@@ -1,29 +1,31 @@
 //! Expectations and prompts that the reference does not have.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use qwen3_import::Checkpoint;
 use qwen3_model::Qwen3Config;
 
-use super::judge::Derived;
+use super::activations::{Activations, shape};
+use super::recording::Recorder;
 use super::reference::Reference;
 use crate::blame::{LayerWeights, TAPS, Variant, run_layer};
 
-/// What passes through each of `layers`, in float64, when it is given the reference's input.
+/// Records what passes through each of `layers`, in float64, when it is given the reference's input.
 ///
 /// # Errors
-/// When a weight cannot be read.
+/// When a weight cannot be read, or a file cannot be written.
 pub fn derived(
     checkpoint: &mut Checkpoint,
     reference: &Reference,
-    layers: Range<usize>,
-) -> Result<Derived> {
+    layers: impl IntoIterator<Item = usize>,
+    folder: &Path,
+) -> Result<Activations> {
     let config = checkpoint.config().clone();
     let right = Variant::right(&config);
-    let mut derived = Derived::new();
+    let recorder = Recorder::create(folder)?;
+    let [batch, seq] = reference.tokens.dims();
     for layer in layers {
         let input = match layer {
             0 => "embedding_output".to_string(),
@@ -34,13 +36,19 @@ pub fn derived(
         };
         let weights = LayerWeights::read(checkpoint, layer)?;
         let taps = run_layer(&weights, &config, &right, &reference.tokens, &input, None);
-        for tap in TAPS {
+        let tensors = TAPS.iter().map(|tap| {
             let values = taps.get(tap).expect("the right variant has every tap");
-            let values = values.iter().map(|value| *value as f32).collect();
-            derived.insert(format!("layer_{layer:02}.{tap}"), values);
-        }
+            let key = format!("layer_{layer:02}.{tap}");
+            let shape = shape(&key, &config, batch, seq);
+            (
+                key,
+                shape,
+                values.iter().map(|value| *value as f32).collect(),
+            )
+        });
+        recorder.write(tensors.collect())?;
     }
-    Ok(derived)
+    Ok(Activations::recorded(folder, ""))
 }
 
 /// Writes a file that holds only a prompt: `ids`, or some ids of the vocabulary when there are none.
@@ -61,6 +69,12 @@ pub fn prompt_only(ids: &[u32], config: &Qwen3Config, folder: &Path) -> Result<P
             config.vocab_size
         );
     }
+    ensure!(
+        ids.len() <= config.max_position_embeddings,
+        "--ids: {} tokens, the checkpoint has {} positions",
+        ids.len(),
+        config.max_position_embeddings
+    );
     let bytes: Vec<u8> = ids
         .iter()
         .flat_map(|id| (*id as i64).to_le_bytes())

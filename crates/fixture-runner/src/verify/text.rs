@@ -4,8 +4,8 @@ use std::io::{IsTerminal, Write, stderr, stdout};
 
 use anyhow::Result;
 
+use super::job::{Mode, Timing};
 use super::judge::TensorReport;
-use super::observe::{Mode, Timing};
 use super::report::{Run, RunStatus, VerifyReport};
 use crate::blame::Diagnosis;
 
@@ -310,14 +310,17 @@ fn print_diagnosis(out: &mut impl Write, diagnosis: &Diagnosis) -> Result<()> {
         writeln!(out, "    operation: {operation}")?;
     }
     for cause in &diagnosis.causes {
-        writeln!(
-            out,
-            "    cause {}: {} (error {} before, {} after)",
-            cause.id,
-            cause.explanation,
-            number(cause.residual_before),
-            number(cause.residual_after)
-        )?;
+        let left = match (cause.residual_before, cause.residual_after) {
+            (Some(before), Some(after)) => {
+                format!(
+                    " (error {} before, {} after)",
+                    number(Some(before)),
+                    number(Some(after))
+                )
+            }
+            _ => String::new(),
+        };
+        writeln!(out, "    cause {}: {}{left}", cause.id, cause.explanation)?;
     }
     if diagnosis.causes.is_empty() {
         writeln!(out, "    no known mistake explains it")?;

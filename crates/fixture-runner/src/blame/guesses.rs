@@ -1,0 +1,79 @@
+//! Mistakes that need no recomputing: scaled embeddings, rounding, another head, values that are not finite.
+
+use super::probe::dot;
+use super::residual::Residual;
+use super::rounding;
+use super::search::Explanation;
+use crate::metrics::Limit;
+
+/// The words for embeddings that are multiplied by `factor`.
+pub fn scale_words(factor: f64, hidden: usize) -> String {
+    let root = (hidden as f64).sqrt();
+    match (factor / root - 1.0).abs() < 1e-3 {
+        true => format!("embeddings are multiplied by sqrt(hidden_size) = {root:.4}"),
+        false => format!("embeddings are multiplied by {factor:.6}"),
+    }
+}
+
+/// `dtype_rounding`, when `observed` is `expected` rounded to a half precision.
+pub fn rounded(observed: &[f64], expected: &[f64], limit: &Limit) -> Vec<Explanation> {
+    let Some(dtype) = rounding::format_of(observed) else {
+        return Vec::new();
+    };
+    let share = rounding::share_rounded(observed, expected, dtype, limit.max_abs);
+    if share < 0.99 {
+        return Vec::new();
+    }
+    let round = |value: &f64| rounding::round(*value, dtype);
+    let predicted: Vec<f64> = expected.iter().map(round).collect();
+    let after = Residual::of(&predicted, observed, limit);
+    vec![Explanation::plain(
+        "dtype_rounding",
+        format!("the right values are rounded to {dtype}"),
+        after,
+    )]
+}
+
+/// `non_finite`, when tensor `key` holds such values.
+pub fn not_finite(values: &[f64], key: &str) -> Option<Explanation> {
+    let first = values.iter().position(|value| !value.is_finite())?;
+    let bad = values.iter().filter(|value| !value.is_finite()).count();
+    let words = format!(
+        "`{key}` holds {bad} values that are not finite, the first {} at flat index {first}",
+        values[first]
+    );
+    Some(Explanation {
+        whole: Some(words),
+        ..Explanation::plain("non_finite", String::new(), Residual::INFINITE)
+    })
+}
+
+/// `embedding_scaled`, when `observed` embeddings are `expected` ones times a number.
+pub fn scaled(
+    observed: &[f64],
+    expected: &[f64],
+    hidden_size: usize,
+    limit: &Limit,
+    before: Residual,
+) -> Option<Explanation> {
+    let factor = dot(observed, expected) / dot(expected, expected);
+    let scaled: Vec<f64> = expected.iter().map(|e| e * factor).collect();
+    let after = Residual::of(&scaled, observed, limit);
+    (factor.is_finite() && after.explains(before)).then(|| {
+        let words = scale_words(factor, hidden_size);
+        Explanation::plain("embedding_scaled", words, after)
+    })
+}
+
+/// `head_untied`, when the logits of a tied head have nothing to do with the embedding's, `predicted`.
+pub fn another_head(observed: &[f64], predicted: &[f64]) -> Option<Explanation> {
+    let norms = (dot(observed, observed) * dot(predicted, predicted)).sqrt();
+    let cosine = dot(observed, predicted) / norms;
+    (cosine.abs() < 0.5).then(|| Explanation {
+        whole: Some(format!(
+            "the logits are made with another head than the embedding: what goes into the head is right, \
+             and its logits have a cosine of {cosine:.3} with the embedding's"
+        )),
+        ..Explanation::plain("head_untied", String::new(), Residual::UNKNOWN)
+    })
+}

@@ -1,0 +1,8 @@
+//! `verify` as a user meets it: planted faults named, reports written, bad input refused.
+#![cfg(feature = "ndarray")]
+
+mod common;
+mod input;
+mod observed;
+mod planted;
+mod runs;

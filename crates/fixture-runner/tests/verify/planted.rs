@@ -1,0 +1,108 @@
+use std::fs;
+
+use serde_json::Value;
+
+use crate::common::{report, root};
+
+/// Every id of the catalogue.
+const CATALOGUE: [&str; 32] = [
+    "rope_interleaved",
+    "rope_theta",
+    "rope_position_offset",
+    "rope_missing",
+    "q_norm_missing",
+    "k_norm_missing",
+    "qk_norm_after_rope",
+    "qk_norm_over_hidden",
+    "kv_swapped",
+    "k_transposed",
+    "v_transposed",
+    "gate_up_swapped",
+    "activation_gelu",
+    "eps",
+    "rms_weight_offset_one",
+    "gqa_interleaved_groups",
+    "attention_scale_missing",
+    "attention_scale_hidden",
+    "causal_mask_missing",
+    "causal_mask_off_by_one",
+    "residual_missing_attention",
+    "residual_missing_mlp",
+    "post_norm_is_input_norm",
+    "final_norm_missing",
+    "final_norm_twice",
+    "head_untied",
+    "head_tied",
+    "embedding_scaled",
+    "dtype_rounding",
+    "layer_permuted",
+    "non_finite",
+    "two faults",
+];
+
+/// What `verify` says of one entry of the manifest's `observed`.
+struct Row {
+    good: bool,
+    text: String,
+    planted: Vec<String>,
+}
+
+fn diagnose(entry: &Value) -> Row {
+    let text = |key: &str| entry[key].as_str().unwrap().to_string();
+    let model = format!("fixtures/checkpoints/{}", text("checkpoint"));
+    let (code, report) = report(&[
+        "--model",
+        &model,
+        "--reference",
+        &text("reference"),
+        "--observed",
+        &text("file"),
+    ]);
+    let ids = |list: &Value, id: fn(&Value) -> &Value| -> Vec<String> {
+        let list = list.as_array().unwrap().iter();
+        list.map(|item| id(item).as_str().unwrap().into()).collect()
+    };
+    let mut planted = ids(&entry["causes"], |id| id);
+    let found = ids(&report["diagnosis"]["causes"], |cause| &cause["id"]);
+    let first = &report["diagnosis"]["first_divergence"];
+    let good = code == 1 && first == &entry["first_divergence"] && found.starts_with(&planted);
+    let mark = if good { "ok " } else { "BAD" };
+    let text = format!("{mark} {} {first} {found:?}", text("id"));
+    if planted.len() == 2 {
+        planted.push("two faults".into());
+    }
+    Row {
+        good,
+        text,
+        planted,
+    }
+}
+
+/// Activations of Transformers with planted mistakes: each is named, at the tensor where it begins,
+/// with no other cause before it.
+#[test]
+fn every_planted_fault_is_named_first() {
+    let text = fs::read_to_string(root().join("manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_str(&text).unwrap();
+    let observed = manifest["observed"].as_array().unwrap();
+    let half = observed.chunks(observed.len().div_ceil(2));
+    let rows: Vec<Row> = std::thread::scope(|scope| {
+        let threads: Vec<_> = half
+            .map(|entries| scope.spawn(|| entries.iter().map(diagnose).collect::<Vec<_>>()))
+            .collect();
+        let rows = threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap());
+        rows.collect()
+    });
+    let wrong = rows.iter().filter(|row| !row.good).count();
+    let table: String = rows.iter().map(|row| format!("{}\n", row.text)).collect();
+    let named: std::collections::BTreeSet<String> =
+        rows.iter().flat_map(|row| row.planted.clone()).collect();
+    assert_eq!(wrong, 0, "\n{table}");
+    let missing: Vec<_> = CATALOGUE
+        .iter()
+        .filter(|id| !named.contains(**id))
+        .collect();
+    assert!(missing.is_empty(), "no fixture plants {missing:?}");
+}
