@@ -87,14 +87,16 @@ def without_head_norm(name: str) -> Plant:
     return plant
 
 
-def other_eps(eps: float) -> Plant:
-    """Ignores the configuration's rms_norm_eps."""
+def other_eps(eps: float, of_heads: bool | None = None) -> Plant:
+    """Ignores the configuration's rms_norm_eps, in all norms or in those (not) of queries and keys."""
 
     @contextmanager
     def plant(subject: Subject) -> Iterator[None]:
+        heads = [norm for layer in subject.layers for norm in (layer.self_attn.q_norm, layer.self_attn.k_norm)]
         with ExitStack() as stack:
             for norm in norms(subject):
-                stack.enter_context(replaced(norm, "variance_epsilon", eps))
+                if of_heads is None or of_heads == any(norm is head for head in heads):
+                    stack.enter_context(replaced(norm, "variance_epsilon", eps))
             yield
 
     return plant
@@ -124,14 +126,21 @@ def interleaved_groups(subject: Subject) -> Iterator[None]:
         yield
 
 
-def mask_changed(ahead: int, visible: bool) -> Plant:
-    """Shows or hides the key `ahead` of each query's own position."""
+def mask_changed(ahead: int, visible: bool, blind_see: str | None = None) -> Plant:
+    """Shows or hides the key `ahead` of each query's own position.
+
+    What a query that is left with no key sees: each alike, or its `own`, or `all` as without a mask.
+    """
 
     def change(mask: torch.Tensor) -> torch.Tensor:
-        mask = mask.clone()
+        published, mask = mask, mask.clone()
         queries, keys = mask.shape[-2:]
         hidden = torch.finfo(mask.dtype).min
         mask.diagonal(keys - queries + ahead, dim1=-2, dim2=-1).fill_(0 if visible else hidden)
+        if blind_see:
+            blind = (mask != 0).all(-1, keepdim=True)
+            instead = published if blind_see == "own" else torch.zeros_like(mask)
+            mask = torch.where(blind, instead, mask)
         return mask
 
     return lambda subject: mask_replaced(subject, change)

@@ -68,17 +68,13 @@ CATALOGUE = [
     Mistake("kv_swapped", "k_proj and v_proj are swapped", faults.kv_swapped),
     Mistake(
         "k_transposed",
-        "k_proj's weight is transposed",
+        "k_proj's weight is transposed and read as [out, in]",
         planting.transposed("k_proj"),
-        applies=faults.square_kv,
-        unless="k and v weights are not square",
     ),
     Mistake(
         "v_transposed",
-        "v_proj's weight is transposed",
+        "v_proj's weight is transposed and read as [out, in]",
         planting.transposed("v_proj"),
-        applies=faults.square_kv,
-        unless="k and v weights are not square",
     ),
     Mistake("gate_up_swapped", "gate_proj and up_proj are swapped", faults.gate_up_swapped),
     Mistake("activation_gelu", "the activation is GELU, tanh form", plants.gelu("tanh")),
@@ -88,6 +84,8 @@ CATALOGUE = [
     Mistake("eps", "eps is 1e-3", faults.other_eps(1e-3)),
     Mistake("eps", "eps is 1e-2", faults.other_eps(1e-2)),
     Mistake("eps-fitted", "eps is 0.0037", faults.other_eps(3.7e-3)),
+    Mistake("eps-of_head_norms", "eps is 0.01 in q_norm and k_norm", faults.other_eps(1e-2, of_heads=True)),
+    Mistake("eps-of_hidden_norms", "eps is 0.01 in all other norms", faults.other_eps(1e-2, of_heads=False)),
     Mistake("rms_weight_offset_one", "norms multiply by 1 + weight", plants.norm_weights_plus_one),
     Mistake(
         "gqa_interleaved_groups",
@@ -108,6 +106,16 @@ CATALOGUE = [
     Mistake("causal_mask_off_by_one", "queries see the next token", faults.mask_changed(1, visible=True)),
     Mistake(
         "causal_mask_off_by_one-hides_itself", "queries do not see themselves", faults.mask_changed(0, visible=False)
+    ),
+    Mistake(
+        "causal_mask_off_by_one-first_sees_itself",
+        "queries do not see themselves, but for the first",
+        faults.mask_changed(0, visible=False, blind_see="own"),
+    ),
+    Mistake(
+        "causal_mask_off_by_one-first_sees_all",
+        "queries do not see themselves, and the first sees every key",
+        faults.mask_changed(0, visible=False, blind_see="all"),
     ),
     Mistake(
         "residual_missing_attention", "attention has no residual", plants.residual_missing(attention=True, mlp=False)

@@ -156,11 +156,12 @@ def swapped(first: nn.Linear, second: nn.Linear) -> list[tuple[nn.Module, str, t
 
 
 def transposed(name: str) -> Plant:
-    """Transposes the weight of k_proj or v_proj, which must be square."""
+    """Transposes the weight of k_proj or v_proj; one that is not square is read as [out, in] all the same."""
 
     def change(layer: modeling_qwen3.Qwen3DecoderLayer) -> list[tuple[nn.Module, str, torch.Tensor]]:
         module = getattr(layer.self_attn, name)
-        return [(module, "weight", module.weight.data.T.contiguous())]
+        weight = module.weight.data
+        return [(module, "weight", weight.T.contiguous().reshape(weight.shape))]
 
     return weights_changed(change)
 

@@ -26,6 +26,7 @@ use serde::Serialize;
 
 use crate::verify::layer_of;
 
+pub use decoding::right_logits;
 pub use probe::{Tokens, run_layer};
 pub use variant::Variant;
 pub use walk::{Blame, TAPS, diagnose};

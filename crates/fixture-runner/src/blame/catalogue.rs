@@ -15,6 +15,8 @@ pub struct Hypothesis {
     pub words: String,
     /// Plants it into a variant.
     pub change: Change,
+    /// Is there a number in it that was looked for?
+    pub fitted: bool,
 }
 
 impl Hypothesis {
@@ -27,6 +29,7 @@ impl Hypothesis {
             id,
             words: words.into(),
             change: Box::new(change),
+            fitted: false,
         }
     }
 
@@ -43,27 +46,36 @@ impl Hypothesis {
 pub enum Fit {
     /// RoPE's base.
     Theta,
-    /// The norms' epsilon.
+    /// The epsilon of all norms.
     Eps,
+    /// The epsilon of the norms over `hidden_size`.
+    HiddenEps,
+    /// The epsilon of the norms over `head_dim`.
+    HeadEps,
 }
 
 impl Fit {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Theta, Self::Eps];
+    /// All.
+    pub const ALL: [Self; 4] = [Self::Theta, Self::Eps, Self::HiddenEps, Self::HeadEps];
+
+    /// Does it show in the layers alone?
+    pub fn in_layers_only(self) -> bool {
+        matches!(self, Self::Theta | Self::HeadEps)
+    }
 
     /// The numbers that implementations use; the search starts from the best of them.
     pub fn usual(self) -> &'static [f64] {
         match self {
             Self::Theta => &[1e3, 1e4, 1e5, 5e5, 1e6, 5e6, 1e7, 1e8],
-            Self::Eps => &[
-                0.0, 1e-12, 1e-10, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0,
+            _ => &[
+                0.0, 1e-12, 1e-10, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1,
             ],
         }
     }
 
     /// The hypothesis with `value`, in a config that says `right`.
     pub fn hypothesis(self, value: f64, right: &Variant) -> Hypothesis {
-        match self {
+        let hypothesis = match self {
             Self::Theta => Hypothesis::new(
                 "rope_theta",
                 format!("RoPE's theta is {value}, not {}", right.theta),
@@ -72,8 +84,28 @@ impl Fit {
             Self::Eps => Hypothesis::new(
                 "eps",
                 format!("the norms' eps is {value:e}, not {:e}", right.eps),
+                move |v| (v.eps, v.head_eps) = (value, value),
+            ),
+            Self::HiddenEps => Hypothesis::new(
+                "eps",
+                format!(
+                    "the eps of the norms over hidden_size is {value:e}, not {:e}",
+                    right.eps
+                ),
                 move |v| v.eps = value,
             ),
+            Self::HeadEps => Hypothesis::new(
+                "eps",
+                format!(
+                    "the eps of q_norm and k_norm is {value:e}, not {:e}",
+                    right.eps
+                ),
+                move |v| v.head_eps = value,
+            ),
+        };
+        Hypothesis {
+            fitted: true,
+            ..hypothesis
         }
     }
 }
@@ -111,9 +143,19 @@ pub fn in_layers(config: &Qwen3Config, longest: usize) -> Vec<Hypothesis> {
         h("k_transposed", "k_proj.weight is read as [in, out]", |v| {
             v.k_layout = Layout::InOut
         }),
+        h(
+            "k_transposed",
+            "k_proj.weight is transposed and read as [out, in]",
+            |v| v.k_layout = Layout::TransposedAsOutIn,
+        ),
         h("v_transposed", "v_proj.weight is read as [in, out]", |v| {
             v.v_layout = Layout::InOut
         }),
+        h(
+            "v_transposed",
+            "v_proj.weight is transposed and read as [out, in]",
+            |v| v.v_layout = Layout::TransposedAsOutIn,
+        ),
         h(
             "gate_up_swapped",
             "gate_proj and up_proj are swapped",
@@ -153,6 +195,16 @@ pub fn in_layers(config: &Qwen3Config, longest: usize) -> Vec<Hypothesis> {
             |v| v.mask = Mask::HidesSelf,
         ),
         h(
+            "causal_mask_off_by_one",
+            "no query but the first sees its own token",
+            |v| v.mask = Mask::HidesSelfButFirst,
+        ),
+        h(
+            "causal_mask_off_by_one",
+            "no query sees its own token, but the first sees every one",
+            |v| v.mask = Mask::HidesSelfFirstSeesAll,
+        ),
+        h(
             "residual_missing_attention",
             "attention's input is not added to its output",
             |v| v.attention_residual = false,
@@ -181,6 +233,18 @@ pub fn in_layers(config: &Qwen3Config, longest: usize) -> Vec<Hypothesis> {
     list
 }
 
+/// Keys rotated by another position than they have, which only shows where they are observed: in what comes
+/// out of attention it is the opposite of a [`position_offset`].
+pub fn key_offsets(longest: usize) -> impl Iterator<Item = Hypothesis> {
+    position_offsets(longest).map(|offset| {
+        Hypothesis::new(
+            "rope_position_offset",
+            format!("keys stand {offset:+} positions against the queries"),
+            move |v| v.key_offset = offset,
+        )
+    })
+}
+
 /// Queries rotated by `offset` positions against the keys.
 pub fn position_offset(offset: i64) -> Hypothesis {
     Hypothesis::new(
@@ -194,8 +258,8 @@ pub fn position_offset(offset: i64) -> Hypothesis {
 pub fn position_offsets(longest: usize) -> impl Iterator<Item = i64> {
     let longest = longest as i64;
     let near = (1..=16).flat_map(|offset| [offset, -offset]);
-    near.chain([longest - 1, longest, longest + 1].map(|n| n.max(17)))
-        .chain([1 - longest, -longest, -longest - 1].map(|n| n.min(-17)))
+    let far = (longest - 1..=longest + 1).filter(|offset| *offset > 16);
+    near.chain(far.flat_map(|offset| [offset, -offset]))
 }
 
 fn weight_offsets() -> impl Iterator<Item = Hypothesis> {

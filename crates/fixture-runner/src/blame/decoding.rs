@@ -77,38 +77,21 @@ pub fn cached_steps(
     );
 
     let mut compare = |offset: i64| -> Result<Option<Residual>> {
-        let Some(tokens) = continued(tokens, steps, offset) else {
+        let Some(predicted) = predict(checkpoint, tokens, ids, followed, steps, offset)? else {
             return Ok(None);
         };
-        let row = |row: usize| {
-            let prompt = ids[row * seq..(row + 1) * seq].iter().copied();
-            let after = followed[row][..steps - 1].iter().map(|id| *id as u32);
-            prompt.chain(after)
-        };
-        let all: Vec<u32> = (0..batch).flat_map(row).collect();
-        let embedded = embedding_rows(checkpoint, &all)?;
-        let mut laboratory = Laboratory::new(checkpoint, &tokens);
-        let layers = laboratory.config.num_hidden_layers;
-        let hidden = laboratory.run(0..layers + 1, &embedded)?;
-        let size = laboratory.config.hidden_size;
-        let width = (seq + steps - 1) * size;
-        let last = |row: usize| &hidden[row * width + (seq - 1) * size..(row + 1) * width];
-        let last: Vec<f64> = (0..batch).flat_map(|row| last(row).to_vec()).collect();
-        let predicted = laboratory.run(layers + 1..layers + 2, &last)?;
-        let best: Vec<_> = predicted.chunks(vocab).map(best::<f64>).collect();
-        let pairs = rows(&best, steps).concat();
-        let wrong = pairs
-            .iter()
-            .zip(chosen.concat())
-            .filter(|(a, b)| *a != b)
-            .count();
-        let share = wrong as f64 / (batch * steps) as f64;
-        Ok(Some(match &logits {
-            Some(logits) => Residual::of(&predicted, logits, &limits.of("step_logits", logits)),
-            None => Residual {
-                relative: share,
-                ratio: if wrong == 0 { 0.0 } else { f64::INFINITY },
-            },
+        if let Some(logits) = &logits {
+            let limit = limits.of("step_logits", logits);
+            return Ok(Some(Residual::of(&predicted, logits, &limit)));
+        }
+        // Two logits that noise can exchange are as good as each other.
+        let noise = 2.0 * limits.of("step_logits", &predicted).max_abs;
+        let wrong = predicted.chunks(vocab).zip(chosen.concat());
+        let wrong = wrong.filter(|(row, id)| row[best(row)] - row[*id] > noise);
+        let wrong = wrong.count();
+        Ok(Some(Residual {
+            relative: wrong as f64 / (batch * steps) as f64,
+            ratio: if wrong == 0 { 0.0 } else { f64::INFINITY },
         }))
     };
     let before = compare(0)?.expect("the right positions are possible");
@@ -136,6 +119,53 @@ pub fn cached_steps(
         explanations,
         before,
     }))
+}
+
+/// The right logits `[batch, steps, vocab]` of the steps that generate `followed`, `[batch][steps]`, after
+/// the prompt `ids`.
+///
+/// # Errors
+/// When a weight cannot be read.
+pub fn right_logits(
+    checkpoint: &mut Checkpoint,
+    tokens: &Tokens,
+    ids: &[u32],
+    followed: &[Vec<usize>],
+) -> Result<Vec<f64>> {
+    let steps = followed[0].len();
+    let predicted = predict(checkpoint, tokens, ids, followed, steps, 0)?;
+    Ok(predicted.expect("the right positions are possible"))
+}
+
+/// The logits `[batch, steps, vocab]` of `steps` steps along `followed` that stand `offset` positions from
+/// where they should; `None` when that would be before the first position.
+fn predict(
+    checkpoint: &mut Checkpoint,
+    tokens: &Tokens,
+    ids: &[u32],
+    followed: &[Vec<usize>],
+    steps: usize,
+    offset: i64,
+) -> Result<Option<Vec<f64>>> {
+    let [batch, seq] = tokens.dims();
+    let Some(tokens) = continued(tokens, steps, offset) else {
+        return Ok(None);
+    };
+    let row = |row: usize| {
+        let prompt = ids[row * seq..(row + 1) * seq].iter().copied();
+        let after = followed[row][..steps - 1].iter().map(|id| *id as u32);
+        prompt.chain(after)
+    };
+    let all: Vec<u32> = (0..batch).flat_map(row).collect();
+    let embedded = embedding_rows(checkpoint, &all)?;
+    let mut laboratory = Laboratory::new(checkpoint, &tokens);
+    let layers = laboratory.config.num_hidden_layers;
+    let hidden = laboratory.run(0..layers + 1, &embedded)?;
+    let size = laboratory.config.hidden_size;
+    let width = (seq + steps - 1) * size;
+    let last = |row: usize| &hidden[row * width + (seq - 1) * size..(row + 1) * width];
+    let last: Vec<f64> = (0..batch).flat_map(|row| last(row).to_vec()).collect();
+    laboratory.run(layers + 1..layers + 2, &last).map(Some)
 }
 
 /// The generated ids of a file, `[batch][steps]`; none when there are no steps.

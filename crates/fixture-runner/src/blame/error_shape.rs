@@ -103,10 +103,15 @@ fn some_positions(error: &[f64], features: usize, tokens: &Tokens, limit: f64) -
             1 => String::new(),
             _ => format!(" of rows {rows:?}"),
         };
-        shape.push(format!(
-            "some positions only: {}{of_rows}",
-            ranges(&positions)
-        ));
+        // The first token attends to itself alone, whatever attention does.
+        let all_but_first = positions.first() == Some(&1)
+            && sizes
+                .iter()
+                .all(|((_, position), size)| *position == 0 || *size > limit);
+        shape.push(match all_but_first {
+            true => "at every position but the first: it is in what tokens take from others".into(),
+            false => format!("some positions only: {}{of_rows}", ranges(&positions)),
+        });
     }
     let points: Vec<(f64, f64)> = sizes
         .iter()

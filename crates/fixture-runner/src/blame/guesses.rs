@@ -38,10 +38,16 @@ pub fn rounded(observed: &[f64], expected: &[f64], limit: &Limit) -> Vec<Explana
 pub fn not_finite(values: &[f64], key: &str) -> Option<Explanation> {
     let first = values.iter().position(|value| !value.is_finite())?;
     let bad = values.iter().filter(|value| !value.is_finite()).count();
-    let words = format!(
-        "`{key}` holds {bad} values that are not finite, the first {} at flat index {first}",
-        values[first]
-    );
+    let words = match bad {
+        1 => format!(
+            "`{key}` holds a value that is not finite, {} at flat index {first}",
+            values[first]
+        ),
+        _ => format!(
+            "`{key}` holds {bad} values that are not finite, the first {} at flat index {first}",
+            values[first]
+        ),
+    };
     Some(Explanation {
         whole: Some(words),
         ..Explanation::plain("non_finite", String::new(), Residual::INFINITE)
@@ -58,7 +64,13 @@ pub fn scaled(
 ) -> Option<Explanation> {
     let factor = dot(observed, expected) / dot(expected, expected);
     let scaled: Vec<f64> = expected.iter().map(|e| e * factor).collect();
-    let after = Residual::of(&scaled, observed, limit);
+    // Rounding grows with the values, and embeddings, which are copied, have next to none.
+    let grown = factor.abs().max(1.0);
+    let limit = Limit {
+        max_abs: limit.max_abs * grown,
+        rms: limit.rms * grown,
+    };
+    let after = Residual::of(&scaled, observed, &limit);
     (factor.is_finite() && after.explains(before)).then(|| {
         let words = scale_words(factor, hidden_size);
         Explanation::plain("embedding_scaled", words, after)

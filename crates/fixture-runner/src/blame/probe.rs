@@ -127,22 +127,22 @@ fn norm_and_rotate(
     let offset = norm_offset(variant, true);
     let norm = |x: Vec<f64>, weight: &[f32], heads: usize, there: bool| match variant.head_norm {
         _ if !there => x,
-        HeadNorm::OverAllHeads => rms_norm(&x, &weight.repeat(heads), variant.eps, offset),
-        _ => rms_norm(&x, weight, variant.eps, offset),
+        HeadNorm::OverAllHeads => rms_norm(&x, &weight.repeat(heads), variant.head_eps, offset),
+        _ => rms_norm(&x, weight, variant.head_eps, offset),
     };
     let turn = |x: &[f64], offset| rotate(config, variant, tokens, x, offset);
     let [q_heads, k_heads] = [config.num_attention_heads, config.num_key_value_heads];
     let after = variant.head_norm == HeadNorm::AfterRope;
     let (mut q, mut k) = (q, k);
     if after {
-        (q, k) = (turn(&q, variant.query_offset), turn(&k, 0));
+        (q, k) = (turn(&q, variant.query_offset), turn(&k, variant.key_offset));
     }
     q = norm(q, &weights.q_norm, q_heads, variant.q_norm);
     k = norm(k, &weights.k_norm, k_heads, variant.k_norm);
     taps.keep("self_attn.q_norm", &q);
     taps.keep("self_attn.k_norm", &k);
     if !after {
-        (q, k) = (turn(&q, variant.query_offset), turn(&k, 0));
+        (q, k) = (turn(&q, variant.query_offset), turn(&k, variant.key_offset));
     }
     taps.keep("self_attn.q_rope", &heads_first(config, tokens, &q));
     taps.keep("self_attn.k_rope", &heads_first(config, tokens, &k));
@@ -227,9 +227,16 @@ fn attend(
             let mut keys: Vec<usize> = (0..seq)
                 .filter(|key| tokens.visible[row][*key] && sees(variant.mask, query, *key))
                 .collect();
-            let blind = keys.is_empty();
+            let mut blind = keys.is_empty();
             if blind {
-                keys = (0..seq).collect();
+                (keys, blind) = match variant.mask {
+                    Mask::HidesSelfButFirst => (vec![query], false),
+                    Mask::HidesSelfFirstSeesAll => {
+                        let visible = (0..seq).filter(|key| tokens.visible[row][*key]);
+                        (visible.collect(), false)
+                    }
+                    _ => ((0..seq).collect(), true),
+                };
             }
             for (head, context) in context.chunks_mut(head_dim).enumerate() {
                 let q = of(q, token, heads, head);
@@ -266,7 +273,7 @@ fn sees(mask: Mask, query: usize, key: usize) -> bool {
         Mask::Causal => key <= query,
         Mask::Missing => true,
         Mask::ShowsNext => key <= query + 1,
-        Mask::HidesSelf => key < query,
+        Mask::HidesSelf | Mask::HidesSelfButFirst | Mask::HidesSelfFirstSeesAll => key < query,
     }
 }
 
@@ -343,6 +350,9 @@ impl Projection {
                     .collect(),
                 Layout::InOut => (0..input)
                     .map(|i| f64::from(self.weight[i * out + o]))
+                    .collect(),
+                Layout::TransposedAsOutIn => (o * input..(o + 1) * input)
+                    .map(|flat| f64::from(self.weight[flat % out * input + flat / out]))
                     .collect(),
             };
             let bias = self.bias.as_ref().map_or(0.0, |bias| f64::from(bias[o]));

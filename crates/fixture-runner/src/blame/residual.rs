@@ -87,6 +87,12 @@ impl Residual {
     /// error is gone.
     pub fn explains(self, before: Self) -> bool {
         let gone = |share: f64| self.relative < before.relative * share;
-        (self.ratio <= 1.0 && gone(2.0 / 3.0)) || (self.ratio <= 8.0 && gone(0.02))
+        (self.ratio <= 1.0 && gone(0.4)) || (self.ratio <= 8.0 && gone(0.02))
+    }
+
+    /// The same of a prediction with a number that was fitted, or of several mistakes: those can be bent to
+    /// come near what something else does, so they have to leave no more than right runs do.
+    pub fn explains_closely(self, before: Self) -> bool {
+        self.ratio <= 0.65 && self.explains(before)
     }
 }

@@ -13,10 +13,15 @@ pub fn round(value: f64, dtype: TestDType) -> f64 {
     }
 }
 
+/// Has every one of `values` a place in `dtype`?
+pub fn fits(values: &[f64], dtype: TestDType) -> bool {
+    values.iter().all(|value| round(*value, dtype) == *value)
+}
+
 /// The half precision that every one of `values` has a place in, bf16 first, if there is one.
 pub fn format_of(values: &[f64]) -> Option<TestDType> {
-    let fits = |dtype: &TestDType| values.iter().all(|value| round(*value, *dtype) == *value);
-    [TestDType::Bf16, TestDType::F16].into_iter().find(fits)
+    let mut halves = [TestDType::Bf16, TestDType::F16].into_iter();
+    halves.find(|dtype| fits(values, *dtype))
 }
 
 /// The share of elements that are exactly the expected value rounded to `dtype`. A value that lies

@@ -1,11 +1,12 @@
 //! Tries the catalogue on a segment: single mistakes, numbers to fit, other layers' weights, pairs.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::catalogue::{Fit, Hypothesis, at_the_end, in_layers};
+use super::catalogue::{Fit, Hypothesis, at_the_end, in_layers, key_offsets};
 use super::guesses::scale_words;
 use super::residual::Residual;
 use super::segment::{Candidate, Laboratory, Segment, StepIndex};
@@ -13,11 +14,12 @@ use super::variant::Variant;
 
 /// A segment of more layers than this is not searched for a mistake in one layer only.
 pub const MOST_SINGLE_STEPS: usize = 8;
-/// Pairs are tried among this many of the hypotheses that leave the least error, when all would take
-/// too long.
+/// When all pairs would take too long, they are tried among this many forms of each mistake, those that leave
+/// the least error; and when that would, among this many hypotheses.
+const FORMS_FOR_PAIRS: usize = 2;
 const BEST_FOR_PAIRS: usize = 8;
 /// Multiplications for which all pairs are tried.
-const CHEAP: usize = 4_000_000_000;
+const CHEAP: usize = 8_000_000_000;
 /// Steps of the search for a fitted number.
 const GRID: usize = 64;
 const REFINEMENTS: usize = 48;
@@ -63,20 +65,21 @@ impl Explanation {
         if let Some(whole) = &self.whole {
             return whole.clone();
         }
-        let place = match layers {
-            [] => "it".to_string(),
-            [one] => format!("layer {one}"),
-            [first, .., last] => format!("layers {first} to {last}"),
+        let (place, matches) = match layers {
+            [] => ("it".to_string(), "matches"),
+            [one] => (format!("layer {one}"), "matches"),
+            [first, .., last] => (format!("layers {first} to {last}"), "match"),
         };
         let of = if of_reference {
             "of the reference "
         } else {
             ""
         };
-        format!(
-            "{place} {of}matches to {:.0e} if {}",
-            self.after.relative, self.words
-        )
+        let left = match self.after.relative == 0.0 {
+            true => "exactly".to_string(),
+            false => format!("to {:.0e}", self.after.relative),
+        };
+        format!("{place} {of}{matches} {left} if {}", self.words)
     }
 }
 
@@ -147,6 +150,9 @@ pub fn search(
         found = search.attempt(trials.collect())?;
     }
     if found.is_empty() {
+        found = search.tap_by_tap(&singles)?;
+    }
+    if found.is_empty() {
         found = search.fits()?;
     }
     if found.is_empty() {
@@ -178,6 +184,14 @@ impl Search<'_, '_> {
         let mut list = Vec::new();
         if self.segment.steps.start < layers {
             list.extend(in_layers(config, seq));
+            if self
+                .segment
+                .watched
+                .iter()
+                .any(|w| w.tap == "self_attn.k_rope")
+            {
+                list.extend(key_offsets(seq));
+            }
         }
         if self.segment.steps.end > layers {
             let stored = self.laboratory.has_stored_head();
@@ -185,7 +199,7 @@ impl Search<'_, '_> {
         }
         let right = self.laboratory.right();
         for fit in Fit::ALL {
-            if fit == Fit::Eps || self.segment.steps.start < layers {
+            if !fit.in_layers_only() || self.segment.steps.start < layers {
                 list.extend(
                     fit.usual()
                         .iter()
@@ -207,7 +221,12 @@ impl Search<'_, '_> {
             if let [single] = &trial.parts[..] {
                 self.tried.push((after.relative, Arc::clone(single)));
             }
-            if !after.explains(self.before) {
+            let closely = trial.parts.len() > 1 || trial.parts.iter().any(|part| part.fitted);
+            let explains = match closely {
+                true => after.explains_closely(self.before),
+                false => after.explains(self.before),
+            };
+            if !explains {
                 continue;
             }
             let narrowed = (trial.steps != self.segment.steps).then_some(trial.steps.clone());
@@ -269,12 +288,13 @@ impl Search<'_, '_> {
         let layers = self.laboratory.config.num_hidden_layers;
         let mut found = Vec::new();
         for fit in Fit::ALL {
-            if fit == Fit::Theta && self.segment.steps.start >= layers {
+            if fit.in_layers_only() && self.segment.steps.start >= layers {
                 continue;
             }
             let (low, high) = match fit {
                 Fit::Theta => (1e1_f64.ln(), 1e9_f64.ln()),
-                Fit::Eps => (1e-13_f64.ln(), 1e2_f64.ln()),
+                // A larger one is as good as no layer, or as another scale of the scores.
+                _ => (1e-13_f64.ln(), 1e-1_f64.ln()),
             };
             let points = (0..=GRID).map(|i| low + (high - low) * i as f64 / GRID as f64);
             let points: Vec<f64> = points.collect();
@@ -331,7 +351,7 @@ impl Search<'_, '_> {
                 parts: vec![Arc::new(hypothesis)],
                 steps: self.segment.steps.clone(),
             }])?;
-            if found.iter().any(|e| e.after.ratio <= 1.0) {
+            if !found.is_empty() {
                 break;
             }
         }
@@ -375,6 +395,60 @@ impl Search<'_, '_> {
         Ok(found)
     }
 
+    /// Several mistakes in one layer whose inside is observed: each is found at the first tensor that the
+    /// ones before it do not explain.
+    fn tap_by_tap(&mut self, singles: &[Arc<Hypothesis>]) -> Result<Vec<Explanation>> {
+        let watched = &self.segment.watched;
+        if self.segment.steps.len() > 1 || watched.len() < 2 {
+            return Ok(Vec::new());
+        }
+        let right = self.laboratory.right().clone();
+        let mut parts: Vec<Arc<Hypothesis>> = Vec::new();
+        let mut explained = 0;
+        while explained < watched.len() {
+            let until = Segment {
+                steps: self.segment.steps.clone(),
+                input: self.segment.input.clone(),
+                watched: watched[..=explained].to_vec(),
+            };
+            let trial = |more: Option<&Arc<Hypothesis>>| Trial {
+                parts: parts.iter().chain(more).cloned().collect(),
+                steps: self.segment.steps.clone(),
+            };
+            let mut candidates = vec![trial(None).candidate(&right)];
+            let possible = singles
+                .iter()
+                .filter(|h| parts.iter().all(|p| p.id != h.id));
+            let possible: Vec<_> = possible.collect();
+            candidates.extend(possible.iter().map(|h| trial(Some(h)).candidate(&right)));
+            let left = self.laboratory.residuals(&until, &candidates)?;
+            if left[0].ratio > 1.0 {
+                let best = (1..left.len()).filter(|i| left[*i].explains(left[0]));
+                let best = best.min_by(|a, b| left[*a].relative.total_cmp(&left[*b].relative));
+                let Some(best) = best else {
+                    return Ok(Vec::new());
+                };
+                parts.push(Arc::clone(possible[best - 1]));
+            }
+            explained += 1;
+        }
+        let candidate = Trial {
+            parts: parts.clone(),
+            steps: self.segment.steps.clone(),
+        };
+        let after = self
+            .laboratory
+            .residuals(self.segment, &[candidate.candidate(&right)])?[0];
+        let words: Vec<&str> = parts.iter().map(|part| part.words.as_str()).collect();
+        let words = words.join(" and ");
+        let found = parts.iter().filter(|_| after.explains_closely(self.before));
+        let found = found.map(|part| Explanation {
+            hypothesis: Some(Arc::clone(part)),
+            ..Explanation::plain(part.id, words.clone(), after)
+        });
+        Ok(found.collect())
+    }
+
     /// Two mistakes at once: each known one with every other, then any two.
     fn pairs(
         &mut self,
@@ -398,8 +472,16 @@ impl Search<'_, '_> {
         let mut pool: Vec<_> = std::mem::take(&mut self.tried);
         pool.sort_by(|a, b| a.0.total_cmp(&b.0));
         let mut pool: Vec<_> = pool.into_iter().map(|(_, h)| h).collect();
-        let cost = self.cost() * pool.len() * pool.len() / 2;
-        if cost > CHEAP {
+        let cost = |pool: &[Arc<Hypothesis>]| self.cost() * pool.len() * pool.len() / 2;
+        if cost(&pool) > CHEAP {
+            let mut forms = BTreeMap::<&str, usize>::new();
+            pool.retain(|hypothesis| {
+                let forms = forms.entry(hypothesis.id).or_default();
+                *forms += 1;
+                *forms <= FORMS_FOR_PAIRS
+            });
+        }
+        if cost(&pool) > CHEAP {
             pool.truncate(BEST_FOR_PAIRS);
         }
         let trials = pool.iter().enumerate().flat_map(|(index, a)| {

@@ -24,6 +24,10 @@ pub enum Mask {
     ShowsNext,
     /// One fewer than it should; a query that is left with none attends to all alike.
     HidesSelf,
+    /// The same, but a query that is left with none sees itself.
+    HidesSelfButFirst,
+    /// The same, but a query that is left with none sees every key.
+    HidesSelfFirstSeesAll,
 }
 
 /// The gate's activation.
@@ -44,6 +48,8 @@ pub enum Layout {
     OutIn,
     /// The bytes taken for `[in, out]`; a square weight is transposed by it.
     InOut,
+    /// Transposed to `[in, out]`, and that taken for `[out, in]`.
+    TransposedAsOutIn,
 }
 
 /// Which per-head norms of queries and keys there are, and where.
@@ -92,6 +98,8 @@ pub struct Variant {
     pub theta: f64,
     /// Added to the queries' positions and not to the keys', in tokens.
     pub query_offset: i64,
+    /// Added to the keys' positions and not to the queries', in tokens.
+    pub key_offset: i64,
     /// Is there a norm on the queries?
     pub q_norm: bool,
     /// Is there a norm on the keys?
@@ -108,8 +116,10 @@ pub struct Variant {
     pub gate_up_swapped: bool,
     /// See [`Activation`].
     pub activation: Activation,
-    /// Added to the mean square in every norm.
+    /// Added to the mean square in norms over `hidden_size`.
     pub eps: f64,
+    /// Added to the mean square in norms over `head_dim`.
+    pub head_eps: f64,
     /// See [`WeightOffset`].
     pub weight_offset: WeightOffset,
     /// Query head `h` reads key head `h % kv_heads`.
@@ -128,8 +138,6 @@ pub struct Variant {
     pub final_norms: usize,
     /// See [`Head`].
     pub head: Head,
-    /// What embeddings are multiplied by.
-    pub embedding_scale: f64,
     /// The layer whose weights are used instead, if another.
     pub other_layer: Option<usize>,
 }
@@ -141,6 +149,7 @@ impl Variant {
             rope: Rope::Halves,
             theta: config.rope_theta,
             query_offset: 0,
+            key_offset: 0,
             q_norm: true,
             k_norm: true,
             head_norm: HeadNorm::PerHead,
@@ -150,6 +159,7 @@ impl Variant {
             gate_up_swapped: false,
             activation: Activation::Silu,
             eps: config.rms_norm_eps,
+            head_eps: config.rms_norm_eps,
             weight_offset: WeightOffset::None,
             groups_interleaved: false,
             scale: (config.head_dim as f64).powf(-0.5),
@@ -159,7 +169,6 @@ impl Variant {
             post_norm_is_input_norm: false,
             final_norms: 1,
             head: Head::Own,
-            embedding_scale: 1.0,
             other_layer: None,
         }
     }

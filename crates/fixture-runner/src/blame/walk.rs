@@ -13,8 +13,9 @@ use super::residual::{Residual, without_padding};
 use super::search::{Explanation, search};
 use super::segment::{Candidate, Laboratory, Segment, StepIndex, Watched};
 use super::weights::embedding_rows;
-use super::{Diagnosis, Divergence, error_shape};
+use super::{Diagnosis, Divergence, error_shape, rounding};
 use crate::check::sequence_axis;
+use crate::manifest::TestDType;
 use crate::verify::{Activations, Limits, keys};
 
 /// What a diagnosis needs.
@@ -60,6 +61,7 @@ pub fn diagnose(blame: Blame) -> Result<Diagnosis> {
         false => None,
     };
     let (from, end) = (blame.range.start, blame.range.end);
+    let stored = stored_limits(&blame)?;
     let mut walk = Walk {
         reference: blame.reference,
         derived: blame.derived,
@@ -76,6 +78,7 @@ pub fn diagnose(blame: Blame) -> Result<Diagnosis> {
         laboratory: Laboratory::new(blame.checkpoint, blame.tokens),
         inherited: false,
         embedding_seen: false,
+        stored,
         findings: Vec::new(),
         diagnosis: Diagnosis::default(),
     };
@@ -104,6 +107,22 @@ pub fn diagnose(blame: Blame) -> Result<Diagnosis> {
     }
     conclude(&walk.findings, layers, &mut walk.diagnosis);
     Ok(walk.diagnosis)
+}
+
+/// The limits of the half precision that every observed tensor is stored in; without one, those of the run.
+fn stored_limits(blame: &Blame) -> Result<Limits> {
+    let mut formats = vec![TestDType::Bf16, TestDType::F16];
+    for key in keys(blame.checkpoint.config().num_hidden_layers) {
+        if let Some(values) = blame.observed.values(&key)? {
+            formats.retain(|dtype| rounding::fits(&values, *dtype));
+        }
+    }
+    match formats.first() {
+        Some(dtype) if blame.limits.dtype() == TestDType::F32 => {
+            blame.limits.in_dtype(blame.reference, *dtype)
+        }
+        _ => Ok(blame.limits.clone()),
+    }
 }
 
 /// The key of what comes out of the step before `end`, in a model of `layers` layers.
@@ -154,6 +173,9 @@ struct Walk<'a> {
     /// Is `input` what was observed, and not the reference's?
     inherited: bool,
     embedding_seen: bool,
+    /// How far a prediction may be from what was observed: the limits, but those of the half precision that
+    /// the observed values are stored in, if they are.
+    stored: Limits,
     findings: Vec<Finding>,
     diagnosis: Diagnosis,
 }
@@ -180,7 +202,14 @@ impl Walk<'_> {
             return Ok(None);
         };
         let values = self.kept(key, &values);
-        let limit = self.limits.of(key, &values);
+        let limit = match self.inherited {
+            // What was observed before is known exactly.
+            true => {
+                let behind = (step + 1).min(self.layers).saturating_sub(self.from);
+                self.stored.behind(behind.max(1)).of(key, &values)
+            }
+            false => self.stored.of(key, &values),
+        };
         Ok(Some(Watched {
             step,
             tap: tap.into(),
@@ -219,12 +248,17 @@ impl Walk<'_> {
                 self.unexplained(&o, &e, None, limit.max_abs);
             }
             self.findings.push(Finding {
-                key,
+                key: key.clone(),
                 steps: 0..0,
                 explanations,
                 before,
                 of_reference: false,
             });
+        }
+        if self.from > 0 {
+            self.diagnosis.notes.push(format!(
+                "`{key}`, which goes into the first of these layers, is beyond its limit already"
+            ));
         }
         self.input = observed;
         self.inherited = true;
@@ -267,6 +301,10 @@ impl Walk<'_> {
                 Some((step, key)) => self.diverges((step < self.layers).then_some(step), &key),
             }
         }
+        if let Some(output) = self.normed_already(end, &watched, observed.as_deref())? {
+            self.move_on(end, output, self.inherited);
+            return Ok(Go::On);
+        }
         for watched in &watched {
             if self.not_finite(&watched.values, &watched.key, steps.clone()) {
                 return Ok(Go::Stop);
@@ -282,6 +320,35 @@ impl Walk<'_> {
             None => return Ok(Go::Stop),
         }
         Ok(Go::On)
+    }
+
+    /// What the last layer gives, when it was observed with the final norm applied, as the last entry of
+    /// Transformers' `hidden_states` has it.
+    fn normed_already(
+        &mut self,
+        end: StepIndex,
+        watched: &[Watched],
+        observed: Option<&[f64]>,
+    ) -> Result<Option<Vec<f64>>> {
+        let (Some(observed), Some(last)) = (observed, watched.last()) else {
+            return Ok(None);
+        };
+        if end != self.layers {
+            return Ok(None);
+        }
+        let output = self.laboratory.run(self.from..end, &self.input)?;
+        let normed = self.laboratory.run(end..end + 1, &output)?;
+        let key = self.key(end + 1);
+        let (normed, observed) = (self.kept(&key, &normed), self.kept(&key, observed));
+        let limit = self.limits.of(&key, &normed);
+        if Residual::of(&normed, &observed, &limit).ratio > 1.0 {
+            return Ok(None);
+        }
+        self.diagnosis.notes.push(format!(
+            "`{}` was observed with the final norm applied, as the last of Transformers' `hidden_states` has it",
+            last.key
+        ));
+        Ok(Some(output))
     }
 
     /// What should have come out as tensor `key`, if that is known.
@@ -370,15 +437,22 @@ impl Walk<'_> {
         };
         let right = &[Candidate::default()];
         let mut before = self.laboratory.residuals(&segment, right)?[0];
-        let mut of_reference = false;
-        if before.ratio <= 1.0 {
+        let mut last = segment.watched.last().expect("the end is watched").clone();
+        let mut predicted = self.predicted(&segment, &last)?;
+        let mut explanations = self.rounded(&last, &predicted)?;
+        let of_reference = explanations.is_empty() && before.ratio <= 1.0;
+        if of_reference {
             if self.inherited {
                 return Ok(true);
             }
             // What was observed is what this checkpoint gives: it is the reference that differs.
             segment.watched = self.watched_until(self.reference, steps.end)?;
+            let Some(end) = segment.watched.last() else {
+                return Ok(false);
+            };
+            last = end.clone();
             before = self.laboratory.residuals(&segment, right)?[0];
-            of_reference = true;
+            predicted = self.predicted(&segment, &last)?;
             if before.ratio <= 1.0 {
                 self.diagnosis.notes.push(format!(
                     "observation and reference are each within the limits of what this checkpoint gives at {}, \
@@ -387,14 +461,6 @@ impl Walk<'_> {
                 ));
                 return Ok(false);
             }
-        }
-        let last = segment.watched.last().expect("the end is watched").clone();
-        let predicted = self.predicted(&segment, &last)?;
-        let mut explanations = rounded(&last.values, &predicted, &last.limit);
-        let reference = self.expected(&last.key)?;
-        if let Some(reference) = reference.filter(|_| explanations.is_empty() && !of_reference) {
-            let reference = self.kept(&last.key, &reference);
-            explanations = rounded(&last.values, &reference, &last.limit);
         }
         if explanations.is_empty() {
             let known = self.findings.iter().flat_map(|f| &f.explanations);
@@ -424,6 +490,24 @@ impl Walk<'_> {
             of_reference,
         });
         Ok(false)
+    }
+
+    /// `dtype_rounding`, when a tensor is what it should be, or what follows from what was observed before it,
+    /// rounded.
+    fn rounded(&self, watched: &Watched, predicted: &[f64]) -> Result<Vec<Explanation>> {
+        // A run in half precision gives nothing else.
+        if self.limits.dtype() != TestDType::F32 {
+            return Ok(Vec::new());
+        }
+        let limit = self.limits.of(&watched.key, &watched.values);
+        let found = rounded(&watched.values, predicted, &limit);
+        match self.expected(&watched.key)? {
+            Some(reference) if found.is_empty() => {
+                let reference = self.kept(&watched.key, &reference);
+                Ok(rounded(&watched.values, &reference, &limit))
+            }
+            _ => Ok(found),
+        }
     }
 
     /// What the right model gives for one of the tensors of a segment, padding left out.

@@ -24,8 +24,8 @@ pub struct Limits {
     dtype: TestDType,
     layers: usize,
     floors: BTreeMap<String, Floor>,
-    /// Was each layer given the reference's input?
-    isolated: bool,
+    /// Through how many layers values have come since they were last known exactly, when not through all.
+    passed: Option<usize>,
 }
 
 impl Limits {
@@ -56,17 +56,29 @@ impl Limits {
             dtype,
             layers,
             floors,
-            isolated: false,
+            passed: None,
         })
     }
 
-    /// The same for layers that are given the reference's input: no error is inherited, and a stored floor,
-    /// which is that of a whole run, is not exceeded but may be too wide.
-    pub fn isolated(&self) -> Self {
+    /// The same for values that have come through `layers` layers since they were known exactly, 1 when each
+    /// layer is given its input: no other error is inherited, and a stored floor, which is that of a whole
+    /// run, may be too wide.
+    pub fn behind(&self, layers: usize) -> Self {
         Self {
-            isolated: true,
+            passed: Some(layers),
             ..self.clone()
         }
+    }
+
+    /// The same for results in another dtype.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn in_dtype(&self, reference: &Activations, dtype: TestDType) -> Result<Self> {
+        Ok(Self {
+            passed: self.passed,
+            ..Self::new(reference, dtype, self.layers)?
+        })
     }
 
     /// Where the limits come from.
@@ -91,14 +103,14 @@ impl Limits {
     /// The noise floor of tensor `key`, whose expected values are `expected`.
     pub fn floor(&self, key: &str, expected: &[f64]) -> Floor {
         let known = self.floors.get(key).copied();
-        if let Some(floor) = known.filter(|_| !self.isolated) {
+        if let Some(floor) = known.filter(|_| self.passed.is_none()) {
             return floor;
         }
-        let depth = match (layer_of(key), key) {
-            (None, "embedding_output") => 0,
-            _ if self.isolated => 1,
-            (Some(layer), _) => layer + 1,
-            (None, _) => self.layers,
+        let depth = match (layer_of(key), key, self.passed) {
+            (None, "embedding_output", _) => 0,
+            (_, _, Some(layers)) => layers,
+            (Some(layer), _, None) => layer + 1,
+            (None, _, None) => self.layers,
         };
         let kind = if key.contains('.') { INSIDE } else { OUTPUT };
         let factor = kind[usize::from(self.dtype != TestDType::F32)];

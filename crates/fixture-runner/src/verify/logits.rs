@@ -222,19 +222,29 @@ impl<'a> Choices<'a> {
 
     /// Can noise have made `observed` the best, in place of the reference's choice?
     fn tie(&self, row: usize, step: usize, observed: i64) -> bool {
-        match self.row(row, step) {
-            Some(logits) => {
-                let chosen = usize::try_from(observed).ok();
-                let chosen = chosen.and_then(|chosen| logits.get(chosen));
-                chosen.is_some_and(|chosen| {
-                    f64::from(logits[best(logits)]) - f64::from(*chosen) <= self.noise
-                })
-            }
-            // Which id was second, a margin does not tell.
-            None => self
-                .margin(row, step)
-                .is_some_and(|margin| margin <= self.noise),
-        }
+        // Which id was second, a margin alone does not tell.
+        self.row(row, step)
+            .is_some_and(|logits| is_tie(logits, observed, self.noise))
+    }
+}
+
+/// Is the logit of `id` no more than `noise` behind the best?
+fn is_tie<T: Copy + PartialOrd + Into<f64>>(logits: &[T], id: i64, noise: f64) -> bool {
+    let chosen = usize::try_from(id).ok().and_then(|id| logits.get(id));
+    chosen.is_some_and(|chosen| logits[best(logits)].into() - (*chosen).into() <= noise)
+}
+
+/// Judges ids that differ again, by the right logits `[batch, steps, vocab]`: the reference did not tell how
+/// near to the best they are.
+pub fn with_right_logits(tokens: &mut [TokenResult], right: &[f64], steps: usize, limits: &Limits) {
+    let rows = 1 + tokens.iter().map(|token| token.row).max().unwrap_or(0);
+    let vocab = right.len() / (rows * steps);
+    let noise = 2.0 * limits.of("step_logits", right).max_abs;
+    for token in tokens.iter_mut().filter(|token| !token.passes()) {
+        let start = (token.row * steps + token.step) * vocab;
+        let logits = &right[start..start + vocab];
+        token.tie = is_tie(logits, token.observed, noise);
+        token.margin = token.margin.or_else(|| margin(logits));
     }
 }
 
@@ -252,16 +262,16 @@ pub fn best<T: PartialOrd>(logits: &[T]) -> usize {
     best.unwrap_or(0)
 }
 
-fn margin(logits: &[f32]) -> Option<f64> {
+fn margin<T: Copy + PartialOrd + Into<f64>>(logits: &[T]) -> Option<f64> {
     let first = best(logits);
     let others = logits
         .iter()
         .enumerate()
         .filter(|(index, _)| *index != first);
     let second = others
-        .map(|(_, value)| *value)
-        .fold(f32::NEG_INFINITY, f32::max);
-    let margin = f64::from(logits[first]) - f64::from(second);
+        .map(|(_, value)| (*value).into())
+        .fold(f64::NEG_INFINITY, f64::max);
+    let margin = logits[first].into() - second;
     margin.is_finite().then_some(margin)
 }
 

@@ -110,8 +110,9 @@ impl Run {
         };
     }
 
-    /// Adds what only this run knows: where the judged tensors first fail, and in which operation.
-    pub fn complete(&self, diagnosis: &mut Diagnosis) {
+    /// Adds what only this run knows: where the judged tensors first fail, and in which operation. `preset`:
+    /// they were judged by fixed thresholds.
+    pub fn complete(&self, diagnosis: &mut Diagnosis, preset: bool) {
         let failing = |mode: Mode| {
             let of_mode = self.tensors.iter().filter(move |t| t.mode == mode);
             of_mode.filter(|t| !t.result.pass)
@@ -143,7 +144,7 @@ impl Run {
                     token.step, token.row, token.observed, token.expected
                 ));
             }
-        } else if let Some(last) = failing(Mode::Patched).last() {
+        } else if let Some(last) = failing(Mode::Patched).next_back() {
             diagnosis.diverges("logits");
             let injected = |layer: Option<usize>| layer.map_or(String::new(), |l| l.to_string());
             diagnosis.notes.push(format!(
@@ -152,7 +153,8 @@ impl Run {
                 injected(last.layer)
             ));
         }
-        if self.tensors.iter().any(|t| !t.result.pass) && !walked && diagnosis.notes.is_empty() {
+        let beyond = self.tensors.iter().any(|t| !t.result.pass);
+        if preset && beyond && !walked && diagnosis.notes.is_empty() {
             diagnosis.notes.push(
                 "rounding explains the error: it is within the calibrated limits, the preset asks for more"
                     .into(),
@@ -389,4 +391,83 @@ fn layers_of(run: &Run, config: &Qwen3Config) -> Vec<LayerResult> {
         }
     }
     results
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn report(runs: Vec<Run>, reference: bool) -> VerifyReport {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+        let checkpoint =
+            qwen3_import::Checkpoint::open(root.join("checkpoints/gqa-sharded")).unwrap();
+        let config = checkpoint.config();
+        let file = root.join("gqa-sharded/prompt1/reference.npz");
+        let opened = Reference::open(&file, config, true).unwrap();
+        let memory = Memory::of(config, TestDType::F32);
+        let named = reference.then_some(file.as_path());
+        let mut report = VerifyReport::new(
+            Path::new("m"),
+            named,
+            None,
+            &opened,
+            None,
+            String::new(),
+            memory,
+        );
+        report.runs = runs;
+        report.finish(config);
+        report
+    }
+
+    fn run(variant: Option<&str>, status: RunStatus) -> Run {
+        let mut run = Run::new("wgpu", TestDType::F32, variant.map(Into::into));
+        run.status = status;
+        run
+    }
+
+    #[test]
+    fn the_switch_that_cures_is_named() {
+        use RunStatus::{Crash, Fail, Pass, Unavailable};
+        for (base, fusion, autotune, named) in [
+            (Fail, Pass, Fail, Some("without fusion")),
+            (Crash, Fail, Pass, Some("without autotune")),
+            (Fail, Fail, Fail, None),
+            (Pass, Fail, Pass, None),
+            (Unavailable, Pass, Pass, None),
+        ] {
+            let runs = vec![
+                run(None, base),
+                run(Some("without fusion"), fusion),
+                run(Some("without autotune"), autotune),
+            ];
+            let report = report(runs, true);
+            let notes = report.diagnosis.notes.join("; ");
+            assert_eq!(notes.is_empty(), named.is_none(), "{notes}");
+            assert!(notes.contains(named.unwrap_or_default()), "{notes}");
+            let code = if base == Unavailable { 0 } else { 1 };
+            assert_eq!(report.exit_code(&[]), code);
+        }
+    }
+
+    #[test]
+    fn nothing_compared_is_no_success() {
+        let alone = report(vec![run(None, RunStatus::Pass)], false);
+        assert!(!alone.overall_success);
+        assert_eq!(alone.exit_code(&[]), 3);
+        let judged = report(vec![run(None, RunStatus::Pass)], true);
+        assert!(judged.overall_success);
+        let missing = report(vec![run(None, RunStatus::Unavailable)], true);
+        assert_eq!(
+            (missing.overall_success, missing.exit_code(&[])),
+            (false, 3)
+        );
+        let both = vec![
+            run(None, RunStatus::Unavailable),
+            run(Some("without fusion"), RunStatus::Pass),
+        ];
+        assert_eq!(report(both, true).exit_code(&[Backend::Wgpu]), 3);
+    }
 }

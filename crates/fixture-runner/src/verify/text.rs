@@ -259,12 +259,14 @@ fn print_tokens(out: &mut impl Write, run: &Run) -> Result<()> {
     if let Some(token) = run.tokens.iter().find(|token| !token.passes()) {
         writeln!(
             out,
-            "  first wrong id: step {} of row {}: {} instead of {}, margin {}",
+            "  first wrong id: step {} of row {}: {} instead of {}{}",
             token.step,
             token.row,
             token.observed,
             token.expected,
-            number(token.margin)
+            token
+                .margin
+                .map_or(String::new(), |margin| format!(", margin {margin:.3e}"))
         )?;
     }
     Ok(())

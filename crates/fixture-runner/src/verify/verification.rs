@@ -10,11 +10,12 @@ use qwen3_model::Qwen3Config;
 
 use super::job::{Job, Mode, parse_layers};
 use super::judge::Judge;
+use super::logits::TokenResult;
 use super::memory::Memory;
 use super::reference::Reference;
 use super::report::{Run, RunStatus, VerifyReport};
 use super::run::Outcome;
-use super::{Activations, Args, Limits, consensus, layer_of, memory, run, subject, text};
+use super::{Activations, Args, Limits, consensus, layer_of, logits, memory, run, subject, text};
 use crate::backend::Backend;
 use crate::blame::{self, Blame, Diagnosis, TAPS};
 
@@ -88,7 +89,7 @@ impl<'a> Verification<'a> {
             checkpoint,
             reference,
             reference_file,
-            isolated: limits.isolated(),
+            isolated: limits.behind(1),
             limits,
             backends,
             named,
@@ -159,14 +160,14 @@ impl<'a> Verification<'a> {
         let mut run = Run::new("observed", self.args.dtype, None);
         run.tensors = tensors;
         if self.whole() {
-            let tokens = judge.observed_tokens(&observed)?;
-            if tokens
-                .iter()
-                .all(|token| i64::from(token.expected) == token.observed)
-            {
+            run.tokens = judge.observed_tokens(&observed)?;
+            let differs = |token: &TokenResult| i64::from(token.expected) != token.observed;
+            if !run.tokens.iter().any(differs) {
                 run.tensors.extend(judge.step_logits(&observed)?);
             }
-            run.tokens = tokens;
+            if !run.tokens.iter().all(TokenResult::passes) {
+                self.look_closer(&mut run.tokens)?;
+            }
         }
         ensure!(
             run.compares_something(),
@@ -181,6 +182,18 @@ impl<'a> Verification<'a> {
         run.elapsed_ms = start.elapsed().as_secs_f64() * 1e3;
         run.peak_rss_mb = memory::peak_rss_mb();
         Ok(run)
+    }
+
+    /// Judges ids that differ by how near to the best they are, which the reference did not tell.
+    fn look_closer(&mut self, tokens: &mut [TokenResult]) -> Result<()> {
+        let ids = self.reference.flat_ids();
+        let generated = self.reference.generated.iter();
+        let followed = generated.map(|row| row.iter().map(|id| *id as usize).collect());
+        let followed: Vec<Vec<usize>> = followed.collect();
+        let positions = &self.reference.tokens;
+        let right = blame::right_logits(&mut self.checkpoint, positions, &ids, &followed)?;
+        logits::with_right_logits(tokens, &right, followed[0].len(), &self.limits);
+        Ok(())
     }
 
     fn run_backends(&mut self, report: &mut VerifyReport) -> Result<()> {
@@ -338,7 +351,7 @@ impl<'a> Verification<'a> {
             isolated,
             progress: &mut |what| text::progress(&label, what),
         })?;
-        run.complete(&mut diagnosis);
+        run.complete(&mut diagnosis, self.args.preset.is_some());
         Ok(diagnosis)
     }
 }

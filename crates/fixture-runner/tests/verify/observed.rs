@@ -55,6 +55,48 @@ fn an_error_that_nothing_explains_is_described() {
     assert!(shape.contains("a scale: observed = 1.25"), "{shape}");
 }
 
+/// As the last entry of Transformers' `hidden_states` is: no mistake of the model's.
+#[test]
+fn a_last_layer_with_the_final_norm_applied() {
+    let mut normed = Vec::new();
+    let _ = edited(REFERENCE, |name, values| {
+        if name == "final_norm_output" {
+            normed.clone_from(values);
+        }
+        true
+    });
+    let (_folder, file) = edited(REFERENCE, |name, values| {
+        if name == "layer_02_output" {
+            values.clone_from(&normed);
+        }
+        name.ends_with("_output") || name == "logits"
+    });
+    let (code, diagnosis) = observe(&file, &[]);
+    assert_eq!((code, causes(&diagnosis)), (1, vec![]));
+    assert_eq!(diagnosis["first_divergence"]["tensor"], "layer_02_output");
+    let notes = diagnosis["notes"].to_string();
+    assert!(notes.contains("with the final norm applied"), "{notes}");
+    assert!(!notes.contains("nothing in the catalogue"), "{notes}");
+}
+
+/// What a run in f32 gave, stored in bf16: the mistake is found all the same.
+#[test]
+fn a_mistake_stored_in_half_precision() {
+    let (_folder, file) = edited(KV_SWAPPED, |_, values| {
+        for value in values.iter_mut() {
+            *value = half::bf16::from_f32(*value).to_f32();
+        }
+        true
+    });
+    let (code, diagnosis) = observe(&file, &[]);
+    assert_eq!(
+        (code, causes(&diagnosis)),
+        (1, vec!["dtype_rounding", "kv_swapped"])
+    );
+    let (code, diagnosis) = observe(&file, &["--dtype", "bf16"]);
+    assert_eq!((code, causes(&diagnosis)), (1, vec!["kv_swapped"]));
+}
+
 /// A reference without floors, and observations of two tensors.
 #[test]
 fn fewer_tensors_are_enough() {
