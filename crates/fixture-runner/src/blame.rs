@@ -7,9 +7,12 @@
 //! found behind the first.
 
 mod catalogue;
+mod combinations;
 mod decoding;
 mod error_shape;
+mod explain;
 mod findings;
+mod fits;
 mod guesses;
 mod probe;
 mod residual;
@@ -24,12 +27,12 @@ mod weights;
 
 use serde::Serialize;
 
-use crate::verify::layer_of;
+use crate::tensors::layer_of;
 
 pub use decoding::right_logits;
 pub use probe::{Tokens, run_layer};
 pub use variant::Variant;
-pub use walk::{Blame, TAPS, diagnose};
+pub use walk::{Blame, diagnose};
 pub use weights::{EMBEDDING, HEAD, LayerWeights};
 
 /// Where the numbers first go wrong, and why.

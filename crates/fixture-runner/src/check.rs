@@ -8,6 +8,7 @@ use crate::manifest::{Case, Floor, Kind, SameDType, TestDType};
 use crate::metrics::{self, Limit, Metrics};
 use crate::protocol::TensorResult;
 use crate::subject::{Output, read_columns, read_mask};
+use crate::tensors::sequence_axis;
 
 /// In half precision a norm must give Transformers' own bits, except where the last bit of the f32
 /// inside it decides a rounding: at most this share of elements beyond the share at which Transformers
@@ -165,15 +166,6 @@ pub(crate) fn is_token(mask: &[Vec<bool>], shape: &[usize], axis: usize, index: 
     let inner: usize = shape[axis + 1..].iter().product();
     let outer: usize = shape[1..].iter().product();
     mask[index / outer][index / inner % shape[axis]]
-}
-
-/// Which axis of a tensor is the sequence, for leaving out padding.
-pub(crate) fn sequence_axis(name: &str) -> Option<usize> {
-    match name.rsplit('.').next().unwrap_or(name) {
-        "step_logits" | "rope_cos" | "rope_sin" => None,
-        "q_rope" | "k_rope" | "query_states" | "key_states" | "value_states" => Some(2),
-        _ => Some(1),
-    }
 }
 
 /// The comparison of a norm in half precision with Transformers' own bits in that precision, which is

@@ -21,6 +21,7 @@ mod report;
 mod report_file;
 mod subject;
 mod supervise;
+mod tensors;
 mod verify;
 mod worker;
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::backend::Backend;
 use crate::manifest::TestDType;
 use crate::protocol::{CaseResult, Status, TensorResult};
-use crate::verify::layer_of;
+use crate::tensors::layer_of;
 
 /// The Burn release this workspace is pinned to.
 pub const BURN_VERSION: &str = "0.22.1";
@@ -295,14 +295,5 @@ mod tests {
     fn long_names_are_cut_at_their_beginning() {
         assert_eq!(end_of("logits", 6), "logits");
         assert_eq!(end_of("layer_00_output", 8), "…_output");
-    }
-
-    #[test]
-    fn layers_are_read_from_names() {
-        assert_eq!(layer_of("layer_03_output"), Some(3));
-        assert_eq!(layer_of("layer_12.self_attn.q_proj"), Some(12));
-        let gradient = "gradient.model.layers.2.mlp.up_proj.weight";
-        assert_eq!(layer_of(gradient), Some(2));
-        assert_eq!(layer_of("logits"), None);
     }
 }

@@ -6,6 +6,7 @@ mod html;
 mod job;
 mod judge;
 mod junit;
+mod layer_results;
 mod limits;
 mod logits;
 mod memory;
@@ -26,7 +27,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-pub use activations::{Activations, keys, layer_of};
+pub use activations::Activations;
 pub use job::{Job, Said};
 pub use limits::Limits;
 pub use logits::best;

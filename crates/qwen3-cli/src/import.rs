@@ -34,6 +34,7 @@ pub fn run(args: &Args) -> Result<()> {
     let interrupt = Interrupt::install()?;
     let parent = target_folder(&args.out)?;
     let files = args.model.files(Need::Weights)?;
+    check_no_input(&args.out, &files.weights)?;
     let texts = texts(&files)?;
     let dtype = match args.dtype {
         Some(dtype) => dtype,
@@ -80,6 +81,31 @@ fn target_folder(out: &Path) -> Result<PathBuf> {
     match parent.is_dir() {
         true => Ok(parent.into()),
         false => Err(bad_input(format!("{}: no such folder", parent.display()))),
+    }
+}
+
+/// The record must not take the place of what it is made from; a record beside a checkpoint's files may be
+/// made again.
+fn check_no_input(out: &Path, weights: &Weights) -> Result<()> {
+    let inputs = match weights {
+        Weights::Record(file) => vec![file.clone()],
+        Weights::Checkpoint(folder) => {
+            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            let files = entries.map(|entry| entry.path());
+            let record = |file: &PathBuf| file.extension().is_some_and(|end| end == "bpk");
+            files.filter(|file| !record(file)).collect()
+        }
+    };
+    let same = |file: PathBuf| {
+        let pair = (file.canonicalize(), out.canonicalize());
+        matches!(pair, (Ok(file), Ok(out)) if file == out)
+    };
+    match inputs.into_iter().any(same) {
+        true => Err(bad_input(format!(
+            "--out {}: it is an input",
+            out.display()
+        ))),
+        false => Ok(()),
     }
 }
 

@@ -94,6 +94,33 @@ fn refused(output: Output, parts: &[&str]) {
     assert_eq!(text(&output.stdout), "");
 }
 
+/// A record is never written over what it is made from.
+#[test]
+fn import_keeps_its_input() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(tiny()).unwrap() {
+        let file = file.unwrap().path();
+        std::fs::copy(&file, folder.path().join(file.file_name().unwrap())).unwrap();
+    }
+    let model = folder.path().to_str().unwrap();
+    let weights = folder.path().join("model.safetensors");
+    let before = std::fs::read(&weights).unwrap();
+    let record = folder.path().join("model.bpk");
+    let (weights, record) = (weights.to_str().unwrap(), record.to_str().unwrap());
+    let code = |model: &str, out: &str| {
+        run(&["import", "--model", model, "--out", out])
+            .status
+            .code()
+    };
+    assert_eq!(code(model, weights), Some(2));
+    assert_eq!(std::fs::read(weights).unwrap(), before);
+    assert_eq!(
+        (code(model, record), code(model, record)),
+        (Some(0), Some(0))
+    );
+    assert_eq!(code(record, record), Some(2));
+}
+
 #[test]
 fn greedy_json_has_transformers_ids() {
     let tiny = tiny();

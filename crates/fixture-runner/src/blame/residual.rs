@@ -1,7 +1,7 @@
 //! Comparing a prediction with what was observed, over the elements that are no padding.
 
-use crate::check::sequence_axis;
 use crate::metrics::Limit;
+use crate::tensors::sequence_axis;
 
 use super::probe::Tokens;
 

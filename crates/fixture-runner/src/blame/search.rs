@@ -1,6 +1,5 @@
 //! Tries the catalogue on a segment: single mistakes, numbers to fit, other layers' weights, pairs.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,16 +13,6 @@ use super::variant::Variant;
 
 /// A segment of more layers than this is not searched for a mistake in one layer only.
 pub const MOST_SINGLE_STEPS: usize = 8;
-/// When all pairs would take too long, they are tried among this many forms of each mistake, those that leave
-/// the least error; and when that would, among this many hypotheses.
-const FORMS_FOR_PAIRS: usize = 2;
-const BEST_FOR_PAIRS: usize = 8;
-/// Multiplications for which all pairs are tried.
-const CHEAP: usize = 8_000_000_000;
-/// Steps of the search for a fitted number.
-const GRID: usize = 64;
-const REFINEMENTS: usize = 48;
-
 /// A hypothesis that explains a segment.
 #[derive(Clone)]
 pub struct Explanation {
@@ -84,13 +73,16 @@ impl Explanation {
 }
 
 /// A trial: some hypotheses at once, in some steps.
-struct Trial {
-    parts: Vec<Arc<Hypothesis>>,
-    steps: Range<StepIndex>,
+pub struct Trial {
+    /// The hypotheses.
+    pub parts: Vec<Arc<Hypothesis>>,
+    /// Where they apply.
+    pub steps: Range<StepIndex>,
 }
 
 impl Trial {
-    fn candidate(&self, right: &Variant) -> Candidate {
+    /// The implementation to try.
+    pub fn candidate(&self, right: &Variant) -> Candidate {
         let mut variant = right.clone();
         for part in &self.parts {
             (part.change)(&mut variant);
@@ -167,12 +159,13 @@ pub fn search(
     Ok(found)
 }
 
-struct Search<'s, 'a> {
-    laboratory: &'s mut Laboratory<'a>,
-    segment: &'s Segment,
-    before: Residual,
+/// A search under way.
+pub struct Search<'s, 'a> {
+    pub(super) laboratory: &'s mut Laboratory<'a>,
+    pub(super) segment: &'s Segment,
+    pub(super) before: Residual,
     /// What each single hypothesis leaves, for choosing pairs.
-    tried: Vec<(f64, Arc<Hypothesis>)>,
+    pub(super) tried: Vec<(f64, Arc<Hypothesis>)>,
 }
 
 impl Search<'_, '_> {
@@ -212,7 +205,7 @@ impl Search<'_, '_> {
     }
 
     /// The trials that explain the segment.
-    fn attempt(&mut self, trials: Vec<Trial>) -> Result<Vec<Explanation>> {
+    pub(super) fn attempt(&mut self, trials: Vec<Trial>) -> Result<Vec<Explanation>> {
         let right = self.laboratory.right().clone();
         let candidates: Vec<_> = trials.iter().map(|trial| trial.candidate(&right)).collect();
         let residuals = self.laboratory.residuals(self.segment, &candidates)?;
@@ -280,84 +273,6 @@ impl Search<'_, '_> {
         Ok(explains.then(explanation).into_iter().collect())
     }
 
-    /// Searches for the number that explains most, for each mistake that has one.
-    fn fits(&mut self) -> Result<Vec<Explanation>> {
-        if self.segment.steps.len() > MOST_SINGLE_STEPS {
-            return Ok(Vec::new());
-        }
-        let layers = self.laboratory.config.num_hidden_layers;
-        let mut found = Vec::new();
-        for fit in Fit::ALL {
-            if fit.in_layers_only() && self.segment.steps.start >= layers {
-                continue;
-            }
-            let (low, high) = match fit {
-                Fit::Theta => (1e1_f64.ln(), 1e9_f64.ln()),
-                // A larger one is as good as no layer, or as another scale of the scores.
-                _ => (1e-13_f64.ln(), 1e-1_f64.ln()),
-            };
-            let points = (0..=GRID).map(|i| low + (high - low) * i as f64 / GRID as f64);
-            let points: Vec<f64> = points.collect();
-            let left = self.left(fit, &points)?;
-            let best = (0..points.len()).min_by(|a, b| left[*a].total_cmp(&left[*b]));
-            let best = best.expect("the grid has points");
-            let step = points[1] - points[0];
-            let value = self.golden(fit, points[best] - step, points[best] + step)?;
-            found.extend(self.attempt_fit(fit, value)?);
-        }
-        Ok(found)
-    }
-
-    /// What is left of the error at each of the logarithms `points`.
-    fn left(&mut self, fit: Fit, points: &[f64]) -> Result<Vec<f64>> {
-        let right = self.laboratory.right().clone();
-        let candidates: Vec<_> = points
-            .iter()
-            .map(|point| {
-                let variant = fit.hypothesis(point.exp(), &right).variant(&right);
-                Candidate::new(self.segment.steps.clone(), variant)
-            })
-            .collect();
-        let residuals = self.laboratory.residuals(self.segment, &candidates)?;
-        Ok(residuals.iter().map(|r| r.relative).collect())
-    }
-
-    /// Golden-section search between two logarithms.
-    fn golden(&mut self, fit: Fit, mut low: f64, mut high: f64) -> Result<f64> {
-        const SECTION: f64 = 0.618_033_988_749_894_8;
-        for _ in 0..REFINEMENTS {
-            let width = (high - low) * SECTION;
-            let inner = [high - width, low + width];
-            let left = self.left(fit, &inner)?;
-            match left[0] < left[1] {
-                true => high = inner[1],
-                false => low = inner[0],
-            }
-        }
-        Ok(((low + high) / 2.0).exp())
-    }
-
-    /// The fitted number with no more digits than it needs.
-    fn attempt_fit(&mut self, fit: Fit, value: f64) -> Result<Vec<Explanation>> {
-        let right = self.laboratory.right().clone();
-        let mut found = Vec::new();
-        for digits in [1, 2, 3, 4, 6, 9] {
-            let rounded: f64 = format!("{value:.digits$e}").parse().expect("a number");
-            let hypothesis = fit.hypothesis(rounded, &right);
-            if hypothesis.variant(&right) == right {
-                continue;
-            }
-            found = self.attempt(vec![Trial {
-                parts: vec![Arc::new(hypothesis)],
-                steps: self.segment.steps.clone(),
-            }])?;
-            if !found.is_empty() {
-                break;
-            }
-        }
-        Ok(found)
-    }
-
     /// `layer_permuted`: a layer with the weights of another, which has those of the first or its own.
     fn other_layers(&mut self) -> Result<Vec<Explanation>> {
         let layers = self.laboratory.config.num_hidden_layers;
@@ -394,116 +309,4 @@ impl Search<'_, '_> {
         }
         Ok(found)
     }
-
-    /// Several mistakes in one layer whose inside is observed: each is found at the first tensor that the
-    /// ones before it do not explain.
-    fn tap_by_tap(&mut self, singles: &[Arc<Hypothesis>]) -> Result<Vec<Explanation>> {
-        let watched = &self.segment.watched;
-        if self.segment.steps.len() > 1 || watched.len() < 2 {
-            return Ok(Vec::new());
-        }
-        let right = self.laboratory.right().clone();
-        let mut parts: Vec<Arc<Hypothesis>> = Vec::new();
-        let mut explained = 0;
-        while explained < watched.len() {
-            let until = Segment {
-                steps: self.segment.steps.clone(),
-                input: self.segment.input.clone(),
-                watched: watched[..=explained].to_vec(),
-            };
-            let trial = |more: Option<&Arc<Hypothesis>>| Trial {
-                parts: parts.iter().chain(more).cloned().collect(),
-                steps: self.segment.steps.clone(),
-            };
-            let mut candidates = vec![trial(None).candidate(&right)];
-            let possible = singles
-                .iter()
-                .filter(|h| parts.iter().all(|p| p.id != h.id));
-            let possible: Vec<_> = possible.collect();
-            candidates.extend(possible.iter().map(|h| trial(Some(h)).candidate(&right)));
-            let left = self.laboratory.residuals(&until, &candidates)?;
-            if left[0].ratio > 1.0 {
-                let best = (1..left.len()).filter(|i| left[*i].explains(left[0]));
-                let best = best.min_by(|a, b| left[*a].relative.total_cmp(&left[*b].relative));
-                let Some(best) = best else {
-                    return Ok(Vec::new());
-                };
-                parts.push(Arc::clone(possible[best - 1]));
-            }
-            explained += 1;
-        }
-        let candidate = Trial {
-            parts: parts.clone(),
-            steps: self.segment.steps.clone(),
-        };
-        let after = self
-            .laboratory
-            .residuals(self.segment, &[candidate.candidate(&right)])?[0];
-        let words: Vec<&str> = parts.iter().map(|part| part.words.as_str()).collect();
-        let words = words.join(" and ");
-        let found = parts.iter().filter(|_| after.explains_closely(self.before));
-        let found = found.map(|part| Explanation {
-            hypothesis: Some(Arc::clone(part)),
-            ..Explanation::plain(part.id, words.clone(), after)
-        });
-        Ok(found.collect())
-    }
-
-    /// Two mistakes at once: each known one with every other, then any two.
-    fn pairs(
-        &mut self,
-        known: &[Arc<Hypothesis>],
-        singles: &[Arc<Hypothesis>],
-    ) -> Result<Vec<Explanation>> {
-        let steps = self.segment.steps.clone();
-        let pair = |a: &Arc<Hypothesis>, b: &Arc<Hypothesis>| Trial {
-            parts: vec![Arc::clone(a), Arc::clone(b)],
-            steps: steps.clone(),
-        };
-        let with_known = known.iter().flat_map(|a| {
-            let others = singles.iter().filter(move |b| b.id != a.id);
-            others.map(move |b| (a, b))
-        });
-        let trials = with_known.map(|(a, b)| pair(a, b)).collect();
-        let found = self.attempt(trials)?;
-        if !found.is_empty() {
-            return Ok(best_pair(found));
-        }
-        let mut pool: Vec<_> = std::mem::take(&mut self.tried);
-        pool.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let mut pool: Vec<_> = pool.into_iter().map(|(_, h)| h).collect();
-        let cost = |pool: &[Arc<Hypothesis>]| self.cost() * pool.len() * pool.len() / 2;
-        if cost(&pool) > CHEAP {
-            let mut forms = BTreeMap::<&str, usize>::new();
-            pool.retain(|hypothesis| {
-                let forms = forms.entry(hypothesis.id).or_default();
-                *forms += 1;
-                *forms <= FORMS_FOR_PAIRS
-            });
-        }
-        if cost(&pool) > CHEAP {
-            pool.truncate(BEST_FOR_PAIRS);
-        }
-        let trials = pool.iter().enumerate().flat_map(|(index, a)| {
-            let others = pool[index + 1..].iter().filter(|b| b.id != a.id);
-            others.map(|b| pair(a, b)).collect::<Vec<_>>()
-        });
-        let found = self.attempt(trials.collect())?;
-        Ok(best_pair(found))
-    }
-
-    /// Multiplications of one run of the segment.
-    fn cost(&self) -> usize {
-        let config = &self.laboratory.config;
-        let [batch, seq] = self.laboratory.tokens.dims();
-        let queries = config.num_attention_heads * config.head_dim;
-        let layer = config.hidden_size * (2 * queries + 3 * config.intermediate_size);
-        batch * seq * layer * self.segment.steps.len()
-    }
-}
-
-/// The two explanations that leave least, which are one pair's.
-fn best_pair(mut found: Vec<Explanation>) -> Vec<Explanation> {
-    found.truncate(2);
-    found
 }

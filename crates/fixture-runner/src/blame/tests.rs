@@ -6,10 +6,10 @@ use super::error_shape::describe;
 use super::probe::{Tokens, run_layer};
 use super::rounding::{format_of, round};
 use super::variant::Variant;
-use super::walk::TAPS;
 use super::weights::LayerWeights;
 use crate::data::TensorFile;
 use crate::manifest::TestDType;
+use crate::tensors::TAPS;
 
 fn fixtures() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")

@@ -7,16 +7,15 @@ use qwen3_import::Checkpoint;
 
 use super::decoding::cached_steps;
 use super::findings::{Finding, conclude};
-use super::guesses::{another_head, not_finite, rounded, scaled};
+use super::guesses::{not_finite, rounded, scaled};
 use super::probe::Tokens;
 use super::residual::{Residual, without_padding};
-use super::search::{Explanation, search};
-use super::segment::{Candidate, Laboratory, Segment, StepIndex, Watched};
+use super::segment::{Laboratory, StepIndex, Watched};
 use super::weights::embedding_rows;
-use super::{Diagnosis, Divergence, error_shape, rounding};
-use crate::check::sequence_axis;
+use super::{Diagnosis, Divergence, rounding};
 use crate::manifest::TestDType;
-use crate::verify::{Activations, Limits, keys};
+use crate::tensors::{TAPS, keys, output_key, tap_key};
+use crate::verify::{Activations, Limits};
 
 /// What a diagnosis needs.
 pub struct Blame<'a> {
@@ -71,7 +70,7 @@ pub fn diagnose(blame: Blame) -> Result<Diagnosis> {
         layers,
         isolated: blame.isolated,
         from,
-        input: match blame.reference.values(&key_before(from, layers))? {
+        input: match blame.reference.values(&output_key(from, layers))? {
             Some(values) => values,
             None => embedding_rows(blame.checkpoint, blame.ids)?,
         },
@@ -125,16 +124,6 @@ fn stored_limits(blame: &Blame) -> Result<Limits> {
     }
 }
 
-/// The key of what comes out of the step before `end`, in a model of `layers` layers.
-fn key_before(end: StepIndex, layers: usize) -> String {
-    match end {
-        0 => "embedding_output".into(),
-        _ if end <= layers => format!("layer_{:02}_output", end - 1),
-        _ if end == layers + 1 => "final_norm_output".into(),
-        _ => "logits".into(),
-    }
-}
-
 /// Are all tensors of the prompt that both files have within their limits?
 fn prompt_agrees(blame: &Blame) -> Result<bool> {
     let config = blame.checkpoint.config();
@@ -158,34 +147,35 @@ enum Go {
     Stop,
 }
 
-struct Walk<'a> {
-    laboratory: Laboratory<'a>,
-    reference: &'a Activations,
-    derived: Option<&'a Activations>,
-    observed: &'a Activations,
-    limits: &'a Limits,
-    progress: &'a mut dyn FnMut(&str),
-    layers: usize,
-    isolated: bool,
+/// Where the walk is, and what it has found.
+pub(super) struct Walk<'a> {
+    pub(super) laboratory: Laboratory<'a>,
+    pub(super) reference: &'a Activations,
+    pub(super) derived: Option<&'a Activations>,
+    pub(super) observed: &'a Activations,
+    pub(super) limits: &'a Limits,
+    pub(super) progress: &'a mut dyn FnMut(&str),
+    pub(super) layers: usize,
+    pub(super) isolated: bool,
     /// The last known point: what came out of the step before it.
-    from: StepIndex,
-    input: Vec<f64>,
+    pub(super) from: StepIndex,
+    pub(super) input: Vec<f64>,
     /// Is `input` what was observed, and not the reference's?
-    inherited: bool,
-    embedding_seen: bool,
+    pub(super) inherited: bool,
+    pub(super) embedding_seen: bool,
     /// How far a prediction may be from what was observed: the limits, but those of the half precision that
     /// the observed values are stored in, if they are.
-    stored: Limits,
-    findings: Vec<Finding>,
-    diagnosis: Diagnosis,
+    pub(super) stored: Limits,
+    pub(super) findings: Vec<Finding>,
+    pub(super) diagnosis: Diagnosis,
 }
 
 impl Walk<'_> {
-    fn key(&self, end: StepIndex) -> String {
-        key_before(end, self.layers)
+    pub(super) fn key(&self, end: StepIndex) -> String {
+        output_key(end, self.layers)
     }
 
-    fn kept(&self, key: &str, values: &[f64]) -> Vec<f64> {
+    pub(super) fn kept(&self, key: &str, values: &[f64]) -> Vec<f64> {
         let head_dim = self.laboratory.config.head_dim;
         without_padding(key, self.laboratory.tokens, head_dim, values)
     }
@@ -352,7 +342,7 @@ impl Walk<'_> {
     }
 
     /// What should have come out as tensor `key`, if that is known.
-    fn expected(&self, key: &str) -> Result<Option<Vec<f64>>> {
+    pub(super) fn expected(&self, key: &str) -> Result<Option<Vec<f64>>> {
         match (self.reference.values(key)?, self.derived) {
             (None, Some(derived)) => derived.values(key),
             (known, _) => Ok(known),
@@ -374,12 +364,12 @@ impl Walk<'_> {
     }
 
     /// Every tensor of `file` from the last known point to `end`, in the order of computation.
-    fn watched_until(&self, file: &Activations, end: StepIndex) -> Result<Vec<Watched>> {
+    pub(super) fn watched_until(&self, file: &Activations, end: StepIndex) -> Result<Vec<Watched>> {
         let mut list = Vec::new();
         for step in self.from..end {
             if step < self.layers {
                 for tap in TAPS {
-                    let key = format!("layer_{step:02}.{tap}");
+                    let key = tap_key(step, tap);
                     list.extend(self.watched(file, step, tap, &key)?);
                 }
             }
@@ -427,148 +417,4 @@ impl Walk<'_> {
         });
         true
     }
-
-    /// Looks for what explains `watched`, in `steps`. Says whether the error was only passed on.
-    fn explain(&mut self, steps: Range<StepIndex>, watched: Vec<Watched>) -> Result<bool> {
-        let mut segment = Segment {
-            steps: steps.clone(),
-            input: self.input.clone(),
-            watched,
-        };
-        let right = &[Candidate::default()];
-        let mut before = self.laboratory.residuals(&segment, right)?[0];
-        let mut last = segment.watched.last().expect("the end is watched").clone();
-        let mut predicted = self.predicted(&segment, &last)?;
-        let mut explanations = self.rounded(&last, &predicted)?;
-        let of_reference = explanations.is_empty() && before.ratio <= 1.0;
-        if of_reference {
-            if self.inherited {
-                return Ok(true);
-            }
-            // What was observed is what this checkpoint gives: it is the reference that differs.
-            segment.watched = self.watched_until(self.reference, steps.end)?;
-            let Some(end) = segment.watched.last() else {
-                return Ok(false);
-            };
-            last = end.clone();
-            before = self.laboratory.residuals(&segment, right)?[0];
-            predicted = self.predicted(&segment, &last)?;
-            if before.ratio <= 1.0 {
-                self.diagnosis.notes.push(format!(
-                    "observation and reference are each within the limits of what this checkpoint gives at {}, \
-                     on either side: rounding on the edge of the limit",
-                    self.key(steps.end)
-                ));
-                return Ok(false);
-            }
-        }
-        if explanations.is_empty() {
-            let known = self.findings.iter().flat_map(|f| &f.explanations);
-            let known: Vec<Explanation> = known.cloned().collect();
-            let scaled = self.from == 0 && !self.embedding_seen;
-            explanations = search(
-                &mut self.laboratory,
-                &segment,
-                before,
-                &known,
-                scaled,
-                self.progress,
-            )?;
-        }
-        if explanations.is_empty() {
-            self.describe(&segment, &last, &predicted)?;
-            let only_head = steps.start >= self.layers && steps.end == self.layers + 2;
-            if self.laboratory.config.tie_word_embeddings && only_head {
-                explanations.extend(another_head(&last.values, &predicted));
-            }
-        }
-        self.findings.push(Finding {
-            key: last.key,
-            steps,
-            explanations,
-            before,
-            of_reference,
-        });
-        Ok(false)
-    }
-
-    /// `dtype_rounding`, when a tensor is what it should be, or what follows from what was observed before it,
-    /// rounded.
-    fn rounded(&self, watched: &Watched, predicted: &[f64]) -> Result<Vec<Explanation>> {
-        // A run in half precision gives nothing else.
-        if self.limits.dtype() != TestDType::F32 {
-            return Ok(Vec::new());
-        }
-        let limit = self.limits.of(&watched.key, &watched.values);
-        let found = rounded(&watched.values, predicted, &limit);
-        match self.expected(&watched.key)? {
-            Some(reference) if found.is_empty() => {
-                let reference = self.kept(&watched.key, &reference);
-                Ok(rounded(&watched.values, &reference, &limit))
-            }
-            _ => Ok(found),
-        }
-    }
-
-    /// What the right model gives for one of the tensors of a segment, padding left out.
-    fn predicted(&mut self, segment: &Segment, watched: &Watched) -> Result<Vec<f64>> {
-        let predicted = self.laboratory.predict(segment, watched)?;
-        Ok(self.kept(&watched.key, &predicted))
-    }
-
-    /// Describes the error that nothing explains: of the first tensor that differs from what the right
-    /// model gives, or of the last where that one is laid out by heads.
-    fn describe(&mut self, segment: &Segment, last: &Watched, predicted: &[f64]) -> Result<()> {
-        for watched in &segment.watched {
-            if sequence_axis(&watched.key) != Some(1) {
-                continue;
-            }
-            let right = self.predicted(segment, watched)?;
-            if Residual::of(&right, &watched.values, &watched.limit).ratio > 1.0 {
-                let heads = self.heads(&watched.tap);
-                self.unexplained(&watched.values, &right, heads, watched.limit.max_abs);
-                return Ok(());
-            }
-        }
-        let heads = self.heads(&last.tap);
-        self.unexplained(&last.values, predicted, heads, last.limit.max_abs);
-        Ok(())
-    }
-
-    /// How many heads the features of a tap make, where they do.
-    fn heads(&self, tap: &str) -> Option<usize> {
-        let config = &self.laboratory.config;
-        match tap {
-            "self_attn.q_proj" | "self_attn.q_norm" | "self_attn.context" => {
-                Some(config.num_attention_heads)
-            }
-            "self_attn.k_proj" | "self_attn.k_norm" | "self_attn.v_proj" => {
-                Some(config.num_key_value_heads)
-            }
-            _ => None,
-        }
-    }
-
-    fn unexplained(&mut self, o: &[f64], e: &[f64], heads: Option<usize>, limit: f64) {
-        if self.diagnosis.error_shape.is_empty() {
-            let tokens = self.laboratory.tokens;
-            self.diagnosis.error_shape = error_shape::describe(o, e, tokens, heads, limit);
-        }
-    }
 }
-
-/// The names of the taps inside a layer before its output, in the order of computation.
-pub const TAPS: [&str; 12] = [
-    "input_layernorm",
-    "self_attn.q_proj",
-    "self_attn.k_proj",
-    "self_attn.v_proj",
-    "self_attn.q_norm",
-    "self_attn.k_norm",
-    "self_attn.q_rope",
-    "self_attn.k_rope",
-    "self_attn.context",
-    "self_attn.o_proj",
-    "post_attention_layernorm",
-    "mlp",
-];

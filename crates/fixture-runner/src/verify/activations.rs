@@ -8,8 +8,9 @@ use anyhow::{Context, Result, bail, ensure};
 use qwen3_model::Qwen3Config;
 
 use super::recording::part_of;
-use crate::blame::{TAPS, Tokens};
+use crate::blame::Tokens;
 use crate::data::{Array, TensorFile};
+use crate::tensors::{keys, layer_of, shape};
 
 /// Tensors by the reference's keys: `embedding_output`, `layer_03.self_attn.q_norm`, `layer_03_output`,
 /// `final_norm_output`, `logits`; any subset.
@@ -186,42 +187,5 @@ impl Activations {
             );
         }
         Ok(found)
-    }
-}
-
-/// Every key of a model with `layers` layers, in the order of computation.
-pub fn keys(layers: usize) -> impl Iterator<Item = String> {
-    let inside = (0..layers).flat_map(|layer| {
-        let taps = TAPS
-            .iter()
-            .map(move |tap| format!("layer_{layer:02}.{tap}"));
-        taps.chain([format!("layer_{layer:02}_output")])
-    });
-    let first = ["embedding_output".to_string()];
-    let last = ["final_norm_output".to_string(), "logits".to_string()];
-    first.into_iter().chain(inside).chain(last)
-}
-
-/// The layer in a key; `None` outside the layers.
-pub fn layer_of(key: &str) -> Option<usize> {
-    let of_parameter = key.strip_prefix("gradient.model.layers.");
-    let digits = of_parameter.or_else(|| key.strip_prefix("layer_"))?;
-    let end = digits.find(|c: char| !c.is_ascii_digit())?;
-    digits[..end].parse().ok()
-}
-
-/// The shape of a tensor by its key.
-pub fn shape(key: &str, config: &Qwen3Config, batch: usize, seq: usize) -> Vec<usize> {
-    let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
-    let head_dim = config.head_dim;
-    match key.split_once('.').map_or(key, |(_, tap)| tap) {
-        "self_attn.q_proj" | "self_attn.context" => vec![batch, seq, heads * head_dim],
-        "self_attn.k_proj" | "self_attn.v_proj" => vec![batch, seq, kv_heads * head_dim],
-        "self_attn.q_norm" => vec![batch, seq, heads, head_dim],
-        "self_attn.k_norm" => vec![batch, seq, kv_heads, head_dim],
-        "self_attn.q_rope" => vec![batch, heads, seq, head_dim],
-        "self_attn.k_rope" => vec![batch, kv_heads, seq, head_dim],
-        "logits" => vec![batch, seq, config.vocab_size],
-        _ => vec![batch, seq, config.hidden_size],
     }
 }

@@ -3,9 +3,10 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::activations::{Activations, keys};
+use super::activations::Activations;
 use crate::manifest::TestDType;
 use crate::metrics;
+use crate::tensors::keys;
 
 /// Two runs compared on the last tensor that both have.
 #[derive(Clone, Debug, Serialize)]

@@ -4,14 +4,15 @@ use anyhow::{Result, ensure};
 use qwen3_model::Qwen3Config;
 use serde::Serialize;
 
-use super::activations::{Activations, keys, layer_of, shape};
+use super::activations::Activations;
 use super::job::Mode;
 use super::limits::{Limits, Preset};
 use super::logits::{self, TokenResult};
 use super::reference::Reference;
-use crate::check::{is_token, sequence_axis, tensor_result};
+use crate::check::{is_token, tensor_result};
 use crate::metrics;
 use crate::protocol::TensorResult;
+use crate::tensors::{keys, layer_of, sequence_axis, shape};
 
 /// Values on either side of the worst element.
 const NEIGHBOURS: usize = 3;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
 
-use super::activations::{Activations, layer_of};
+use super::activations::Activations;
 use crate::manifest::{Floor, TestDType};
 use crate::metrics::{self, Limit};
+use crate::tensors::layer_of;
 
 /// Noise floors where the reference has none, in epsilons of the dtype: for a tensor behind `n` layers,
 /// `factor * sqrt(n)` of the tensor's largest value and of its rms.

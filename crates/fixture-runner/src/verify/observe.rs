@@ -18,6 +18,7 @@ use super::recording::Recorder;
 use super::reference::Reference;
 use crate::backend::{Backend, burn_dtype, owned};
 use crate::blame::{EMBEDDING, HEAD};
+use crate::tensors::output_key;
 use crate::worker::probe;
 
 fn ms(start: Instant) -> f64 {
@@ -179,13 +180,17 @@ impl Run<'_> {
         steps
     }
 
-    /// The reference's input of layer `index`, if the file has it.
+    /// Has the reference what goes into layer `index`?
     fn known(&self, index: usize) -> bool {
-        self.reference.keys.contains(&input_key(index))
+        self.reference.keys.contains(&self.input_key(index))
     }
 
     fn input(&self, index: usize) -> Result<Tensor<3>> {
-        self.expected(&input_key(index))
+        self.expected(&self.input_key(index))
+    }
+
+    fn input_key(&self, index: usize) -> String {
+        output_key(index, self.config.num_hidden_layers)
     }
 
     fn expected(&self, key: &str) -> Result<Tensor<3>> {
@@ -362,13 +367,5 @@ impl Run<'_> {
     fn keep(&mut self, mode: Mode, key: &str, tensor: Tensor<3>) {
         self.tensors
             .push((format!("{}/{key}", mode.name()), owned(tensor.into_data())));
-    }
-}
-
-/// The key of the reference's input of layer `index`; beyond the last layer, of the final norm.
-fn input_key(index: usize) -> String {
-    match index {
-        0 => "embedding_output".into(),
-        _ => format!("layer_{:02}_output", index - 1),
     }
 }

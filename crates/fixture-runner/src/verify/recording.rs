@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
-use super::activations::layer_of;
+use crate::tensors::layer_of;
 
 /// Writes tensors into a folder, a part of the model at a time.
 pub struct Recorder {

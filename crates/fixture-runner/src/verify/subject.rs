@@ -7,10 +7,11 @@ use anyhow::{Context, Result, ensure};
 use qwen3_import::Checkpoint;
 use qwen3_model::Qwen3Config;
 
-use super::activations::{Activations, shape};
+use super::activations::Activations;
 use super::recording::Recorder;
 use super::reference::Reference;
-use crate::blame::{LayerWeights, TAPS, Variant, run_layer};
+use crate::blame::{LayerWeights, Variant, run_layer};
+use crate::tensors::{TAPS, output_key, shape, tap_key};
 
 /// Records what passes through each of `layers`, in float64, when it is given the reference's input.
 ///
@@ -27,10 +28,7 @@ pub fn derived(
     let recorder = Recorder::create(folder)?;
     let [batch, seq] = reference.tokens.dims();
     for layer in layers {
-        let input = match layer {
-            0 => "embedding_output".to_string(),
-            _ => format!("layer_{:02}_output", layer - 1),
-        };
+        let input = output_key(layer, config.num_hidden_layers);
         let Some(input) = reference.activations.values(&input)? else {
             continue;
         };
@@ -38,7 +36,7 @@ pub fn derived(
         let taps = run_layer(&weights, &config, &right, &reference.tokens, &input, None);
         let tensors = TAPS.iter().map(|tap| {
             let values = taps.get(tap).expect("the right variant has every tap");
-            let key = format!("layer_{layer:02}.{tap}");
+            let key = tap_key(layer, tap);
             let shape = shape(&key, &config, batch, seq);
             (
                 key,

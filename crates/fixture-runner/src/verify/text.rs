@@ -8,6 +8,7 @@ use super::job::{Mode, Timing};
 use super::judge::TensorReport;
 use super::report::{Run, RunStatus, VerifyReport};
 use crate::blame::Diagnosis;
+use crate::tensors::layer_of;
 
 /// Says on stderr what is going on; on a terminal, over what was said before.
 pub fn progress(run: &str, what: &str) {
@@ -169,7 +170,7 @@ fn rows(run: &Run) -> Vec<(String, String)> {
         "final_norm_output" => (2, 0),
         "logits" => (2, 1),
         "step_logits" => (2, 2),
-        key => (1, super::activations::layer_of(key).unwrap_or(0)),
+        key => (1, layer_of(key).unwrap_or(0)),
     };
     rows.sort_by_key(|(_, key)| place(key));
     rows
@@ -180,7 +181,7 @@ fn print_row(out: &mut impl Write, run: &Run, name: &str, key: &str) -> Result<(
         let mut tensors = run.tensors.iter();
         tensors.find(move |t| t.mode == mode && t.result.name == key)
     };
-    let layer = super::activations::layer_of(key);
+    let layer = layer_of(key);
     let patched = run
         .tensors
         .iter()

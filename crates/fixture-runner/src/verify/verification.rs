@@ -15,9 +15,10 @@ use super::memory::Memory;
 use super::reference::Reference;
 use super::report::{Run, RunStatus, VerifyReport};
 use super::run::Outcome;
-use super::{Activations, Args, Limits, consensus, layer_of, logits, memory, run, subject, text};
+use super::{Activations, Args, Limits, consensus, logits, memory, run, subject, text};
 use crate::backend::Backend;
-use crate::blame::{self, Blame, Diagnosis, TAPS};
+use crate::blame::{self, Blame, Diagnosis};
+use crate::tensors::{TAPS, layer_of, output_key, tap_key};
 
 /// An open checkpoint and reference, and what is to be done with them.
 pub struct Verification<'a> {
@@ -76,7 +77,7 @@ impl<'a> Verification<'a> {
         };
         let reference = Reference::open(&reference_file, &config, args.reference.is_some())?;
         if layers.start > 0 {
-            let key = format!("layer_{:02}_output", layers.start - 1);
+            let key = output_key(layers.start, count);
             ensure!(
                 reference.keys.contains(&key),
                 "--layers begins at {}, but the reference has no `{key}`",
@@ -146,7 +147,7 @@ impl<'a> Verification<'a> {
         self.reference.check_same_prompt(&observed)?;
         // Taps that the reference does not have.
         let unknown = |layer: &usize| {
-            let taps = TAPS.iter().map(|tap| format!("layer_{layer:02}.{tap}"));
+            let taps = TAPS.iter().map(|tap| tap_key(*layer, tap));
             let mut unknown = taps.filter(|key| !self.reference.keys.contains(key));
             unknown.any(|key| found.contains(&key))
         };
