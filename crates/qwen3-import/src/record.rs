@@ -8,6 +8,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::{bf16, f16};
 use qwen3_model::{Qwen3, Qwen3Config, WeightSource};
 
+use crate::checkpoint::open_regular;
 use crate::load::check_dtype;
 use crate::{ImportError, Progress};
 
@@ -141,10 +142,7 @@ impl RecordFile {
     /// When the file is not a record of a Qwen3 model or is truncated.
     pub fn open(file: impl AsRef<Path>) -> Result<Self, ImportError> {
         let file = file.as_ref();
-        let metadata = std::fs::metadata(file).map_err(|source| ImportError::Io {
-            file: file.into(),
-            source,
-        })?;
+        let (_, length) = open_regular(file)?;
         let reader =
             burn_pack::Reader::from_file_exact(file).map_err(|error| malformed(file, error))?;
         let config = reader
@@ -165,7 +163,6 @@ impl RecordFile {
             .map_err(|error| malformed(file, error))?;
         // Each fits the file; tensors that share bytes could still unfold to any multiple of it.
         let bytes: u64 = tensors.iter().map(|tensor| tensor.byte_len() as u64).sum();
-        let length = metadata.len();
         if bytes > length {
             let reason =
                 format!("{bytes} bytes of tensors in a file of {length} bytes: they overlap");

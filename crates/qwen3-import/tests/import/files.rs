@@ -79,7 +79,26 @@ fn a_folder_without_weights() {
     folder.refused("NoWeights", "", "");
     let folder = Folder::new(&config(false));
     fs::create_dir(folder.path(WEIGHTS)).unwrap();
-    folder.refused("Io", WEIGHTS, "directory");
+    folder.refused("Malformed", WEIGHTS, "not a regular file");
+}
+
+/// Opening a pipe would wait for somebody who writes to it, and a device never ends.
+#[cfg(unix)]
+#[test]
+fn a_pipe_and_a_device_are_refused_at_once() {
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+
+    for name in [WEIGHTS, "config.json"] {
+        let folder = Folder::plain();
+        fs::remove_file(folder.path(name)).unwrap();
+        let made = Command::new("mkfifo").arg(folder.path(name)).status();
+        assert!(made.unwrap().success());
+        folder.refused("Malformed", name, "not a regular file");
+        fs::remove_file(folder.path(name)).unwrap();
+        symlink("/dev/zero", folder.path(name)).unwrap();
+        folder.refused("Malformed", name, "not a regular file");
+    }
 }
 
 #[test]

@@ -112,7 +112,7 @@ fn a_file_that_is_not_a_record() {
     }
     fs::remove_file(folder.path(RECORD)).unwrap();
     fs::create_dir(folder.path(RECORD)).unwrap();
-    folder.blames(load(&folder), "Malformed", RECORD, "directory");
+    folder.blames(load(&folder), "Malformed", RECORD, "regular file");
 }
 
 #[test]
