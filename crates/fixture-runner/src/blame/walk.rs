@@ -96,7 +96,7 @@ pub fn diagnose(blame: Blame) -> Result<Diagnosis> {
                 of_reference: false,
             });
         }
-    } else if walk.begin()? == Go::On {
+    } else if !walk.shifted_names()? && walk.begin()? == Go::On {
         let last = if end == layers { layers + 2 } else { end };
         for end in from + 1..=last {
             if walk.point(end)? == Go::Stop {
@@ -310,6 +310,32 @@ impl Walk<'_> {
             None => return Ok(Go::Stop),
         }
         Ok(Go::On)
+    }
+
+    /// Was each layer's output saved under the name of the next, as the entries of Transformers' `hidden_states`
+    /// are numbered?
+    fn shifted_names(&mut self) -> Result<bool> {
+        let mut shifted = 0;
+        for step in 1..=self.layers {
+            let (name, before) = (self.key(step), self.key(step - 1));
+            let pair = (self.observed.values(&name)?, self.expected(&before)?);
+            if let (Some(observed), Some(expected)) = pair {
+                let (o, e) = (self.kept(&name, &observed), self.kept(&before, &expected));
+                if Residual::of(&e, &o, &self.limits.of(&before, &e)).ratio > 1.0 {
+                    return Ok(false);
+                }
+                shifted += 1;
+            }
+        }
+        if shifted < 2 {
+            return Ok(false);
+        }
+        self.diagnosis.notes.push(
+            "every layer's output is saved under the name of the next: `layer_00_output` is the embedding, as \
+             the first of Transformers' `hidden_states` is"
+                .into(),
+        );
+        Ok(true)
     }
 
     /// What the last layer gives, when it was observed with the final norm applied, as the last entry of

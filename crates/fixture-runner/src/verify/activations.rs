@@ -1,6 +1,6 @@
 //! Activations in a file: the reference's, ours, or somebody else's.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -19,6 +19,8 @@ pub struct Activations {
     source: Source,
     /// What stands before each key in the file.
     prefix: String,
+    /// Are the tensors those of one sequence, without a batch axis?
+    unbatched: Cell<bool>,
 }
 
 enum Source {
@@ -38,6 +40,7 @@ impl Activations {
             path: path.into(),
             source: Source::File(Rc::new(TensorFile::open(path)?)),
             prefix: String::new(),
+            unbatched: Cell::new(false),
         })
     }
 
@@ -48,6 +51,7 @@ impl Activations {
             path: folder.into(),
             source: Source::Recording(RefCell::new(None)),
             prefix: prefix.into(),
+            unbatched: Cell::new(false),
         }
     }
 
@@ -92,7 +96,10 @@ impl Activations {
         let Some((file, name)) = self.find(key)? else {
             return Ok(None);
         };
-        let array = file.read_any(&name)?;
+        let mut array = file.read_any(&name)?;
+        if self.unbatched.get() {
+            array.shape.insert(0, 1);
+        }
         array
             .floats(key)
             .with_context(|| file.path().display().to_string())?;
@@ -125,7 +132,7 @@ impl Activations {
         })
     }
 
-    /// A matrix of integers `[rows, columns]`, if the file has it.
+    /// A matrix of integers `[rows, columns]`, if the file has it; a list is one row.
     ///
     /// # Errors
     /// When it is malformed, holds floats or is no matrix.
@@ -136,8 +143,10 @@ impl Activations {
         let place = || format!("{}: tensor `{key}`", file.path().display());
         let array = file.read(&name)?;
         let values = array.ints(key).with_context(place)?;
-        let [rows, columns] = array.shape[..] else {
-            bail!("{}: shape {:?} is no matrix", place(), array.shape);
+        let (rows, columns) = match array.shape[..] {
+            [rows, columns] => (rows, columns),
+            [columns] => (1, columns),
+            _ => bail!("{}: shape {:?} is no matrix", place(), array.shape),
         };
         ensure!(rows > 0 && columns > 0, "{} is empty", place());
         Ok(Some(values.chunks(columns).map(<[i64]>::to_vec).collect()))
@@ -156,9 +165,9 @@ impl Activations {
         }
     }
 
-    /// Checks the shape of every tensor that has one of the keys above. Layers that the config lacks
-    /// are an error; keys that are none of these are left alone. Gives the keys found, in the order of
-    /// computation.
+    /// Checks the shape of every tensor that has one of the keys above; those of one sequence may all be
+    /// without a batch axis. Layers that the config lacks are an error; keys that are none of these are left
+    /// alone. Gives the keys found, in the order of computation.
     ///
     /// # Errors
     /// A misshapen tensor, naming file and key.
@@ -170,6 +179,12 @@ impl Activations {
                 continue;
             };
             let wanted = shape(&key, config, batch, seq);
+            let bare = batch == 1 && array.shape == wanted[1..];
+            if bare && found.is_empty() {
+                self.unbatched.set(true);
+                found.push(key);
+                continue;
+            }
             ensure!(
                 array.shape == wanted,
                 "{}: tensor `{key}` has shape {:?}, expected {wanted:?}",

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// What each layer records, in the order of computation.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     ".input_layernorm",
     ".self_attn.q_proj",
     ".self_attn.k_proj",
@@ -12,6 +12,7 @@ const NAMES: [&str; 12] = [
     ".self_attn.k_norm",
     ".self_attn.q_rope",
     ".self_attn.k_rope",
+    ".self_attn.context",
     ".self_attn.o_proj",
     ".post_attention_layernorm",
     ".mlp",
@@ -70,7 +71,7 @@ fn diagnosis(layers: i64) -> Value {
         "causes": [
             {"id": "rope_interleaved", "explanation": "layer 3 matches to 3e-7 if RoPE rotates interleaved pairs instead of halves", "residual_before": 0.41, "residual_after": 3.1e-7, "layers": (BROKEN_FROM..layers).collect::<Vec<_>>()},
             {"id": "rope_theta", "explanation": "theta = 10,000 instead of 1,000,000 explains a part of the rotation", "residual_before": 0.41, "residual_after": 0.27, "layers": [3, 4]},
-            {"id": "position_offset", "explanation": "positions that start at 1", "residual_before": 0.41, "residual_after": 0.39, "layers": [3]},
+            {"id": "rope_position_offset", "explanation": "positions that start at 1", "residual_before": 0.41, "residual_after": 0.39, "layers": [3]},
         ],
         "error_shape": ["the norm of each head is kept (1.0000): a rotation, not a scale", "zero at position 0 and growing with the position"],
         "notes": ["q_norm of the same layer is within its limit, so what enters the operation is right", "the same kernels pass without fusion: see the issue list of burn-fusion"],

@@ -79,6 +79,28 @@ fn a_last_layer_with_the_final_norm_applied() {
     assert!(!notes.contains("nothing in the catalogue"), "{notes}");
 }
 
+/// As the entries of `hidden_states` are numbered: no layer has another's weights.
+#[test]
+fn names_that_are_shifted_by_one() {
+    let mut last = Vec::new();
+    let (_folder, file) = edited(REFERENCE, |name, values| {
+        let layer = name.starts_with("layer_");
+        if layer || name == "embedding_output" {
+            let own = values.clone();
+            if layer {
+                values.clone_from(&last);
+            }
+            last = own;
+        }
+        layer
+    });
+    let (code, diagnosis) = observe(&file, &[]);
+    assert_eq!((code, causes(&diagnosis)), (1, vec![]));
+    assert_eq!(diagnosis["first_divergence"]["tensor"], "layer_00_output");
+    let notes = diagnosis["notes"].to_string();
+    assert!(notes.contains("under the name of the next"), "{notes}");
+}
+
 /// What a run in f32 gave, stored in bf16: the mistake is found all the same.
 #[test]
 fn a_mistake_stored_in_half_precision() {
@@ -165,4 +187,28 @@ fn another_prompt_is_refused() {
     let given = ["--model", MODEL, "--reference", REFERENCE, "--observed"];
     let other = "fixtures/gqa-sharded/prompt1/reference.npz";
     assert_refused(&[&given[..], &[other]].concat(), &["prompt1/reference.npz"]);
+}
+
+/// What somebody saved of one sequence, as a framework without batches has it.
+#[test]
+fn tensors_without_a_batch_axis() {
+    use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
+
+    let mut tensors = Vec::new();
+    let _ = edited(KV_SWAPPED, |name, values| {
+        if !values.is_empty() && name != "logits" {
+            let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+            tensors.push((name.to_string(), values.len(), bytes.collect::<Vec<_>>()));
+        }
+        true
+    });
+    let views = tensors.iter().map(|(name, count, bytes)| {
+        let shape = vec![count / 64, 64];
+        (name, TensorView::new(Dtype::F32, shape, bytes).unwrap())
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("observed.safetensors");
+    serialize_to_file(views, None, &file).unwrap();
+    let (code, diagnosis) = observe(&file, &[]);
+    assert_eq!((code, causes(&diagnosis)), (1, vec!["kv_swapped"]));
 }

@@ -254,3 +254,49 @@ fn reports_are_written_whole() {
     assert!(junit.contains("<testsuite") && junit.contains("kv_swapped"));
     assert!(html.contains("kv_swapped") && !html.contains("http://") && !html.contains("https://"));
 }
+
+/// A run of our own has every part of the report: a heatmap for each backend, curves of three modes, margins of
+/// tokens, the worst element with its neighbours, the diagnosis.
+#[cfg(feature = "flex")]
+#[test]
+fn a_report_of_two_backends_is_whole() {
+    let folder = other_theta();
+    let html = folder.path().join("r.html");
+    let model = folder.path().to_str().unwrap();
+    let output = verify(&[
+        "--model",
+        model,
+        "--reference",
+        REFERENCE,
+        "--backend",
+        "ndarray,flex",
+        "--html",
+        html.to_str().unwrap(),
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    let html = fs::read_to_string(html).unwrap();
+    for id in [
+        "diagnosis",
+        "heatmap",
+        "curves",
+        "tokens",
+        "elements",
+        "pairwise",
+        "runs",
+    ] {
+        assert!(html.contains(&format!("<section id=\"{id}\"")), "{id}");
+    }
+    for word in [
+        "rope_theta",
+        "ndarray f32",
+        "flex f32",
+        "accumulated",
+        "isolated",
+        "patched",
+        "margin",
+    ] {
+        assert!(html.contains(word), "{word}");
+    }
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("peak memory") && text.contains("weights in memory one after the other"));
+}
