@@ -198,6 +198,7 @@ impl Worker {
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
+    use std::process::Command;
 
     use super::*;
     use crate::manifest::{ExpectedFailure, Kind};
@@ -243,6 +244,12 @@ done
         );
         fs::write(&program, script).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        // A process that another test was starting may have the file open for writing until it runs.
+        let mut trial = Command::new(&program);
+        trial.stdin(Stdio::null()).stdout(Stdio::null());
+        while let Err(error) = trial.status() {
+            assert_eq!(error.kind(), std::io::ErrorKind::ExecutableFileBusy);
+        }
         let cases = cases.iter().collect::<Vec<_>>();
         let mut results = Vec::new();
         let mut report = |result| {

@@ -13,8 +13,8 @@ use super::segment::Segment;
 /// the least error; and when that would, among this many hypotheses.
 const FORMS_FOR_PAIRS: usize = 2;
 const BEST_FOR_PAIRS: usize = 8;
-/// Multiplications for which all pairs are tried.
-const CHEAP: usize = 8_000_000_000;
+/// Multiplications that a search may take where it could do with less.
+pub const CHEAP: usize = 8_000_000_000;
 
 impl Search<'_, '_> {
     /// Several mistakes in one layer whose inside is observed: each is found at the first tensor that the
@@ -115,7 +115,7 @@ impl Search<'_, '_> {
     }
 
     /// Multiplications of one run of the segment.
-    fn cost(&self) -> usize {
+    pub(super) fn cost(&self) -> usize {
         let config = &self.laboratory.config;
         let [batch, seq] = self.laboratory.tokens.dims();
         let queries = config.num_attention_heads * config.head_dim;

@@ -1,12 +1,14 @@
 //! Mistakes with a number, which is looked for.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::Result;
 
 use super::catalogue::Fit;
+use super::combinations::CHEAP;
 use super::search::{Explanation, MOST_SINGLE_STEPS, Search, Trial};
-use super::segment::Candidate;
+use super::segment::{Candidate, StepIndex};
 
 /// Steps of the search for a fitted number.
 const GRID: usize = 64;
@@ -18,10 +20,23 @@ impl Search<'_, '_> {
         if self.segment.steps.len() > MOST_SINGLE_STEPS {
             return Ok(Vec::new());
         }
+        let whole = self.segment.steps.clone();
+        let mut found = self.fits_in(&whole)?;
+        let evaluations = Fit::ALL.len() * (GRID + 2 * REFINEMENTS);
+        if found.is_empty() && whole.len() > 1 && self.cost() * evaluations * whole.len() <= CHEAP {
+            for step in whole {
+                found.extend(self.fits_in(&(step..step + 1))?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The same for a mistake in `steps` alone.
+    fn fits_in(&mut self, steps: &Range<StepIndex>) -> Result<Vec<Explanation>> {
         let layers = self.laboratory.config.num_hidden_layers;
         let mut found = Vec::new();
         for fit in Fit::ALL {
-            if fit.in_layers_only() && self.segment.steps.start >= layers {
+            if fit.in_layers_only() && steps.start >= layers {
                 continue;
             }
             let (low, high) = match fit {
@@ -31,24 +46,25 @@ impl Search<'_, '_> {
             };
             let points = (0..=GRID).map(|i| low + (high - low) * i as f64 / GRID as f64);
             let points: Vec<f64> = points.collect();
-            let left = self.left(fit, &points)?;
+            let left = self.left(fit, steps, &points)?;
             let best = (0..points.len()).min_by(|a, b| left[*a].total_cmp(&left[*b]));
             let best = best.expect("the grid has points");
             let step = points[1] - points[0];
-            let value = self.golden(fit, points[best] - step, points[best] + step)?;
-            found.extend(self.attempt_fit(fit, value)?);
+            let (low, high) = (points[best] - step, points[best] + step);
+            let value = self.golden(fit, steps, low, high)?;
+            found.extend(self.attempt_fit(fit, steps, value)?);
         }
         Ok(found)
     }
 
     /// What is left of the error at each of the logarithms `points`.
-    fn left(&mut self, fit: Fit, points: &[f64]) -> Result<Vec<f64>> {
+    fn left(&mut self, fit: Fit, steps: &Range<StepIndex>, points: &[f64]) -> Result<Vec<f64>> {
         let right = self.laboratory.right().clone();
         let candidates: Vec<_> = points
             .iter()
             .map(|point| {
                 let variant = fit.hypothesis(point.exp(), &right).variant(&right);
-                Candidate::new(self.segment.steps.clone(), variant)
+                Candidate::new(steps.clone(), variant)
             })
             .collect();
         let residuals = self.laboratory.residuals(self.segment, &candidates)?;
@@ -56,12 +72,18 @@ impl Search<'_, '_> {
     }
 
     /// Golden-section search between two logarithms.
-    fn golden(&mut self, fit: Fit, mut low: f64, mut high: f64) -> Result<f64> {
+    fn golden(
+        &mut self,
+        fit: Fit,
+        steps: &Range<StepIndex>,
+        mut low: f64,
+        mut high: f64,
+    ) -> Result<f64> {
         const SECTION: f64 = 0.618_033_988_749_894_8;
         for _ in 0..REFINEMENTS {
             let width = (high - low) * SECTION;
             let inner = [high - width, low + width];
-            let left = self.left(fit, &inner)?;
+            let left = self.left(fit, steps, &inner)?;
             match left[0] < left[1] {
                 true => high = inner[1],
                 false => low = inner[0],
@@ -71,7 +93,12 @@ impl Search<'_, '_> {
     }
 
     /// The fitted number with no more digits than it needs.
-    fn attempt_fit(&mut self, fit: Fit, value: f64) -> Result<Vec<Explanation>> {
+    fn attempt_fit(
+        &mut self,
+        fit: Fit,
+        steps: &Range<StepIndex>,
+        value: f64,
+    ) -> Result<Vec<Explanation>> {
         let right = self.laboratory.right().clone();
         let mut found = Vec::new();
         for digits in [1, 2, 3, 4, 6, 9] {
@@ -82,7 +109,7 @@ impl Search<'_, '_> {
             }
             found = self.attempt(vec![Trial {
                 parts: vec![Arc::new(hypothesis)],
-                steps: self.segment.steps.clone(),
+                steps: steps.clone(),
             }])?;
             if !found.is_empty() {
                 break;
