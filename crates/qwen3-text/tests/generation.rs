@@ -306,6 +306,14 @@ fn a_long_text_grows_its_session() {
         assert_eq!(found.generated_ids.len(), 700);
         assert_eq!(found.generated_ids, expected.generated_ids);
     }
+    let options = GenerateOptions {
+        max_new_tokens: 520,
+        ..options
+    };
+    let mut grown = generation(&prompts[..1], &options);
+    assert!(grown.by_ref().all(|event| event.is_ok()));
+    let slots = grown.into_session().capacity();
+    assert_eq!(slots, prompts[0].len() + 520, "no more than the text needs");
 }
 
 #[test]
