@@ -94,6 +94,26 @@ fn refused(output: Output, parts: &[&str]) {
     assert_eq!(text(&output.stdout), "");
 }
 
+/// Whoever stops reading has seen enough: `qwen3 ... | head` is no failure.
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let tiny = tiny();
+    let tiny = tiny.to_str().unwrap();
+    for words in [
+        &["inspect"][..],
+        &["generate", "--greedy", "--prompt", "1 2 3"],
+    ] {
+        let mut command = command(&on_tiny(words, tiny));
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{words:?}: {said}");
+        assert!(!said.contains("error"), "{words:?}: {said}");
+    }
+}
+
 /// A record is never written over what it is made from.
 #[test]
 fn import_keeps_its_input() {
@@ -330,7 +350,7 @@ fn bad_input_ends_with_2_and_says_what() {
     );
     refused(
         run(&on_tiny(&["generate", "--prompt", ""], tiny)),
-        &["--prompt"],
+        &["--prompt is empty"],
     );
     let warm = ["generate", "--prompt", "a", "--temperature", "-1"];
     refused(run(&on_tiny(&warm, tiny)), &["temperature"]);

@@ -209,6 +209,14 @@ fn stop_strings_end_a_text_and_are_left_out() {
     assert_eq!(found[0].text, expected);
     assert_eq!(found[0].reason, FinishReason::StopString(stop));
     assert!(found[0].generated_ids.len() < NEW_TOKENS);
+    // What might have become a stop string when the text ended is text.
+    let last = text.text.chars().last().unwrap();
+    let options = GenerateOptions {
+        stop_strings: vec![format!("{last}\0")],
+        ..options
+    };
+    let found = generation(&[&text.prompt_ids], &options).finish().unwrap();
+    assert_eq!(found[0].text, text.text);
 }
 
 #[test]
