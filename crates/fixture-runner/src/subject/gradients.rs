@@ -1,6 +1,6 @@
 //! The backward pass: a loss and its gradient in every parameter.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData};
@@ -66,7 +66,7 @@ impl Bench<'_> {
         };
         model.visit(&mut found);
         let mut outputs = vec![Output::new("loss", loss.into_data())];
-        outputs.extend(found.outputs(model.config.num_hidden_layers)?);
+        outputs.extend(found.outputs(model.config.num_hidden_layers));
         Ok(outputs)
     }
 }
@@ -101,14 +101,17 @@ fn next_token_loss(logits: Tensor<3>, ids: &[Vec<i64>], visible: &[Vec<bool>]) -
 struct Collected<'a> {
     gradients: &'a Gradients,
     path: Vec<String>,
-    /// The path of each parameter and its gradient, if it took part.
-    blocks: Vec<(String, Option<TensorData>)>,
+    /// The path of each parameter and its gradient: zeros when it took no part.
+    blocks: Vec<(String, TensorData)>,
 }
 
 impl ModuleVisitor for Collected<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let gradient = param.val().grad(self.gradients);
-        let data = gradient.map(|gradient| crate::backend::owned(gradient.into_data()));
+        let value = param.val();
+        let data = match value.grad(self.gradients) {
+            Some(gradient) => crate::backend::owned(gradient.into_data()),
+            None => TensorData::zeros::<f32, _>(value.dims()),
+        };
         self.blocks.push((self.path.join("."), data));
     }
 
@@ -123,10 +126,9 @@ impl ModuleVisitor for Collected<'_> {
 
 impl Collected<'_> {
     /// One output for each key of the checkpoint, the row blocks of a vocabulary put together.
-    fn outputs(self, layers: usize) -> Result<Vec<Output>> {
+    fn outputs(self, layers: usize) -> Vec<Output> {
         let mut outputs: Vec<Output> = Vec::new();
         for (path, data) in self.blocks {
-            let data = data.with_context(|| format!("`{path}` has no gradient"))?;
             // `model.embed_tokens.weight.0` is the first block of `model.embed_tokens.weight`.
             let key = match path.rsplit_once('.') {
                 Some((key, block)) if block.parse::<usize>().is_ok() => key,
@@ -139,7 +141,7 @@ impl Collected<'_> {
             }
         }
         outputs.sort_by_key(|output| rank(&output.name[PREFIX.len()..], layers));
-        Ok(outputs)
+        outputs
     }
 }
 
