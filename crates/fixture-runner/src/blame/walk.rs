@@ -110,17 +110,22 @@ pub fn diagnose(blame: Blame) -> Result<Diagnosis> {
 
 /// The limits of the half precision that every observed tensor is stored in; without one, those of the run.
 fn stored_limits(blame: &Blame) -> Result<Limits> {
-    let mut formats = vec![TestDType::Bf16, TestDType::F16];
+    // A run in half precision is held to its own limits already.
+    let mut formats = match blame.limits.dtype() {
+        TestDType::F32 => vec![TestDType::Bf16, TestDType::F16],
+        _ => Vec::new(),
+    };
     for key in keys(blame.checkpoint.config().num_hidden_layers) {
+        if formats.is_empty() {
+            break;
+        }
         if let Some(values) = blame.observed.values(&key)? {
             formats.retain(|dtype| rounding::fits(&values, *dtype));
         }
     }
     match formats.first() {
-        Some(dtype) if blame.limits.dtype() == TestDType::F32 => {
-            blame.limits.in_dtype(blame.reference, *dtype)
-        }
-        _ => Ok(blame.limits.clone()),
+        Some(dtype) => blame.limits.in_dtype(blame.reference, *dtype),
+        None => Ok(blame.limits.clone()),
     }
 }
 
