@@ -11,7 +11,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use burn::store::ModuleSnapshot;
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use qwen3_import::{Checkpoint, load, load_record, save_record};
+use qwen3_import::{Checkpoint, CheckpointSource, load, load_record, save_record};
 use qwen3_model::{
     Attention, DecoderLayer, Mlp, Observed, Qwen3, Qwen3Config, RmsNorm, RotaryEmbedding, Site,
     Step, Tap, Taps,
@@ -73,11 +73,11 @@ impl Bench<'_> {
     }
 
     fn rms_norm(&self, case: &Case, file: &TensorFile) -> Result<Vec<Output>> {
-        let mut checkpoint = Checkpoint::open(self.folder()?)?;
+        let checkpoint = Checkpoint::open(self.folder()?)?;
         let config = checkpoint.config().clone();
         let module = case.module.as_deref().context("`module` is missing")?;
         let prefix = format!("model.layers.{}.{module}", layer(case)?);
-        let mut source = checkpoint.source(self.device, self.dtype)?;
+        let mut source = CheckpointSource::new(&checkpoint, self.device, self.dtype)?;
         let norm = RmsNorm::build(
             &mut source,
             &prefix,
@@ -89,20 +89,20 @@ impl Bench<'_> {
     }
 
     fn mlp(&self, case: &Case, file: &TensorFile) -> Result<Vec<Output>> {
-        let mut checkpoint = Checkpoint::open(self.folder()?)?;
+        let checkpoint = Checkpoint::open(self.folder()?)?;
         let config = checkpoint.config().clone();
         let prefix = format!("model.layers.{}.mlp", layer(case)?);
-        let mut source = checkpoint.source(self.device, self.dtype)?;
+        let mut source = CheckpointSource::new(&checkpoint, self.device, self.dtype)?;
         let mlp = Mlp::build(&mut source, &prefix, &config)?;
         let x = self.floats(file, "input_x", &config)?;
         Ok(vec![Output::new("output", mlp.forward(x).into_data())])
     }
 
     fn attention(&self, case: &Case, file: &TensorFile) -> Result<Vec<Output>> {
-        let mut checkpoint = Checkpoint::open(self.folder()?)?;
+        let checkpoint = Checkpoint::open(self.folder()?)?;
         let config = checkpoint.config().clone();
         let prefix = format!("model.layers.{}.self_attn", layer(case)?);
-        let mut source = checkpoint.source(self.device, self.dtype)?;
+        let mut source = CheckpointSource::new(&checkpoint, self.device, self.dtype)?;
         let attention = Attention::build(&mut source, &prefix, &config)?;
 
         let rope = RotaryEmbedding::new(config.head_dim, config.rope_theta);
@@ -132,9 +132,9 @@ impl Bench<'_> {
     }
 
     fn decoder_layer(&self, case: &Case, file: &TensorFile) -> Result<Vec<Output>> {
-        let mut checkpoint = Checkpoint::open(self.folder()?)?;
+        let checkpoint = Checkpoint::open(self.folder()?)?;
         let config = checkpoint.config().clone();
-        let mut source = checkpoint.source(self.device, self.dtype)?;
+        let mut source = CheckpointSource::new(&checkpoint, self.device, self.dtype)?;
         let layer = DecoderLayer::build(&mut source, &config, layer(case)?)?;
 
         let rope = RotaryEmbedding::new(config.head_dim, config.rope_theta);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Write, stdout};
 
 use anyhow::Result;
-use qwen3_import::{Checkpoint, ImportError, RecordFile, read_config};
+use qwen3_import::{Checkpoint, CheckpointError, ImportError, RecordFile, read_config};
 use qwen3_model::Qwen3Config;
 use serde::Serialize;
 
@@ -116,12 +116,11 @@ fn report(model: &str, files: &Files) -> Result<Report> {
     };
     let tensors = match tensors(&files.weights) {
         // A folder with a config alone still says how large the model is.
-        Err(ImportError::NoWeights { .. }) => Vec::new(),
+        Err(ImportError::File(CheckpointError::NoWeights { .. })) => Vec::new(),
         tensors => tensors.bad_input()?,
     };
     if let (Weights::Checkpoint(folder), false) = (&files.weights, tensors.is_empty()) {
-        let device = storage(Dtype::F32)?;
-        let checked = Checkpoint::open(folder).and_then(|mut open| open.check_model(&device));
+        let checked = Checkpoint::open(folder).and_then(|open| open.check_model());
         checked.bad_input()?;
     }
     let mut dtypes = BTreeMap::<String, Stored>::new();

@@ -9,16 +9,13 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
-mod checkpoint;
-mod convert;
 mod error;
 mod load;
 mod record;
-mod shard;
 
-pub use checkpoint::{Checkpoint, TensorEntry, read_config};
 pub use error::ImportError;
 pub use load::{CheckpointSource, Progress, load, load_with_progress};
+pub use qwen3_checkpoint::{Checkpoint, CheckpointError, TensorEntry, read_config};
 pub use record::{
     RecordFile, load_record, load_record_with_progress, save_record, save_record_with_texts,
 };

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use burn::store::{ModuleSnapshot, bridge, burn_pack};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::{bf16, f16};
-use qwen3_model::{Qwen3, Qwen3Config, WeightSource};
+use qwen3_checkpoint::{CheckpointError, open_regular};
+use qwen3_model::{
+    Precision, Qwen3, Qwen3Config, VocabMatrix, WeightSource, burn_dtype, precision_of,
+};
 
-use crate::checkpoint::open_regular;
 use crate::load::check_dtype;
 use crate::{ImportError, Progress};
 
@@ -41,14 +43,12 @@ pub fn save_record_with_texts(
     texts: &BTreeMap<String, String>,
 ) -> Result<(), ImportError> {
     let file = file.as_ref();
-    if !matches!(dtype, DType::F32 | DType::F16 | DType::BF16) {
-        return Err(ImportError::DType {
-            dtype,
-            place: "in a record; use F32, F16 or BF16".into(),
-        });
-    }
-    let tensors = model.collect(None, None, false).into_iter();
-    let tensors = tensors.map(|tensor| cast(tensor, dtype)).collect();
+    let precision = precision_of(dtype).ok_or_else(|| ImportError::DType {
+        dtype,
+        place: "in a record; use F32, F16 or BF16".into(),
+    })?;
+    let tensors = model.collect(None, None, true).into_iter();
+    let tensors = tensors.map(|tensor| cast(tensor, precision)).collect();
     let writer = burn_pack::Writer::new(tensors)
         .with_metadata("format", "burnpack")
         .with_metadata("producer", "burn");
@@ -63,11 +63,12 @@ pub fn save_record_with_texts(
         .overwrite(true)
         .write_to_file(file)
         .map_err(|error| match error {
-            burn_pack::Error::IoError(message) => ImportError::Io {
+            burn_pack::Error::IoError(message) => CheckpointError::Io {
                 file: file.into(),
                 source: io::Error::other(message),
-            },
-            other => malformed(file, other),
+            }
+            .into(),
+            other => malformed(file, other).into(),
         })
 }
 
@@ -98,7 +99,7 @@ pub fn load_record_with_progress(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Qwen3, ImportError> {
     let file = file.as_ref();
-    check_dtype(device, dtype)?;
+    let precision = check_dtype(device, dtype)?;
     let record = RecordFile::open(file)?;
     let config = record.config;
     let tensors = record.tensors;
@@ -112,15 +113,15 @@ pub fn load_record_with_progress(
             .map(|tensor| (tensor.name.clone(), tensor))
             .collect(),
         device: device.clone(),
-        dtype,
-        block: 0,
+        precision,
     };
     let model = Qwen3::build(&mut source, &config)?;
     match source.tensors.into_keys().next() {
-        Some(key) => Err(ImportError::UnusedKey {
+        Some(key) => Err(CheckpointError::UnusedKey {
             file: file.into(),
             key,
-        }),
+        }
+        .into()),
         None => Ok(model),
     }
 }
@@ -149,7 +150,7 @@ impl RecordFile {
             .metadata()
             .get(CONFIG_KEY)
             .ok_or_else(|| malformed(file, "no config.json in the record's metadata"))?;
-        let config = Qwen3Config::from_json(config).map_err(|source| ImportError::Config {
+        let config = Qwen3Config::from_json(config).map_err(|source| CheckpointError::Config {
             file: file.into(),
             source,
         })?;
@@ -166,7 +167,7 @@ impl RecordFile {
         if bytes > length {
             let reason =
                 format!("{bytes} bytes of tensors in a file of {length} bytes: they overlap");
-            return Err(malformed(file, reason));
+            return Err(malformed(file, reason).into());
         }
         Ok(Self {
             file: file.into(),
@@ -201,36 +202,37 @@ impl RecordFile {
     }
 }
 
-/// `tensor` in `dtype`, converted when the writer reaches it; fails when a value does not stay finite.
-fn cast(tensor: burn_pack::Tensor, dtype: DType) -> burn_pack::Tensor {
+/// `tensor` in `precision`, converted when the writer reaches it; fails when a value does not stay finite.
+fn cast(tensor: burn_pack::Tensor, precision: Precision) -> burn_pack::Tensor {
+    let dtype = burn_dtype(precision);
     if tensor.dtype == dtype {
         return tensor;
     }
     let (name, shape, id) = (tensor.name.clone(), tensor.shape.clone(), tensor.param_id);
     bridge::deferred(name, dtype, shape, id, move || {
         let data = bridge::to_data(&tensor)?;
-        match first_non_finite(&data, dtype) {
+        match first_non_finite(&data, precision) {
             None => Ok(data.convert_dtype(dtype)),
             Some((index, value)) => Err(burn_pack::Error::ValidationError(format!(
-                "{value} at flat index {index} is not finite as {dtype:?}"
+                "{value} at flat index {index} is not finite as {precision:?}"
             ))),
         }
     })
 }
 
-/// The first value that is NaN or infinite once converted to `dtype`, and its flat index.
-fn first_non_finite(data: &TensorData, dtype: DType) -> Option<(usize, f32)> {
-    let finite = |value: f32| match dtype {
-        DType::F16 => f16::from_f32(value).is_finite(),
-        DType::BF16 => bf16::from_f32(value).is_finite(),
-        _ => value.is_finite(),
+/// The first value that is NaN or infinite once rounded to `precision`, and its flat index.
+fn first_non_finite(data: &TensorData, precision: Precision) -> Option<(usize, f32)> {
+    let finite = |value: f32| match precision {
+        Precision::F32 => value.is_finite(),
+        Precision::F16 => f16::from_f32(value).is_finite(),
+        Precision::BF16 => bf16::from_f32(value).is_finite(),
     };
     let mut values = data.iter::<f32>().enumerate();
     values.find(|(_, value)| !finite(*value))
 }
 
-fn malformed(file: &Path, reason: impl ToString) -> ImportError {
-    ImportError::Malformed {
+fn malformed(file: &Path, reason: impl ToString) -> CheckpointError {
+    CheckpointError::Malformed {
         file: file.into(),
         reason: reason.to_string(),
     }
@@ -241,9 +243,7 @@ struct RecordSource<'a> {
     file: PathBuf,
     tensors: BTreeMap<String, burn_pack::Tensor>,
     device: Device,
-    dtype: DType,
-    /// Blocks taken so far of the matrix being read.
-    block: usize,
+    precision: Precision,
     progress: &'a mut dyn FnMut(Progress),
     /// Values taken so far, and in all.
     done: usize,
@@ -260,58 +260,52 @@ impl WeightSource for RecordSource<'_> {
     ) -> Result<Tensor<D>, ImportError> {
         let (file, key) = (self.file.clone(), key.to_string());
         let Some(tensor) = self.tensors.remove(&key) else {
-            return Err(ImportError::MissingKey { file, key });
+            return Err(CheckpointError::MissingKey { file, key }.into());
         };
         if tensor.shape[..] != shape {
-            return Err(ImportError::Shape {
+            let (expected, found) = (shape.into(), tensor.shape.to_vec());
+            return Err(CheckpointError::Shape {
                 file,
                 key,
-                expected: shape.into(),
-                found: tensor.shape.to_vec(),
-            });
+                expected,
+                found,
+            }
+            .into());
         }
-        if !matches!(tensor.dtype, DType::F32 | DType::F16 | DType::BF16) {
-            return Err(ImportError::TensorDType {
-                file,
-                key,
-                dtype: format!("{:?}", tensor.dtype),
-            });
+        if precision_of(tensor.dtype).is_none() {
+            let dtype = format!("{:?}", tensor.dtype);
+            return Err(CheckpointError::TensorDType { file, key, dtype }.into());
         }
         let data = bridge::into_data(tensor)
             .map_err(|error| malformed(&file, format!("tensor `{key}`: {error}")))?;
-        match first_non_finite(&data, self.dtype) {
-            Some((index, value)) => Err(ImportError::NonFinite {
+        if let Some((index, value)) = first_non_finite(&data, self.precision) {
+            return Err(CheckpointError::NonFinite {
                 file,
                 key,
                 index,
                 value,
-                dtype: self.dtype,
-            }),
-            None => {
-                self.done += shape.iter().product::<usize>();
-                (self.progress)(Progress {
-                    key: &key,
-                    done: self.done,
-                    total: self.total,
-                });
-                let data = data.convert_dtype(self.dtype);
-                Ok(Tensor::from_data(data, (&self.device, self.dtype)))
+                dtype: self.precision,
             }
+            .into());
         }
+        self.done += shape.iter().product::<usize>();
+        (self.progress)(Progress {
+            key: &key,
+            done: self.done,
+            total: self.total,
+        });
+        let dtype = burn_dtype(self.precision);
+        Ok(Tensor::from_data(data.convert_dtype(dtype), (&self.device, dtype)))
     }
 
     /// The blocks of a vocabulary-sized matrix are tensors of their own, `{key}.0`, `{key}.1`, ...
     fn rows(
         &mut self,
         key: &str,
-        shape: [usize; 2],
+        [_, columns]: [usize; 2],
         rows: Range<usize>,
     ) -> Result<Tensor<2>, ImportError> {
-        if rows.start == 0 {
-            self.block = 0;
-        }
-        let key = format!("{key}.{}", self.block);
-        self.block += 1;
-        self.tensor(&key, [rows.len(), shape[1]])
+        let block = rows.start / VocabMatrix::rows_per_block(columns);
+        self.tensor(&format!("{key}.{block}"), [rows.len(), columns])
     }
 }

@@ -15,13 +15,12 @@
 
 mod attention;
 mod cache;
-mod config;
 mod layer;
 mod linear;
 mod mlp;
 mod model;
 mod norm;
-mod presets;
+mod precision;
 mod random;
 mod rope;
 mod session;
@@ -32,16 +31,17 @@ mod vocab;
 
 pub use attention::{AttendOptions, Attention, attend};
 pub use cache::{KvCache, LayerCache};
-pub use config::{CheckpointDType, ConfigError, Qwen3Config};
 pub use layer::DecoderLayer;
 pub use linear::Linear;
 pub use mlp::Mlp;
 pub use model::{Qwen3, Qwen3Model};
 pub use norm::RmsNorm;
+pub use qwen3_config::{ConfigError, Precision, Qwen3Config, Site, Tap};
+pub use precision::{burn_dtype, precision_of};
 pub use random::RandomWeights;
 pub use rope::RotaryEmbedding;
 pub use session::{Logits, Prefill, Session, SessionError, SessionOptions};
 pub use source::WeightSource;
 pub use step::{Step, causal_bias};
-pub use tap::{Observed, Observer, Site, Tap, Taps};
+pub use tap::{Observed, Observer, Taps};
 pub use vocab::{MAX_BLOCK_BYTES, VocabMatrix};

@@ -31,16 +31,20 @@ impl VocabMatrix {
         key: &str,
         shape: [usize; 2],
     ) -> Result<Self, S::Error> {
-        Self::build_blocks(source, key, shape, MAX_BLOCK_BYTES)
+        Self::build_blocks(source, key, shape, Self::rows_per_block(shape[1]))
+    }
+
+    /// How many rows of `hidden_size` values a block has, the last one apart.
+    pub fn rows_per_block(hidden_size: usize) -> usize {
+        (MAX_BLOCK_BYTES / hidden_size.saturating_mul(4)).max(1)
     }
 
     fn build_blocks<S: WeightSource>(
         source: &mut S,
         key: &str,
         [vocab, hidden]: [usize; 2],
-        block_bytes: usize,
+        rows: usize,
     ) -> Result<Self, S::Error> {
-        let rows = (block_bytes / hidden.saturating_mul(4)).max(1);
         let weight = (0..vocab)
             .step_by(rows)
             .map(|start| source.rows(key, [vocab, hidden], start..vocab.min(start + rows)))
@@ -107,11 +111,11 @@ mod tests {
     #[test]
     fn blocks_do_not_change_anything() {
         let device = Device::flex();
-        let build = |bytes| {
+        let build = |rows| {
             let mut source = RandomWeights::new(3, &device, DType::F32);
-            VocabMatrix::build_blocks(&mut source, "e", [23, 8], bytes).unwrap()
+            VocabMatrix::build_blocks(&mut source, "e", [23, 8], rows).unwrap()
         };
-        let (one, many) = (build(1 << 20), build(5 * 8 * 4));
+        let (one, many) = (build(23), build(5));
         assert_eq!((one.weight.len(), many.weight.len()), (1, 5));
         let ids = Tensor::<2, Int>::from_ints([[0, 4, 5, 9], [10, 22, 19, 20]], &device);
         let rows = one.embed(ids.clone());

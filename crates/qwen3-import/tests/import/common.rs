@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device};
 use half::{bf16, f16};
-use qwen3_import::{ImportError, load};
+use qwen3_import::{CheckpointError, ImportError, load};
 use qwen3_model::Qwen3;
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde_json::{Value, json};
@@ -205,9 +205,16 @@ impl Folder {
         file: &str,
         detail: &str,
     ) {
-        use ImportError as E;
+        use CheckpointError as E;
         let error = result.unwrap_err();
         let message = error.to_string();
+        let error = match error {
+            ImportError::File(error) => error,
+            ImportError::DType { dtype, .. } => {
+                assert_eq!((kind, file, detail), ("DType", "", &format!("{dtype:?}")[..]));
+                return;
+            }
+        };
         let (found, found_file, found_detail) = match error {
             E::Io { file, source } => ("Io", file, Err(source.to_string())),
             E::NoWeights { dir } => ("NoWeights", dir.join(""), Ok(String::new())),
@@ -244,7 +251,6 @@ impl Folder {
                 Ok(format!("{key}[{index}] = {value} as {dtype:?}")),
             ),
             E::TiedWeightsDiffer { file } => ("TiedWeightsDiffer", file, Ok(String::new())),
-            E::DType { dtype, .. } => ("DType", self.path(""), Ok(format!("{dtype:?}"))),
         };
         assert_eq!((found, found_file), (kind, self.path(file)), "{message}");
         match found_detail {

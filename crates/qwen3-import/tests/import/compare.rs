@@ -23,7 +23,7 @@ pub fn parameters(model: &Qwen3) -> BTreeMap<String, (DType, Vec<usize>, Vec<u8>
             ),
         )
     };
-    let tensors = model.collect(None, None, false);
+    let tensors = model.collect(None, None, true);
     tensors.into_iter().map(entry).collect()
 }
 

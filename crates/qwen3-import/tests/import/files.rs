@@ -57,7 +57,7 @@ fn sizes_that_no_file_has_are_refused() {
     let detail = format!("{EMBEDDING} [11, 8] for [16777216, 16777216]");
     folder.refused("Shape", WEIGHTS, &detail);
     // A single layer, whose shapes overflow when they are multiplied out.
-    let mut checkpoint = Checkpoint::open(folder.dir()).unwrap();
+    let checkpoint = Checkpoint::open(folder.dir()).unwrap();
     let config = checkpoint.config().clone();
     let mut source = checkpoint
         .source(&burn::tensor::Device::flex(), burn::tensor::DType::F32)

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor};
-use qwen3_import::{Checkpoint, load_with_progress};
+use qwen3_import::{Checkpoint, CheckpointSource, load_with_progress};
 use qwen3_model::{DecoderLayer, Qwen3, RmsNorm, WeightSource};
 use safetensors::Dtype;
 
@@ -135,10 +135,10 @@ fn half_precision_on_ndarray_is_an_error_and_not_an_abort() {
 fn a_single_layer_is_the_one_of_the_model() {
     let folder = Folder::plain();
     let model = folder.load(DType::F32).unwrap();
-    let mut checkpoint = Checkpoint::open(folder.dir()).unwrap();
+    let checkpoint = Checkpoint::open(folder.dir()).unwrap();
     let config = checkpoint.config().clone();
     let device = Device::flex();
-    let mut source = checkpoint.source(&device, DType::F32).unwrap();
+    let mut source = CheckpointSource::new(&checkpoint, &device, DType::F32).unwrap();
     // Out of order, and more than once.
     for index in [1, 0, 1] {
         let layer = DecoderLayer::build(&mut source, &config, index).unwrap();
@@ -156,7 +156,7 @@ fn a_single_layer_is_the_one_of_the_model() {
     folder.blames(beyond, "MissingKey", WEIGHTS, key);
     let misshapen = RmsNorm::build(&mut source, "model.norm", 9, 1e-6);
     folder.blames(misshapen, "Shape", WEIGHTS, &format!("{NORM} [8] for [9]"));
-    let bad = checkpoint.source(&device, DType::F64).map(|_| ());
+    let bad = CheckpointSource::new(&checkpoint, &device, DType::F64).map(|_| ());
     folder.blames(bad, "DType", "", "F64");
 }
 
@@ -166,8 +166,8 @@ fn rows_are_those_of_the_whole() {
     let mut tensors = stored_as(Dtype::BF16);
     let device = Device::flex();
     let folder = Folder::with(false, &tensors);
-    let mut checkpoint = Checkpoint::open(folder.dir()).unwrap();
-    let mut source = checkpoint.source(&device, DType::F32).unwrap();
+    let checkpoint = Checkpoint::open(folder.dir()).unwrap();
+    let mut source = CheckpointSource::new(&checkpoint, &device, DType::F32).unwrap();
     let whole = tensors[EMBEDDING].values();
     for rows in [0..11, 0..1, 3..7, 10..11] {
         let part = source.rows(EMBEDDING, [11, 8], rows.clone()).unwrap();
@@ -177,8 +177,8 @@ fn rows_are_those_of_the_whole() {
     }
     tensors.get_mut(EMBEDDING).unwrap().set(50, f32::NAN);
     let folder = Folder::with(false, &tensors);
-    let mut checkpoint = Checkpoint::open(folder.dir()).unwrap();
-    let mut source = checkpoint.source(&device, DType::F32).unwrap();
+    let checkpoint = Checkpoint::open(folder.dir()).unwrap();
+    let mut source = CheckpointSource::new(&checkpoint, &device, DType::F32).unwrap();
     source.rows(EMBEDDING, [11, 8], 0..6).unwrap();
     let found = source.rows(EMBEDDING, [11, 8], 6..11);
     let detail = format!("{EMBEDDING}[50] = NaN as F32");

@@ -1,0 +1,115 @@
+use std::path::PathBuf;
+
+use qwen3_config::{ConfigError, Precision};
+use thiserror::Error;
+
+/// Why a checkpoint cannot be read. Names the file, and the key where there is one.
+#[derive(Debug, Error)]
+pub enum CheckpointError {
+    /// The operating system refused.
+    #[error("{}: {source}", file.display())]
+    Io {
+        /// The file or directory.
+        file: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// The directory holds neither `model.safetensors` nor an index of shards.
+    #[error("{}: no model.safetensors and no model.safetensors.index.json", dir.display())]
+    NoWeights {
+        /// The checkpoint directory.
+        dir: PathBuf,
+    },
+    /// `config.json` was refused.
+    #[error("{}: {source}", file.display())]
+    Config {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong, naming the field.
+        source: ConfigError,
+    },
+    /// A file is not what its name says: truncated, garbled, or with a header that lies.
+    #[error("{}: {reason}", file.display())]
+    Malformed {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The index names a shard that is not a plain file name inside the checkpoint directory.
+    #[error("{}: key `{key}` points outside the checkpoint directory: {target:?}", file.display())]
+    OutsideDirectory {
+        /// The index.
+        file: PathBuf,
+        /// The key in its `weight_map`.
+        key: String,
+        /// What the key maps to.
+        target: String,
+    },
+    /// The model needs a tensor that the file does not have.
+    #[error("{}: tensor `{key}` is missing", file.display())]
+    MissingKey {
+        /// The file that should hold it: the weights, the shard the index names, or the index.
+        file: PathBuf,
+        /// The key.
+        key: String,
+    },
+    /// The file has a tensor that the model does not use.
+    #[error("{}: tensor `{key}` is not used by the model", file.display())]
+    UnusedKey {
+        /// The file.
+        file: PathBuf,
+        /// The key.
+        key: String,
+    },
+    /// A key occurs twice, in one file or in two shards.
+    #[error("{}: key `{key}` occurs more than once", file.display())]
+    DuplicateKey {
+        /// The file where it occurs again.
+        file: PathBuf,
+        /// The key.
+        key: String,
+    },
+    /// A tensor's shape is not the one the config asks for.
+    #[error("{}: tensor `{key}` has shape {found:?}, expected {expected:?}", file.display())]
+    Shape {
+        /// The file.
+        file: PathBuf,
+        /// The key.
+        key: String,
+        /// Shape the config asks for.
+        expected: Vec<usize>,
+        /// Shape in the file.
+        found: Vec<usize>,
+    },
+    /// A tensor's dtype is not bf16, f16 or f32.
+    #[error("{}: tensor `{key}` is {dtype}; only BF16, F16 and F32 are read", file.display())]
+    TensorDType {
+        /// The file.
+        file: PathBuf,
+        /// The key.
+        key: String,
+        /// The dtype found.
+        dtype: String,
+    },
+    /// A weight is NaN or infinite, or becomes so in the dtype asked for.
+    #[error("{}: tensor `{key}` has {value} at flat index {index}, not finite as {dtype:?}", file.display())]
+    NonFinite {
+        /// The file.
+        file: PathBuf,
+        /// The key.
+        key: String,
+        /// Row-major index of the first such element.
+        index: usize,
+        /// The value in the file.
+        value: f32,
+        /// The dtype it was converted to.
+        dtype: Precision,
+    },
+    /// Tied weights are stored twice, and differ.
+    #[error("{}: `lm_head.weight` differs from `model.embed_tokens.weight`, but the config ties them (tie_word_embeddings)", file.display())]
+    TiedWeightsDiffer {
+        /// The file that holds `lm_head.weight`.
+        file: PathBuf,
+    },
+}

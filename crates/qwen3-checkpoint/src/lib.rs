@@ -1,0 +1,19 @@
+//! Qwen3 checkpoints as Hugging Face lays them out: `config.json`, `model.safetensors` or the shards that
+//! `model.safetensors.index.json` names, and their values on the host.
+//!
+//! Everything that arrives from a file is checked before it is used, every error names the file and the key,
+//! and no number from a header is allocated before it has been compared with the file's length.
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod checkpoint;
+mod error;
+mod files;
+mod host;
+mod safetensors_file;
+
+pub use checkpoint::{Checkpoint, TensorEntry, read_config};
+pub use error::CheckpointError;
+pub use files::open_regular;
+pub use host::{HostValue, NotFinite};
+pub use safetensors_file::SafetensorsFile;

@@ -1,0 +1,20 @@
+//! What a Qwen3 `config.json` says, and what follows from it without a tensor library: the weights and their
+//! shapes, and the tensors that pass through the model, their names, order and shapes.
+//!
+//! [`Qwen3Config`] is read and checked once; [`Qwen3Config::weights`] is the key table of a checkpoint;
+//! [`Site`] names a tensor inside a running model; [`Precision`] is the list of dtypes.
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod config;
+mod precision;
+mod presets;
+mod rows;
+mod site;
+mod weights;
+
+pub use config::{ConfigError, Qwen3Config};
+pub use precision::Precision;
+pub use rows::Rows;
+pub use site::{Site, Tap};
+pub use weights::{EMBEDDING, FINAL_NORM, HEAD, Weight, layer_key};

@@ -1,0 +1,213 @@
+//! What `Qwen3Config` reads, and what it refuses by name.
+
+use std::path::Path;
+
+use qwen3_config::{Precision, Qwen3Config};
+use serde_json::{Value, json};
+
+fn base() -> Value {
+    json!({
+        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_act": "silu",
+        "vocab_size": 100, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+        "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 16,
+        "max_position_embeddings": 128, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
+        "tie_word_embeddings": true, "torch_dtype": "bfloat16",
+    })
+}
+
+fn with(field: &str, value: Value) -> Result<Qwen3Config, String> {
+    let mut config = base();
+    config[field] = value;
+    Qwen3Config::from_json(&config.to_string()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn reads_both_spellings() {
+    let old = Qwen3Config::from_json(&base().to_string()).unwrap();
+    let mut config = base();
+    let object = config.as_object_mut().unwrap();
+    object.remove("rope_theta");
+    object.remove("torch_dtype");
+    object.insert("dtype".into(), json!("bfloat16"));
+    let rope = json!({"rope_theta": 1e6, "rope_type": "default"});
+    object.insert("rope_parameters".into(), rope);
+    object.insert(
+        "layer_types".into(),
+        json!(["full_attention", "full_attention"]),
+    );
+    let new = Qwen3Config::from_json(&config.to_string()).unwrap();
+    assert_eq!(old, new);
+    assert_eq!(old.rope_theta, 1e6);
+    assert_eq!(old.dtype, Some(Precision::BF16));
+    assert_eq!(old.head_dim, 16);
+}
+
+#[test]
+fn its_own_json_reads_back() {
+    let config = Qwen3Config::from_json(&base().to_string()).unwrap();
+    assert_eq!(Qwen3Config::from_json(&config.to_json()).unwrap(), config);
+}
+
+#[test]
+fn refuses_what_it_cannot_run_and_names_the_field() {
+    let cases = [
+        ("model_type", json!("llama"), "`model_type`"),
+        ("model_type", json!("qwen3_moe"), "`model_type`"),
+        ("model_type", Value::Null, "`model_type`"),
+        (
+            "architectures",
+            json!(["Qwen3ForSequenceClassification"]),
+            "`architectures`",
+        ),
+        ("hidden_act", json!("gelu"), "`hidden_act`"),
+        (
+            "rope_scaling",
+            json!({"rope_type": "yarn", "factor": 4.0}),
+            "`rope_scaling.rope_type`",
+        ),
+        (
+            "rope_scaling",
+            json!({"type": "linear", "factor": 2.0}),
+            "`rope_scaling.type`",
+        ),
+        (
+            "rope_scaling",
+            json!({"factor": 2.0}),
+            "`rope_scaling.factor`",
+        ),
+        ("rope_scaling", json!("yarn"), "`rope_scaling`"),
+        (
+            "rope_parameters",
+            json!({"rope_type": "llama3", "rope_theta": 1e6}),
+            "`rope_parameters.rope_type`",
+        ),
+        (
+            "rope_parameters",
+            json!({"full_attention": {"rope_theta": 1e6}}),
+            "`rope_parameters.full_attention`",
+        ),
+        (
+            "rope_parameters",
+            json!({"rope_theta": 1e4}),
+            "`rope_theta`",
+        ),
+        (
+            "partial_rotary_factor",
+            json!(0.5),
+            "`partial_rotary_factor`",
+        ),
+        (
+            "quantization_config",
+            json!({"bits": 4}),
+            "`quantization_config`",
+        ),
+        (
+            "layer_types",
+            json!(["full_attention", "sliding_attention"]),
+            "`layer_types`",
+        ),
+        ("layer_types", json!(["full_attention"]), "`layer_types`"),
+        ("num_experts", json!(8), "`num_experts`"),
+        ("dtype", json!("float8_e4m3"), "`dtype`"),
+        ("dtype", json!("float32"), "`torch_dtype`"),
+        ("head_dim", json!(15), "`head_dim`"),
+        ("num_key_value_heads", json!(3), "`num_key_value_heads`"),
+        ("num_attention_heads", json!(0), "`num_attention_heads`"),
+        ("hidden_size", json!(-1), "`hidden_size`"),
+        ("hidden_size", json!(1e300), "`hidden_size`"),
+        ("vocab_size", json!(u64::MAX), "`vocab_size`"),
+        ("vocab_size", Value::Null, "`vocab_size`"),
+        ("intermediate_size", json!("96"), "`intermediate_size`"),
+        ("rms_norm_eps", json!(0.0), "`rms_norm_eps`"),
+        ("rope_theta", json!(-1.0), "`rope_theta`"),
+        ("tie_word_embeddings", json!("yes"), "`tie_word_embeddings`"),
+    ];
+    for (field, value, named) in cases {
+        let error = with(field, value.clone()).unwrap_err();
+        assert!(error.contains(named), "{field} = {value}: {error}");
+    }
+    assert!(Qwen3Config::from_json("[]").is_err());
+    assert!(Qwen3Config::from_json("{\"rms_norm_eps\": NaN}").is_err());
+}
+
+#[test]
+fn sliding_windows_are_refused_only_where_they_apply() {
+    let mut config = base();
+    config["use_sliding_window"] = json!(true);
+    config["sliding_window"] = json!(4096);
+    config["max_window_layers"] = json!(1);
+    let error = Qwen3Config::from_json(&config.to_string()).unwrap_err();
+    assert!(error.to_string().contains("`use_sliding_window`"));
+    config["max_window_layers"] = json!(2);
+    assert!(Qwen3Config::from_json(&config.to_string()).is_ok());
+}
+
+#[test]
+fn reports_fields_that_nobody_knows() {
+    let config = with("attention_multiplier", json!(2.0)).unwrap();
+    assert_eq!(config.unrecognized, ["attention_multiplier"]);
+}
+
+/// The official configs, when the project's shared assets lie beside the checkout.
+#[test]
+fn reads_every_official_dense_size() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/assets/configs");
+    if !folder.is_dir() {
+        eprintln!("not checked: no official configs at {}", folder.display());
+        return;
+    }
+    let sizes = [
+        ("0.6B", 1024, 28, 596_049_920),
+        ("1.7B", 2048, 28, 1_720_574_976),
+        ("4B", 2560, 36, 4_022_468_096),
+        ("8B", 4096, 36, 8_190_735_360),
+        ("14B", 5120, 40, 14_768_307_200),
+        ("32B", 5120, 64, 32_762_123_264),
+    ];
+    for (size, hidden, layers, parameters) in sizes {
+        let file = folder.join(format!("Qwen3-{size}-config.json"));
+        let config = Qwen3Config::from_json(&std::fs::read_to_string(file).unwrap()).unwrap();
+        assert_eq!(
+            (config.hidden_size, config.num_hidden_layers),
+            (hidden, layers)
+        );
+        assert_eq!((config.head_dim, config.rope_theta), (128, 1e6));
+        assert_eq!(config.num_parameters(), parameters, "Qwen3-{size}");
+        assert!(config.unrecognized.is_empty(), "{:?}", config.unrecognized);
+    }
+    let moe = std::fs::read_to_string(folder.join("Qwen3-30B-A3B-config.json")).unwrap();
+    assert!(Qwen3Config::from_json(&moe).is_err());
+}
+
+/// The checkpoint that was made for its texts and not for its architecture.
+const TRAINED: &str = "trained-tiny";
+
+/// The presets are the architectures that Transformers has made numbers for.
+#[test]
+fn presets_are_the_configs_of_the_tiny_checkpoints() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/checkpoints");
+    let presets = [
+        ("bias-tied", Qwen3Config::tiny_biased()),
+        ("gqa-sharded", Qwen3Config::tiny_untied()),
+        ("gqa-tied", Qwen3Config::tiny()),
+        ("long-context", Qwen3Config::tiny_long_context()),
+        ("mha-untied", Qwen3Config::tiny_mha()),
+    ];
+    for (name, preset) in &presets {
+        let file = folder.join(name).join("config.json");
+        let config = Qwen3Config::from_json(&std::fs::read_to_string(file).unwrap()).unwrap();
+        assert_eq!(*preset, config, "{name}");
+        assert_eq!(
+            Qwen3Config::from_json(&preset.to_json()).unwrap(),
+            *preset,
+            "{name}"
+        );
+    }
+    let entries = std::fs::read_dir(&folder).unwrap();
+    let mut names = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != TRAINED)
+        .collect::<Vec<_>>();
+    names.sort();
+    assert_eq!(names, presets.map(|(name, _)| name));
+}

@@ -1,0 +1,353 @@
+//! Compares activations with the reference, tensor by tensor and token by token.
+
+use qwen3_config::{Qwen3Config, Site, Tap};
+use serde::{Deserialize, Serialize};
+
+use crate::logits::{self, TokenVerdict};
+use crate::names::{layer_of, sequence_axis};
+use crate::{Compared, Limits, Mode, Preset, Reference, Trace, TraceError, Verdict};
+
+/// Values on either side of the worst element.
+const NEIGHBOURS: usize = 3;
+
+/// One tensor in one mode against its expectation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LayerVerdict {
+    /// How the layer got its input.
+    pub mode: Mode,
+    /// The layer it is in; in patched mode the layer that the reference was injected behind.
+    pub layer: Option<usize>,
+    /// Is the expectation computed in float64 from the reference's layer input, the file having none?
+    pub derived: bool,
+    /// The metrics and whether it passes.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// Error over limit, the worse of largest and rms, or of a preset's metrics; at most 1 passes.
+    pub ratio: Option<f64>,
+    /// Error over calibrated limit, whatever a preset asks for; not in reports.
+    #[serde(skip)]
+    pub calibrated: f64,
+    /// Values around the worst element.
+    pub neighbours: Option<Neighbours>,
+    /// Of logits: what is lost by believing the observed ones, mean over the tokens, in nats.
+    pub kl_divergence: Option<f64>,
+    /// Of logits: the share of tokens with the same best id.
+    pub top1_agreement: Option<f64>,
+    /// Of logits: how much less likely the reference finds the observed best id than its own, mean
+    /// over the tokens, in nats.
+    pub regret_nats: Option<f64>,
+}
+
+/// Values along the last axis around the worst element.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Neighbours {
+    /// The axis.
+    pub axis: usize,
+    /// Index of the first value along it.
+    pub start: usize,
+    /// What was expected.
+    pub expected: Vec<Option<f64>>,
+    /// What was observed.
+    pub observed: Vec<Option<f64>>,
+}
+
+/// Everything that was judged of one run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Verdicts {
+    /// Every tensor compared, by mode and in the order of computation.
+    pub tensors: Vec<LayerVerdict>,
+    /// Every generated token.
+    pub tokens: Vec<TokenVerdict>,
+}
+
+impl Verdicts {
+    /// Was anything judged?
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty() && self.tokens.is_empty()
+    }
+
+    /// Does everything pass?
+    pub fn pass(&self) -> bool {
+        self.tensors.iter().all(|tensor| tensor.verdict.pass) && self.wrong_token().is_none()
+    }
+
+    /// The tensors of a mode.
+    pub fn of(&self, mode: Mode) -> impl DoubleEndedIterator<Item = &LayerVerdict> {
+        self.tensors.iter().filter(move |tensor| tensor.mode == mode)
+    }
+
+    /// Those of them that do not pass.
+    pub fn failing(&self, mode: Mode) -> impl DoubleEndedIterator<Item = &LayerVerdict> {
+        self.of(mode).filter(|tensor| !tensor.verdict.pass)
+    }
+
+    /// The tensor `name` in a mode; in patched mode the first of that name.
+    pub fn find(&self, mode: Mode, name: &str) -> Option<&LayerVerdict> {
+        self.of(mode).find(|tensor| tensor.verdict.name == name)
+    }
+
+    /// The first token that is wrong and no tie.
+    pub fn wrong_token(&self) -> Option<&TokenVerdict> {
+        self.tokens.iter().find(|token| !token.passes())
+    }
+}
+
+/// What is compared, and how it is judged.
+pub struct Judge<'a> {
+    reference: &'a Reference,
+    config: &'a Qwen3Config,
+    limits: &'a Limits,
+    /// Of a layer that is given the reference's input.
+    isolated: Limits,
+    preset: Option<Preset>,
+    /// The embeddings of the prompt `[batch, seq, hidden_size]`, where the reference lacks them.
+    embedding: Option<Vec<f32>>,
+}
+
+impl<'a> Judge<'a> {
+    /// By `limits`, or by a preset's fixed thresholds.
+    pub fn new(
+        reference: &'a Reference,
+        config: &'a Qwen3Config,
+        limits: &'a Limits,
+        preset: Option<Preset>,
+    ) -> Self {
+        Self {
+            reference,
+            config,
+            limits,
+            isolated: limits.behind(1),
+            preset,
+            embedding: None,
+        }
+    }
+
+    /// Also judges embeddings that the reference lacks: those of its prompt are known all the same,
+    /// `[batch, seq, hidden_size]`.
+    pub fn with_embedding(self, embedding: Option<Vec<f32>>) -> Self {
+        Self { embedding, ..self }
+    }
+
+    /// Judges somebody else's activations: all tensors that have an expectation, and the generated ids.
+    /// `derived` are expectations that the reference does not have, computed from its layer inputs.
+    ///
+    /// # Errors
+    /// When a tensor is malformed or misshapen.
+    pub fn observed(
+        &self,
+        observed: &Trace,
+        derived: Option<&Trace>,
+    ) -> Result<Verdicts, TraceError> {
+        let mut tensors = self.tensors(Mode::Accumulated, observed, derived)?;
+        let tokens = match observed.grid("generated_ids")? {
+            Some(grid) => logits::observed_tokens(self.reference, &grid, self.limits)?,
+            None => Vec::new(),
+        };
+        tensors.extend(self.step_logits(observed, &tokens)?);
+        Ok(Verdicts { tensors, tokens })
+    }
+
+    /// Every tensor of `observed` in `mode` that has an expectation, in the order of computation; `derived`
+    /// as for [`observed`](Self::observed).
+    ///
+    /// # Errors
+    /// When a tensor is malformed or misshapen.
+    pub fn tensors(
+        &self,
+        mode: Mode,
+        observed: &Trace,
+        derived: Option<&Trace>,
+    ) -> Result<Vec<LayerVerdict>, TraceError> {
+        let mut verdicts = Vec::new();
+        let [batch, seq] = self.reference.rows.dims();
+        for site in Site::all(self.config.num_hidden_layers) {
+            let key = site.to_string();
+            let Some(found) = observed.array(&key)? else {
+                continue;
+            };
+            let expected = match (self.reference.trace.array(&key)?, derived) {
+                (None, Some(derived)) => derived.array(&key)?,
+                (known, _) => known,
+            };
+            let rows = self.embedding.as_deref().filter(|_| site.tap == Tap::Embedding);
+            let expected = match (&expected, rows) {
+                (Some(array), _) => array.floats(&key)?,
+                (None, Some(rows)) => rows,
+                (None, None) => continue,
+            };
+            let shape = site.tap.shape(self.config, batch, seq);
+            if found.shape != shape {
+                return Err(TraceError::Shape {
+                    file: observed.path().into(),
+                    tensor: key,
+                    found: found.shape,
+                    expected: shape,
+                });
+            }
+            let mut verdict = self.compare(mode, &key, &shape, found.floats(&key)?, expected);
+            verdict.derived = !self.reference.has(site);
+            verdicts.push(verdict);
+        }
+        Ok(verdicts)
+    }
+
+    /// The logits of the cached steps, as far as they followed the reference's tokens: of each sequence up to
+    /// the one that chose the first of `tokens` to differ.
+    ///
+    /// # Errors
+    /// When a tensor is malformed.
+    pub fn step_logits(
+        &self,
+        observed: &Trace,
+        tokens: &[TokenVerdict],
+    ) -> Result<Option<LayerVerdict>, TraceError> {
+        let key = "step_logits";
+        let expected = self.reference.trace.array(key)?;
+        let (Some(observed), Some(expected)) = (observed.array(key)?, expected) else {
+            return Ok(None);
+        };
+        if observed.shape != expected.shape {
+            return Ok(None);
+        }
+        let (values, wanted) = (observed.floats(key)?, expected.floats(key)?);
+        let differs = |token: &&TokenVerdict| i64::from(token.expected) != token.observed;
+        let mut followed = vec![usize::MAX; expected.shape[0]];
+        for token in tokens.iter().filter(differs) {
+            followed[token.row] = followed[token.row].min(token.step);
+        }
+        let per_row = expected.shape[1] * expected.shape[2];
+        let step = |index: usize| index % per_row / expected.shape[2];
+        let counted = |index: usize| step(index) <= followed[index / per_row];
+        let mode = Mode::Accumulated;
+        Ok(Some(self.compare_where(mode, key, &expected.shape, values, wanted, counted)))
+    }
+
+    /// In patched mode: the logits of the last token, the reference injected behind each layer.
+    ///
+    /// # Errors
+    /// When a tensor is malformed.
+    pub fn patched(&self, observed: &Trace) -> Result<Vec<LayerVerdict>, TraceError> {
+        let Some(expected) = self.reference.trace.array("logits")? else {
+            return Ok(Vec::new());
+        };
+        let [batch, seq] = self.reference.rows.dims();
+        let vocab = self.config.vocab_size;
+        let all = expected.floats("logits")?.chunks(seq * vocab);
+        let last: Vec<f32> = all.flat_map(|row| &row[(seq - 1) * vocab..]).copied().collect();
+        let mut verdicts = Vec::new();
+        for layer in 0..self.config.num_hidden_layers {
+            let Some(observed) = observed.array(&format!("{layer:02}/last_logits"))? else {
+                continue;
+            };
+            let values = observed.floats("last_logits")?;
+            let shape = [batch, 1, vocab];
+            let mut verdict = self.compare(Mode::Patched, "logits", &shape, values, &last);
+            verdict.layer = Some(layer);
+            verdicts.push(verdict);
+        }
+        Ok(verdicts)
+    }
+
+    /// Each generated token of our own run, whose steps follow the reference's tokens.
+    ///
+    /// # Errors
+    /// When a tensor is malformed or misshapen.
+    pub fn tokens(&self, observed: &Trace) -> Result<Vec<TokenVerdict>, TraceError> {
+        let key = "step_logits";
+        let Some(found) = observed.array(key)? else {
+            return Ok(Vec::new());
+        };
+        let vocab = self.config.vocab_size;
+        let shape = vec![self.reference.ids.len(), self.reference.steps(), vocab];
+        if found.shape != shape {
+            return Err(TraceError::Shape {
+                file: observed.path().into(),
+                tensor: key.into(),
+                found: found.shape,
+                expected: shape,
+            });
+        }
+        let (values, expected) = (found.floats(key)?, self.reference.trace.array(key)?);
+        let expected = expected.as_ref().map(|array| array.floats(key)).transpose()?;
+        let right = expected.unwrap_or(values).iter();
+        let right: Vec<f64> = right.map(|value| f64::from(*value)).collect();
+        let limit = self.limits.of(key, &right);
+        Ok(logits::tokens(self.reference, values, expected, vocab, &limit))
+    }
+
+    fn compare(
+        &self,
+        mode: Mode,
+        key: &str,
+        shape: &[usize],
+        observed: &[f32],
+        expected: &[f32],
+    ) -> LayerVerdict {
+        let rows = &self.reference.rows;
+        let axis = sequence_axis(key).filter(|axis| shape[*axis] == rows.dims()[1]);
+        let counted = |index: usize| axis.is_none_or(|axis| rows.is_token(shape, axis, index));
+        self.compare_where(mode, key, shape, observed, expected, counted)
+    }
+
+    fn compare_where(
+        &self,
+        mode: Mode,
+        name: &str,
+        shape: &[usize],
+        observed: &[f32],
+        expected: &[f32],
+        counted: impl Fn(usize) -> bool,
+    ) -> LayerVerdict {
+        let values = expected.iter().enumerate().filter(|(index, _)| counted(*index));
+        let kept: Vec<f64> = values.map(|(_, value)| f64::from(*value)).collect();
+        let limits = match mode {
+            Mode::Isolated => &self.isolated,
+            Mode::Accumulated | Mode::Patched => self.limits,
+        };
+        let (floor, dtype) = (limits.floor(name, &kept), limits.dtype());
+        let compared = Compared { name, shape, observed, expected };
+        let (metrics, limit) = compared.measure(floor, dtype, &counted);
+        let calibrated = metrics.ratio(&limit);
+        let ratio = match self.preset {
+            Some(preset) if metrics.non_finite == 0 => preset.ratio(&metrics),
+            _ => calibrated,
+        };
+        let neighbours = neighbours(&metrics.max_abs_index, &compared);
+        let vocabulary = name.ends_with("logits").then(|| {
+            let vocab = shape[shape.len() - 1];
+            logits::compare(expected, observed, vocab, |token| counted(token * vocab))
+        });
+        LayerVerdict {
+            mode,
+            layer: layer_of(name),
+            derived: false,
+            ratio: ratio.is_finite().then_some(ratio),
+            calibrated,
+            neighbours,
+            kl_divergence: vocabulary.as_ref().and_then(|v| v.kl_divergence),
+            top1_agreement: vocabulary.as_ref().map(|v| v.top1_agreement),
+            regret_nats: vocabulary.as_ref().and_then(|v| v.regret_nats),
+            verdict: compared.verdict(metrics, floor, limit, ratio <= 1.0),
+        }
+    }
+}
+
+fn neighbours(worst: &[usize], compared: &Compared) -> Option<Neighbours> {
+    let (along, before) = worst.split_last()?;
+    let (axis, length) = (before.len(), compared.shape[before.len()]);
+    let axes = before.iter().zip(compared.shape);
+    let row = axes.fold(0, |flat, (index, size)| flat * size + index);
+    let start = along.saturating_sub(NEIGHBOURS);
+    let end = length.min(along + NEIGHBOURS + 1);
+    let cut = |values: &[f32]| {
+        let values = &values[row * length + start..row * length + end];
+        let finite = |value: &f32| value.is_finite().then_some(f64::from(*value));
+        values.iter().map(finite).collect()
+    };
+    Some(Neighbours {
+        axis,
+        start,
+        expected: cut(compared.expected),
+        observed: cut(compared.observed),
+    })
+}

@@ -1,0 +1,38 @@
+//! What passes through a Qwen3 model, in files, and whether it is right.
+//!
+//! [`TensorFile`] reads safetensors and npz. A [`Reference`] is what should come out of a prompt, a [`Trace`]
+//! what did; [`Judge`] compares them tensor by tensor within [`Limits`], and gives [`Verdicts`]. A tensor is
+//! judged here and nowhere else. The crate needs no tensor library.
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod backend;
+pub mod consensus;
+mod error;
+mod ids;
+mod judge;
+mod limits;
+pub mod logits;
+pub mod metrics;
+mod mode;
+pub mod names;
+mod recorder;
+mod reference;
+mod tensor_file;
+mod trace;
+mod verdict;
+
+pub use backend::{Backend, Switches};
+pub use error::TraceError;
+pub use ids::{judge_generated, judge_greedy};
+pub use judge::{Judge, LayerVerdict, Neighbours, Verdicts};
+pub use limits::{Limits, Preset};
+pub use logits::TokenVerdict;
+pub use metrics::{Floor, Limit};
+pub use mode::Mode;
+pub use qwen3_config::{Precision, Rows, Site, Tap};
+pub use recorder::Recorder;
+pub use reference::Reference;
+pub use tensor_file::{Array, TensorFile, Values};
+pub use trace::Trace;
+pub use verdict::{Compared, NOT_FINITE, Verdict};
