@@ -1,8 +1,8 @@
 //! The catalogue of known mistakes: an id, a sentence, and the switches of the probe it turns.
 
-use qwen3_model::Qwen3Config;
+use qwen3_config::Qwen3Config;
 
-use super::variant::{Activation, Head, HeadNorm, Layout, Mask, Rope, Variant, WeightOffset};
+use crate::variant::{Activation, Head, HeadNorm, Layout, Mask, Rotation, Variant, WeightOffset};
 
 /// How a mistake changes the right variant.
 type Change = Box<dyn Fn(&mut Variant) + Send + Sync>;
@@ -120,10 +120,10 @@ pub fn in_layers(config: &Qwen3Config, longest: usize) -> Vec<Hypothesis> {
     let per_head = config.hidden_size as f64 / config.num_attention_heads as f64;
     let mut list = vec![
         h("rope_interleaved", "RoPE rotates interleaved pairs", |v| {
-            v.rope = Rope::Interleaved;
+            v.rotation = Rotation::Interleaved;
         }),
         h("rope_missing", "RoPE is left out", |v| {
-            v.rope = Rope::Missing;
+            v.rotation = Rotation::Missing;
         }),
         h("q_norm_missing", "q_norm is left out", |v| v.q_norm = false),
         h("k_norm_missing", "k_norm is left out", |v| v.k_norm = false),
@@ -294,26 +294,16 @@ pub fn at_the_end(config: &Qwen3Config, stored_head: bool) -> Vec<Hypothesis> {
         }),
     ];
     list.extend(weight_offsets().take(1));
-    match config.tie_word_embeddings {
-        false => list.push(h(
-            "head_tied",
-            "the logits are made with the embedding, not with lm_head",
-            |v| v.head = Head::Embedding,
-        )),
-        true => {
-            list.push(h(
-                "head_untied",
-                "the head is zero, not the embedding: lm_head was never loaded",
-                |v| v.head = Head::Zeros,
-            ));
-            if stored_head {
-                list.push(h(
-                    "head_untied",
-                    "the logits are made with the file's lm_head, not with the embedding",
-                    |v| v.head = Head::Untied,
-                ));
-            }
+    if config.tie_word_embeddings {
+        let zero = "the head is zero, not the embedding: lm_head was never loaded";
+        list.push(h("head_untied", zero, |v| v.head = Head::Zeros));
+        if stored_head {
+            let own = "the logits are made with the file's lm_head, not with the embedding";
+            list.push(h("head_untied", own, |v| v.head = Head::Untied));
         }
+    } else {
+        let embedding = "the logits are made with the embedding, not with lm_head";
+        list.push(h("head_tied", embedding, |v| v.head = Head::Embedding));
     }
     list
 }

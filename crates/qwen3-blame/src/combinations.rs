@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::Result;
+use crate::Result;
 
-use super::catalogue::Hypothesis;
-use super::search::{Explanation, Search, Trial};
-use super::segment::Segment;
+use crate::catalogue::Hypothesis;
+use crate::search::{Explanation, Search, Trial};
+use crate::segment::Segment;
 
 /// When all pairs would take too long, they are tried among this many forms of each mistake, those that leave
 /// the least error; and when that would, among this many hypotheses.
@@ -19,7 +19,7 @@ pub const CHEAP: usize = 8_000_000_000;
 impl Search<'_, '_> {
     /// Several mistakes in one layer whose inside is observed: each is found at the first tensor that the
     /// ones before it do not explain.
-    pub(super) fn tap_by_tap(&mut self, singles: &[Arc<Hypothesis>]) -> Result<Vec<Explanation>> {
+    pub(crate) fn tap_by_tap(&mut self, singles: &[Arc<Hypothesis>]) -> Result<Vec<Explanation>> {
         let watched = &self.segment.watched;
         if self.segment.steps.len() > 1 || watched.len() < 2 {
             return Ok(Vec::new());
@@ -72,7 +72,7 @@ impl Search<'_, '_> {
     }
 
     /// Two mistakes at once: each known one with every other, then any two.
-    pub(super) fn pairs(
+    pub(crate) fn pairs(
         &mut self,
         known: &[Arc<Hypothesis>],
         singles: &[Arc<Hypothesis>],
@@ -115,9 +115,9 @@ impl Search<'_, '_> {
     }
 
     /// Multiplications of one run of the segment.
-    pub(super) fn cost(&self) -> usize {
+    pub(crate) fn cost(&self) -> usize {
         let config = &self.laboratory.config;
-        let [batch, seq] = self.laboratory.tokens.dims();
+        let [batch, seq] = self.laboratory.rows.dims();
         let queries = config.num_attention_heads * config.head_dim;
         let layer = config.hidden_size * (2 * queries + 3 * config.intermediate_size);
         batch * seq * layer * self.segment.steps.len()

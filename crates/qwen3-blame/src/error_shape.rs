@@ -1,6 +1,8 @@
 //! What an error looks like that no known mistake explains.
 
-use super::probe::{Tokens, dot};
+use qwen3_config::Rows;
+
+use crate::probe::dot;
 
 /// An error smaller than this share of the whole is gone.
 const GONE: f64 = 0.05;
@@ -10,7 +12,7 @@ const GONE: f64 = 0.05;
 pub fn describe(
     observed: &[f64],
     expected: &[f64],
-    tokens: &Tokens,
+    rows: &Rows,
     heads: Option<usize>,
     limit: f64,
 ) -> Vec<String> {
@@ -22,12 +24,7 @@ pub fn describe(
     let error: Vec<f64> = observed.iter().zip(expected).map(|(o, e)| o - e).collect();
     let norm = |x: &[f64]| dot(x, x).sqrt();
     let size = norm(&error);
-    let count = tokens
-        .visible
-        .iter()
-        .flatten()
-        .filter(|seen| **seen)
-        .count();
+    let count: usize = (0..rows.visible.len()).map(|row| rows.tokens(row)).sum();
     let features = observed.len() / count.max(1);
     if size == 0.0 || features == 0 {
         return shape;
@@ -52,13 +49,12 @@ pub fn describe(
             shape.push("a constant shift of each feature, the same at every position".into());
         }
     }
-    let rows = || observed.chunks(features).zip(expected.chunks(features));
-    let kept = rows().all(|(o, e)| (norm(o) - norm(e)).abs() <= 1e-3 * norm(e));
+    let kept = observed.chunks(features).zip(expected.chunks(features)).all(|(o, e)| (norm(o) - norm(e)).abs() <= 1e-3 * norm(e));
     if kept && size > 1e-2 * norm(expected) {
         shape.push("a rotation: every position keeps its length and changes its direction".into());
     }
     shape.extend(heads.and_then(|heads| some_heads(&error, features, heads, limit)));
-    shape.extend(some_positions(&error, features, tokens, limit));
+    shape.extend(some_positions(&error, features, rows, limit));
     if shape.is_empty() {
         shape.push("spread over all positions and features, with no simple form".into());
     }
@@ -83,11 +79,11 @@ fn some_heads(error: &[f64], features: usize, heads: usize, limit: f64) -> Optio
 }
 
 /// Which positions are wrong, when not all are; and whether the error grows along them.
-fn some_positions(error: &[f64], features: usize, tokens: &Tokens, limit: f64) -> Vec<String> {
+fn some_positions(error: &[f64], features: usize, rows: &Rows, limit: f64) -> Vec<String> {
     let mut shape = Vec::new();
-    let places = tokens.visible.iter().enumerate().flat_map(|(row, seen)| {
+    let places = rows.visible.iter().enumerate().flat_map(|(row, seen)| {
         let seen = seen.iter().enumerate().filter(|(_, seen)| **seen);
-        seen.map(move |(column, _)| (row, tokens.positions[row][column]))
+        seen.map(move |(column, _)| (row, rows.positions[row][column]))
     });
     let sizes: Vec<_> = places
         .zip(error.chunks(features).map(|row| largest(row.iter())))
@@ -97,20 +93,21 @@ fn some_positions(error: &[f64], features: usize, tokens: &Tokens, limit: f64) -
         let mut positions: Vec<usize> = wrong.iter().map(|((_, position), _)| *position).collect();
         positions.sort_unstable();
         positions.dedup();
-        let mut rows: Vec<usize> = wrong.iter().map(|((row, _), _)| *row).collect();
-        rows.dedup();
-        let of_rows = match tokens.visible.len() {
+        let mut wrong_rows: Vec<usize> = wrong.iter().map(|((row, _), _)| *row).collect();
+        wrong_rows.dedup();
+        let of_rows = match rows.visible.len() {
             1 => String::new(),
-            _ => format!(" of rows {rows:?}"),
+            _ => format!(" of rows {wrong_rows:?}"),
         };
         // The first token attends to itself alone, whatever attention does.
         let all_but_first = positions.first() == Some(&1)
             && sizes
                 .iter()
                 .all(|((_, position), size)| *position == 0 || *size > limit);
-        shape.push(match all_but_first {
-            true => "at every position but the first: it is in what tokens take from others".into(),
-            false => format!("some positions only: {}{of_rows}", ranges(&positions)),
+        shape.push(if all_but_first {
+            "at every position but the first: it is in what tokens take from others".into()
+        } else {
+            format!("some positions only: {}{of_rows}", ranges(&positions))
         });
     }
     let points: Vec<(f64, f64)> = sizes

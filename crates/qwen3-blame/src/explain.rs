@@ -2,21 +2,22 @@
 
 use std::ops::Range;
 
-use anyhow::Result;
+use qwen3_config::Tap;
+use qwen3_trace::Precision;
 
-use super::error_shape;
-use super::findings::Finding;
-use super::guesses::{another_head, rounded};
-use super::residual::Residual;
-use super::search::{Explanation, search};
-use super::segment::{Candidate, Segment, StepIndex, Watched};
-use super::walk::Walk;
-use crate::manifest::TestDType;
-use crate::tensors::sequence_axis;
+use crate::Result;
+
+use crate::error_shape;
+use crate::findings::Finding;
+use crate::guesses::{another_head, rounded};
+use crate::residual::Residual;
+use crate::search::{Explanation, search};
+use crate::segment::{Candidate, Segment, StepIndex, Watched};
+use crate::walk::Walk;
 
 impl Walk<'_> {
     /// Looks for what explains `watched`, in `steps`. Says whether the error was only passed on.
-    pub(super) fn explain(
+    pub(crate) fn explain(
         &mut self,
         steps: Range<StepIndex>,
         watched: Vec<Watched>,
@@ -45,10 +46,10 @@ impl Walk<'_> {
             before = self.laboratory.residuals(&segment, right)?[0];
             predicted = self.predicted(&segment, &last)?;
             if before.ratio <= 1.0 {
-                self.diagnosis.notes.push(format!(
+                self.notes.push(format!(
                     "observation and reference are each within the limits of what this checkpoint gives at {}, \
                      on either side: rounding on the edge of the limit",
-                    self.key(steps.end)
+                    self.output(steps.end)
                 ));
                 return Ok(false);
             }
@@ -74,7 +75,7 @@ impl Walk<'_> {
             }
         }
         self.findings.push(Finding {
-            key: last.key,
+            key: last.site.to_string(),
             steps,
             explanations,
             before,
@@ -87,14 +88,14 @@ impl Walk<'_> {
     /// rounded.
     fn rounded(&self, watched: &Watched, predicted: &[f64]) -> Result<Vec<Explanation>> {
         // A run in half precision gives nothing else.
-        if self.limits.dtype() != TestDType::F32 {
+        if self.limits.dtype() != Precision::F32 {
             return Ok(Vec::new());
         }
-        let limit = self.limits.of(&watched.key, &watched.values);
+        let limit = self.limits.of(&watched.site.to_string(), &watched.values);
         let found = rounded(&watched.values, predicted, &limit);
-        match self.expected(&watched.key)? {
+        match self.expected(watched.site)? {
             Some(reference) if found.is_empty() => {
-                let reference = self.kept(&watched.key, &reference);
+                let reference = self.kept(watched.site, &reference);
                 Ok(rounded(&watched.values, &reference, &limit))
             }
             _ => Ok(found),
@@ -104,46 +105,42 @@ impl Walk<'_> {
     /// What the right model gives for one of the tensors of a segment, padding left out.
     fn predicted(&mut self, segment: &Segment, watched: &Watched) -> Result<Vec<f64>> {
         let predicted = self.laboratory.predict(segment, watched)?;
-        Ok(self.kept(&watched.key, &predicted))
+        Ok(self.kept(watched.site, &predicted))
     }
 
     /// Describes the error that nothing explains: of the first tensor that differs from what the right
     /// model gives, or of the last where that one is laid out by heads.
     fn describe(&mut self, segment: &Segment, last: &Watched, predicted: &[f64]) -> Result<()> {
         for watched in &segment.watched {
-            if sequence_axis(&watched.key) != Some(1) {
+            if watched.site.tap.sequence_axis() != 1 {
                 continue;
             }
             let right = self.predicted(segment, watched)?;
             if Residual::of(&right, &watched.values, &watched.limit).ratio > 1.0 {
-                let heads = self.heads(&watched.tap);
+                let heads = self.heads(watched.site.tap);
                 self.unexplained(&watched.values, &right, heads, watched.limit.max_abs);
                 return Ok(());
             }
         }
-        let heads = self.heads(&last.tap);
+        let heads = self.heads(last.site.tap);
         self.unexplained(&last.values, predicted, heads, last.limit.max_abs);
         Ok(())
     }
 
     /// How many heads the features of a tap make, where they do.
-    fn heads(&self, tap: &str) -> Option<usize> {
+    fn heads(&self, tap: Tap) -> Option<usize> {
         let config = &self.laboratory.config;
         match tap {
-            "self_attn.q_proj" | "self_attn.q_norm" | "self_attn.context" => {
-                Some(config.num_attention_heads)
-            }
-            "self_attn.k_proj" | "self_attn.k_norm" | "self_attn.v_proj" => {
-                Some(config.num_key_value_heads)
-            }
+            Tap::QProj | Tap::QNorm | Tap::Context => Some(config.num_attention_heads),
+            Tap::KProj | Tap::KNorm | Tap::VProj => Some(config.num_key_value_heads),
             _ => None,
         }
     }
 
-    pub(super) fn unexplained(&mut self, o: &[f64], e: &[f64], heads: Option<usize>, limit: f64) {
-        if self.diagnosis.error_shape.is_empty() {
-            let tokens = self.laboratory.tokens;
-            self.diagnosis.error_shape = error_shape::describe(o, e, tokens, heads, limit);
+    pub(crate) fn unexplained(&mut self, o: &[f64], e: &[f64], heads: Option<usize>, limit: f64) {
+        if self.error_shape.is_empty() {
+            let rows = self.laboratory.rows;
+            self.error_shape = error_shape::describe(o, e, rows, heads, limit);
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::error_shape::ranges;
-use super::residual::Residual;
-use super::search::{Explanation, MOST_SINGLE_STEPS};
-use super::segment::StepIndex;
-use super::{Cause, Diagnosis};
+use crate::error_shape::ranges;
+use crate::residual::Residual;
+use crate::search::{Explanation, MOST_SINGLE_STEPS};
+use crate::segment::StepIndex;
+use crate::{Cause, Diagnosis};
 
 /// What explains the tensors between two points.
 pub struct Finding {
@@ -85,7 +85,7 @@ fn causes(findings: &[Finding], layers: usize) -> Vec<Cause> {
             }
             let finite = |value: f64| value.is_finite().then_some(value);
             let cause = Cause {
-                id: explanation.id,
+                id: explanation.id.into(),
                 explanation: explanation.sentence(&layers, finding.of_reference),
                 residual_before: finite(finding.before.relative),
                 residual_after: finite(explanation.after.relative),

@@ -3,12 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use anyhow::Result;
+use crate::Result;
 
-use super::catalogue::Fit;
-use super::combinations::CHEAP;
-use super::search::{Explanation, MOST_SINGLE_STEPS, Search, Trial};
-use super::segment::{Candidate, StepIndex};
+use crate::catalogue::Fit;
+use crate::combinations::CHEAP;
+use crate::search::{Explanation, MOST_SINGLE_STEPS, Search, Trial};
+use crate::segment::{Candidate, StepIndex};
 
 /// Steps of the search for a fitted number.
 const GRID: usize = 64;
@@ -16,7 +16,7 @@ const REFINEMENTS: usize = 48;
 
 impl Search<'_, '_> {
     /// Searches for the number that explains most, for each mistake that has one.
-    pub(super) fn fits(&mut self) -> Result<Vec<Explanation>> {
+    pub(crate) fn fits(&mut self) -> Result<Vec<Explanation>> {
         if self.segment.steps.len() > MOST_SINGLE_STEPS {
             return Ok(Vec::new());
         }
@@ -84,9 +84,10 @@ impl Search<'_, '_> {
             let width = (high - low) * SECTION;
             let inner = [high - width, low + width];
             let left = self.left(fit, steps, &inner)?;
-            match left[0] < left[1] {
-                true => high = inner[1],
-                false => low = inner[0],
+            if left[0] < left[1] {
+                high = inner[1];
+            } else {
+                low = inner[0];
             }
         }
         Ok(((low + high) / 2.0).exp())

@@ -1,18 +1,18 @@
 //! Mistakes that need no recomputing: scaled embeddings, rounding, another head, values that are not finite.
 
-use super::probe::dot;
-use super::residual::Residual;
-use super::rounding;
-use super::search::Explanation;
-use crate::metrics::Limit;
+use crate::probe::dot;
+use crate::residual::Residual;
+use crate::rounding;
+use crate::search::Explanation;
+use qwen3_trace::Limit;
 
 /// The words for embeddings that are multiplied by `factor`.
 pub fn scale_words(factor: f64, hidden: usize) -> String {
     let root = (hidden as f64).sqrt();
-    match (factor / root - 1.0).abs() < 1e-3 {
-        true => format!("embeddings are multiplied by sqrt(hidden_size) = {root:.4}"),
-        false => format!("embeddings are multiplied by {factor:.6}"),
+    if (factor / root - 1.0).abs() < 1e-3 {
+        return format!("embeddings are multiplied by sqrt(hidden_size) = {root:.4}");
     }
+    format!("embeddings are multiplied by {factor:.6}")
 }
 
 /// `dtype_rounding`, when `observed` is `expected` rounded to a half precision.

@@ -1,1 +1,44 @@
-//! x
+//! Says which known mistake explains activations that differ from a reference.
+//!
+//! [`diagnose`] takes the verdicts of [`qwen3_trace`] and walks the tensors that reference and observation have
+//! in common, in the order of computation. At the first one beyond its limit, the layers since the last good
+//! one are computed again in float64 ([`run_layer`]) from the reference's input, once for each mistake of the
+//! catalogue; those that give what was observed are the causes. Then the walk goes on from the observed
+//! values, so that a second mistake further on is found behind the first. Nothing is judged here.
+//!
+//! [`examine`] does all of it for activations in a file.
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod catalogue;
+mod combinations;
+mod decoding;
+mod derived;
+mod diagnose;
+mod error_shape;
+mod examine;
+mod explain;
+mod findings;
+mod fits;
+mod guesses;
+mod place;
+mod probe;
+mod residual;
+mod rounding;
+mod search;
+mod segment;
+#[cfg(test)]
+mod tests;
+mod variant;
+mod walk;
+mod weights;
+
+pub use derived::{Derived, derive};
+pub use diagnose::{Blame, Cause, Diagnosis, Divergence, diagnose};
+pub use examine::{Examination, ExamineOptions, examine, missing_embedding};
+pub use probe::{LayerTaps, run_layer};
+pub use variant::Variant;
+pub use weights::{LayerWeights, Projection};
+
+/// What fails here is reading a file: a tensor's or the checkpoint's.
+pub(crate) type Result<T> = std::result::Result<T, qwen3_trace::TraceError>;

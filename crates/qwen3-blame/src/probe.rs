@@ -6,42 +6,29 @@
 
 use rayon::prelude::*;
 
-use qwen3_model::Qwen3Config;
+use qwen3_config::{Qwen3Config, Rows, Tap};
 
-use super::variant::{Activation, HeadNorm, Layout, Mask, Rope, Variant, WeightOffset};
-use super::weights::{LayerWeights, Projection};
+use crate::variant::{Activation, HeadNorm, Layout, Mask, Rotation, Variant, WeightOffset};
+use crate::weights::{LayerWeights, Projection};
 
-/// The tokens of a batch: where each stands and which are padding.
-#[derive(Clone, Debug)]
-pub struct Tokens {
-    /// Absolute positions, `[batch][seq]`.
-    pub positions: Vec<Vec<usize>>,
-    /// False at padding, `[batch][seq]`.
-    pub visible: Vec<Vec<bool>>,
-}
-
-impl Tokens {
-    /// `[batch, seq]`
-    pub fn dims(&self) -> [usize; 2] {
-        [self.positions.len(), self.positions[0].len()]
-    }
-}
-
-/// What passes through a layer, row-major in float64; shapes as [`qwen3_model::Tap`] says.
+/// What passes through a layer, row-major in float64; shapes as [`Tap`] says.
 #[derive(Clone, Debug, Default)]
 pub struct LayerTaps {
-    taps: Vec<(&'static str, Vec<f64>)>,
+    taps: Vec<(Tap, Vec<f64>)>,
 }
 
 impl LayerTaps {
-    /// A tap by its name inside the layer, such as `self_attn.q_proj` or `output`.
-    pub fn get(&self, name: &str) -> Option<&[f64]> {
-        let found = self.taps.iter().find(|(tap, _)| *tap == name);
-        found.map(|(_, values)| &values[..])
+    /// A tensor of the layer.
+    ///
+    /// # Panics
+    /// For a tap outside the layers.
+    pub fn get(&self, tap: Tap) -> &[f64] {
+        let found = self.taps.iter().find(|(kept, _)| *kept == tap);
+        found.map(|(_, values)| &values[..]).expect("a tap of a layer")
     }
 
-    fn keep(&mut self, name: &'static str, values: &[f64]) {
-        self.taps.push((name, values.to_vec()));
+    fn keep(&mut self, tap: Tap, values: &[f64]) {
+        self.taps.push((tap, values.to_vec()));
     }
 }
 
@@ -53,7 +40,7 @@ pub fn run_layer(
     weights: &LayerWeights,
     config: &Qwen3Config,
     variant: &Variant,
-    tokens: &Tokens,
+    rows: &Rows,
     x: &[f64],
     right: Option<(&Variant, &LayerTaps)>,
 ) -> LayerTaps {
@@ -63,25 +50,22 @@ pub fn run_layer(
         Some((_, right)) => taps.taps.extend(right.taps[..4].iter().cloned()),
         None => project(weights, variant, x, hidden_offset, &mut taps),
     }
-    let [q, k, v] = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]
-        .map(|name| taps.get(name).expect("just computed").to_vec());
+    let [q, k, v] = [Tap::QProj, Tap::KProj, Tap::VProj].map(|tap| taps.get(tap).to_vec());
 
-    let (q, k) = norm_and_rotate(weights, config, variant, tokens, q, k, &mut taps);
-    let context = attend(config, variant, tokens, &q, &k, &v);
-    taps.keep("self_attn.context", &context);
+    let (q, k) = norm_and_rotate(weights, config, variant, rows, q, k, &mut taps);
+    let context = attend(config, variant, rows, &q, &k, &v);
+    taps.keep(Tap::Context, &context);
     let attention = weights.o_proj.apply(&context, Layout::OutIn);
-    taps.keep("self_attn.o_proj", &attention);
+    taps.keep(Tap::OProj, &attention);
 
-    let hidden = match variant.attention_residual {
-        true => add(x, &attention),
-        false => attention,
-    };
-    let post_weight = match variant.post_norm_is_input_norm {
-        true => &weights.input_layernorm,
-        false => &weights.post_attention_layernorm,
+    let hidden = if variant.attention_residual { add(x, &attention) } else { attention };
+    let post_weight = if variant.post_norm_is_input_norm {
+        &weights.input_layernorm
+    } else {
+        &weights.post_attention_layernorm
     };
     let normed = rms_norm(&hidden, post_weight, variant.eps, hidden_offset);
-    taps.keep("post_attention_layernorm", &normed);
+    taps.keep(Tap::PostAttentionLayernorm, &normed);
     let (mut gate, mut up) = (&weights.gate_proj, &weights.up_proj);
     if variant.gate_up_swapped {
         std::mem::swap(&mut gate, &mut up);
@@ -92,12 +76,9 @@ pub fn run_layer(
         *gate = activate(*gate, variant.activation) * up;
     }
     let mlp = weights.down_proj.apply(&inner, Layout::OutIn);
-    taps.keep("mlp", &mlp);
-    let output = match variant.mlp_residual {
-        true => add(&hidden, &mlp),
-        false => mlp,
-    };
-    taps.keep("output", &output);
+    taps.keep(Tap::Mlp, &mlp);
+    let output = if variant.mlp_residual { add(&hidden, &mlp) } else { mlp };
+    taps.keep(Tap::LayerOutput, &output);
     taps
 }
 
@@ -108,10 +89,10 @@ fn project(w: &LayerWeights, variant: &Variant, x: &[f64], offset: f64, taps: &m
     if variant.kv_swapped {
         std::mem::swap(&mut k, &mut v);
     }
-    taps.keep("input_layernorm", &normed);
-    taps.keep("self_attn.q_proj", &w.q_proj.apply(&normed, Layout::OutIn));
-    taps.keep("self_attn.k_proj", &k.apply(&normed, variant.k_layout));
-    taps.keep("self_attn.v_proj", &v.apply(&normed, variant.v_layout));
+    taps.keep(Tap::InputLayernorm, &normed);
+    taps.keep(Tap::QProj, &w.q_proj.apply(&normed, Layout::OutIn));
+    taps.keep(Tap::KProj, &k.apply(&normed, variant.k_layout));
+    taps.keep(Tap::VProj, &v.apply(&normed, variant.v_layout));
 }
 
 /// Queries and keys as attention takes them, still `[batch * seq, heads * head_dim]`.
@@ -119,7 +100,7 @@ fn norm_and_rotate(
     weights: &LayerWeights,
     config: &Qwen3Config,
     variant: &Variant,
-    tokens: &Tokens,
+    rows: &Rows,
     q: Vec<f64>,
     k: Vec<f64>,
     taps: &mut LayerTaps,
@@ -130,7 +111,7 @@ fn norm_and_rotate(
         HeadNorm::OverAllHeads => rms_norm(&x, &weight.repeat(heads), variant.head_eps, offset),
         _ => rms_norm(&x, weight, variant.head_eps, offset),
     };
-    let turn = |x: &[f64], offset| rotate(config, variant, tokens, x, offset);
+    let turn = |x: &[f64], offset| rotate(config, variant, rows, x, offset);
     let [q_heads, k_heads] = [config.num_attention_heads, config.num_key_value_heads];
     let after = variant.head_norm == HeadNorm::AfterRope;
     let (mut q, mut k) = (q, k);
@@ -139,19 +120,19 @@ fn norm_and_rotate(
     }
     q = norm(q, &weights.q_norm, q_heads, variant.q_norm);
     k = norm(k, &weights.k_norm, k_heads, variant.k_norm);
-    taps.keep("self_attn.q_norm", &q);
-    taps.keep("self_attn.k_norm", &k);
+    taps.keep(Tap::QNorm, &q);
+    taps.keep(Tap::KNorm, &k);
     if !after {
         (q, k) = (turn(&q, variant.query_offset), turn(&k, variant.key_offset));
     }
-    taps.keep("self_attn.q_rope", &heads_first(config, tokens, &q));
-    taps.keep("self_attn.k_rope", &heads_first(config, tokens, &k));
+    taps.keep(Tap::QRope, &heads_first(config, rows, &q));
+    taps.keep(Tap::KRope, &heads_first(config, rows, &k));
     (q, k)
 }
 
 /// `[batch, seq, heads, head_dim]` to `[batch, heads, seq, head_dim]`.
-fn heads_first(config: &Qwen3Config, tokens: &Tokens, x: &[f64]) -> Vec<f64> {
-    let ([batch, seq], head_dim) = (tokens.dims(), config.head_dim);
+fn heads_first(config: &Qwen3Config, rows: &Rows, x: &[f64]) -> Vec<f64> {
+    let ([batch, seq], head_dim) = (rows.dims(), config.head_dim);
     let heads = x.len() / (batch * seq * head_dim);
     let mut turned = Vec::with_capacity(x.len());
     for row in 0..batch {
@@ -169,18 +150,18 @@ fn heads_first(config: &Qwen3Config, tokens: &Tokens, x: &[f64]) -> Vec<f64> {
 fn rotate(
     config: &Qwen3Config,
     variant: &Variant,
-    tokens: &Tokens,
+    rows: &Rows,
     x: &[f64],
     offset: i64,
 ) -> Vec<f64> {
-    if variant.rope == Rope::Missing {
+    if variant.rotation == Rotation::Missing {
         return x.to_vec();
     }
     let (head_dim, half) = (config.head_dim, config.head_dim / 2);
     let frequencies: Vec<_> = (0..half)
         .map(|i| variant.theta.powf(-2.0 * i as f64 / head_dim as f64))
         .collect();
-    let positions = tokens.positions.iter().flatten();
+    let positions = rows.positions.iter().flatten();
     let row = x.len() / positions.clone().count();
     let mut turned = x.to_vec();
     for (token, position) in turned.chunks_mut(row).zip(positions) {
@@ -189,8 +170,8 @@ fn rotate(
         let angles: Vec<_> = angles.collect();
         for head in token.chunks_mut(head_dim) {
             for (i, (sin, cos)) in angles.iter().enumerate() {
-                let (a, b) = match variant.rope {
-                    Rope::Interleaved => (2 * i, 2 * i + 1),
+                let (a, b) = match variant.rotation {
+                    Rotation::Interleaved => (2 * i, 2 * i + 1),
                     _ => (i, i + half),
                 };
                 let (low, high) = (head[a], head[b]);
@@ -206,17 +187,15 @@ fn rotate(
 fn attend(
     config: &Qwen3Config,
     variant: &Variant,
-    tokens: &Tokens,
+    rows: &Rows,
     q: &[f64],
     k: &[f64],
     v: &[f64],
 ) -> Vec<f64> {
-    let ([_, seq], head_dim) = (tokens.dims(), config.head_dim);
+    let ([_, seq], head_dim) = (rows.dims(), config.head_dim);
     let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
-    let kv_head = |head: usize| match variant.groups_interleaved {
-        true => head % kv_heads,
-        false => head / (heads / kv_heads),
-    };
+    let groups = heads / kv_heads;
+    let kv_head = |head: usize| if variant.groups_interleaved { head % kv_heads } else { head / groups };
     let of = |x, token, count, head| head_of(x, (token * count + head) * head_dim, head_dim);
     let mut context = vec![0.0; q.len()];
     context
@@ -225,14 +204,14 @@ fn attend(
         .for_each(|(token, context)| {
             let (row, query) = (token / seq, token % seq);
             let mut keys: Vec<usize> = (0..seq)
-                .filter(|key| tokens.visible[row][*key] && sees(variant.mask, query, *key))
+                .filter(|key| rows.visible[row][*key] && sees(variant.mask, query, *key))
                 .collect();
             let mut blind = keys.is_empty();
             if blind {
                 (keys, blind) = match variant.mask {
                     Mask::HidesSelfButFirst => (vec![query], false),
                     Mask::HidesSelfFirstSeesAll => {
-                        let visible = (0..seq).filter(|key| tokens.visible[row][*key]);
+                        let visible = (0..seq).filter(|key| rows.visible[row][*key]);
                         (visible.collect(), false)
                     }
                     _ => ((0..seq).collect(), true),
@@ -240,16 +219,11 @@ fn attend(
             }
             for (head, context) in context.chunks_mut(head_dim).enumerate() {
                 let q = of(q, token, heads, head);
-                let scores: Vec<f64> = match blind {
-                    true => vec![0.0; keys.len()],
-                    false => keys
-                        .iter()
-                        .map(|key| {
-                            let k = of(k, row * seq + key, kv_heads, kv_head(head));
-                            dot(q, k) * variant.scale
-                        })
-                        .collect(),
+                let score = |key: &usize| {
+                    dot(q, of(k, row * seq + key, kv_heads, kv_head(head))) * variant.scale
                 };
+                let scores: Vec<f64> =
+                    if blind { vec![0.0; keys.len()] } else { keys.iter().map(score).collect() };
                 let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let weights: Vec<f64> = scores.iter().map(|s| (s - largest).exp()).collect();
                 let total: f64 = weights.iter().sum();

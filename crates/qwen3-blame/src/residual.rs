@@ -1,23 +1,6 @@
-//! Comparing a prediction with what was observed, over the elements that are no padding.
+//! Comparing a prediction with what was observed.
 
-use crate::metrics::Limit;
-use crate::tensors::sequence_axis;
-
-use super::probe::Tokens;
-
-/// The elements of `values`, a tensor `name` of `[batch, seq, ..]` or `[batch, heads, seq, head_dim]`,
-/// that belong to tokens.
-pub fn without_padding(name: &str, tokens: &Tokens, head_dim: usize, values: &[f64]) -> Vec<f64> {
-    let [batch, seq] = tokens.dims();
-    let per_row = values.len() / batch;
-    let inner = match sequence_axis(name) {
-        Some(2) => head_dim,
-        _ => per_row / seq,
-    };
-    let seen = |index: usize| tokens.visible[index / per_row][index / inner % seq];
-    let kept = values.iter().enumerate().filter(|(index, _)| seen(*index));
-    kept.map(|(_, value)| *value).collect()
-}
+use qwen3_trace::Limit;
 
 /// How far a prediction is from an observation.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -61,10 +44,7 @@ impl Residual {
             others += p * p;
         }
         let rms = (errors / observed.len().max(1) as f64).sqrt();
-        let over = |error: f64, limit: f64| match error == 0.0 {
-            true => 0.0,
-            false => error / limit,
-        };
+        let over = |error: f64, limit: f64| if error == 0.0 { 0.0 } else { error / limit };
         Self {
             relative: over(errors.sqrt(), squares.max(others).sqrt()),
             ratio: over(largest, limit.max_abs).max(over(rms, limit.rms)),

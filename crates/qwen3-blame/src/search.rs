@@ -3,13 +3,15 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use anyhow::Result;
+use qwen3_config::Tap;
 
-use super::catalogue::{Fit, Hypothesis, at_the_end, in_layers, key_offsets};
-use super::guesses::scale_words;
-use super::residual::Residual;
-use super::segment::{Candidate, Laboratory, Segment, StepIndex};
-use super::variant::Variant;
+use crate::Result;
+
+use crate::catalogue::{Fit, Hypothesis, at_the_end, in_layers, key_offsets};
+use crate::guesses::scale_words;
+use crate::residual::Residual;
+use crate::segment::{Candidate, Laboratory, Segment, StepIndex};
+use crate::variant::Variant;
 
 /// A segment of more layers than this is not searched for a mistake in one layer only.
 pub const MOST_SINGLE_STEPS: usize = 8;
@@ -64,9 +66,9 @@ impl Explanation {
         } else {
             ""
         };
-        let left = match self.after.relative == 0.0 {
-            true => "exactly".to_string(),
-            false => format!("to {:.0e}", self.after.relative),
+        let left = match self.after.relative {
+            0.0 => "exactly".to_string(),
+            left => format!("to {left:.0e}"),
         };
         format!("{place} {of}{matches} {left} if {}", self.words)
     }
@@ -161,11 +163,11 @@ pub fn search(
 
 /// A search under way.
 pub struct Search<'s, 'a> {
-    pub(super) laboratory: &'s mut Laboratory<'a>,
-    pub(super) segment: &'s Segment,
-    pub(super) before: Residual,
+    pub(crate) laboratory: &'s mut Laboratory<'a>,
+    pub(crate) segment: &'s Segment,
+    pub(crate) before: Residual,
     /// What each single hypothesis leaves, for choosing pairs.
-    pub(super) tried: Vec<(f64, Arc<Hypothesis>)>,
+    pub(crate) tried: Vec<(f64, Arc<Hypothesis>)>,
 }
 
 impl Search<'_, '_> {
@@ -173,16 +175,11 @@ impl Search<'_, '_> {
     fn singles(&self) -> Vec<Arc<Hypothesis>> {
         let config = &self.laboratory.config;
         let layers = config.num_hidden_layers;
-        let [_, seq] = self.laboratory.tokens.dims();
+        let [_, seq] = self.laboratory.rows.dims();
         let mut list = Vec::new();
         if self.segment.steps.start < layers {
             list.extend(in_layers(config, seq));
-            if self
-                .segment
-                .watched
-                .iter()
-                .any(|w| w.tap == "self_attn.k_rope")
-            {
+            if self.segment.watched.iter().any(|w| w.site.tap == Tap::KRope) {
                 list.extend(key_offsets(seq));
             }
         }
@@ -205,7 +202,7 @@ impl Search<'_, '_> {
     }
 
     /// The trials that explain the segment.
-    pub(super) fn attempt(&mut self, trials: Vec<Trial>) -> Result<Vec<Explanation>> {
+    pub(crate) fn attempt(&mut self, trials: Vec<Trial>) -> Result<Vec<Explanation>> {
         let right = self.laboratory.right().clone();
         let candidates: Vec<_> = trials.iter().map(|trial| trial.candidate(&right)).collect();
         let residuals = self.laboratory.residuals(self.segment, &candidates)?;
@@ -215,10 +212,8 @@ impl Search<'_, '_> {
                 self.tried.push((after.relative, Arc::clone(single)));
             }
             let closely = trial.parts.len() > 1 || trial.parts.iter().any(|part| part.fitted);
-            let explains = match closely {
-                true => after.explains_closely(self.before),
-                false => after.explains(self.before),
-            };
+            let before = self.before;
+            let explains = if closely { after.explains_closely(before) } else { after.explains(before) };
             if !explains {
                 continue;
             }

@@ -3,15 +3,15 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use anyhow::Result;
-use qwen3_import::Checkpoint;
-use qwen3_model::Qwen3Config;
+use crate::Result;
+use qwen3_checkpoint::Checkpoint;
+use qwen3_config::{EMBEDDING, FINAL_NORM, HEAD, Qwen3Config, Rows, Site, Tap};
 
-use super::probe::{LayerTaps, Tokens, final_norm, run_layer};
-use super::residual::{Residual, without_padding};
-use super::variant::{Head, Variant};
-use super::weights::{EMBEDDING, HEAD, LayerWeights, vocabulary_product};
-use crate::metrics::Limit;
+use crate::probe::{LayerTaps, final_norm, run_layer};
+use crate::residual::Residual;
+use crate::variant::{Head, Variant};
+use crate::weights::{LayerWeights, vocabulary_product};
+use qwen3_trace::Limit;
 
 /// Values of candidates' states in memory at a time.
 const STATES: usize = 1 << 25;
@@ -25,10 +25,8 @@ pub type StepIndex = usize;
 pub struct Watched {
     /// The step that computes it.
     pub step: StepIndex,
-    /// Its name inside the layer, or its key outside the layers.
-    pub tap: String,
-    /// Its key in the file.
-    pub key: String,
+    /// Which tensor it is.
+    pub site: Site,
     /// What was observed, without padding.
     pub values: Vec<f64>,
     /// How far a prediction may be from it.
@@ -68,11 +66,11 @@ pub struct Segment {
 
 /// The checkpoint's weights, a layer at a time, and the float64 model over them.
 pub struct Laboratory<'a> {
-    checkpoint: &'a mut Checkpoint,
+    checkpoint: &'a Checkpoint,
     /// The checkpoint's config.
     pub config: Qwen3Config,
     /// Positions and padding.
-    pub tokens: &'a Tokens,
+    pub rows: &'a Rows,
     right: Variant,
     loaded: Option<(usize, Rc<LayerWeights>)>,
     norm: Option<Vec<f32>>,
@@ -80,13 +78,13 @@ pub struct Laboratory<'a> {
 
 impl<'a> Laboratory<'a> {
     /// Over an open checkpoint.
-    pub fn new(checkpoint: &'a mut Checkpoint, tokens: &'a Tokens) -> Self {
+    pub fn new(checkpoint: &'a Checkpoint, rows: &'a Rows) -> Self {
         let config = checkpoint.config().clone();
         Self {
             right: Variant::right(&config),
             checkpoint,
             config,
-            tokens,
+            rows,
             loaded: None,
             norm: None,
         }
@@ -166,8 +164,7 @@ impl<'a> Laboratory<'a> {
         let input = self.run(segment.steps.start..watched.step, &segment.input)?;
         let right = self.right.clone();
         let (output, _, run) = self.step(watched.step, &right, &input, &[], None)?;
-        let tap = run.and_then(|taps| taps.get(&watched.tap).map(<[f64]>::to_vec));
-        Ok(tap.unwrap_or(output))
+        Ok(run.map_or(output, |taps| taps.get(watched.site.tap).to_vec()))
     }
 
     /// What the right model gives after the last of `steps`.
@@ -193,20 +190,17 @@ impl<'a> Laboratory<'a> {
         if step < layers {
             let weights = self.layer(variant.other_layer.unwrap_or(step))?;
             let reuse = right.map(|taps| (&self.right, taps));
-            let (config, tokens) = (&self.config, self.tokens);
-            let taps = run_layer(&weights, config, variant, tokens, input, reuse);
+            let taps = run_layer(&weights, &self.config, variant, self.rows, input, reuse);
             let residual = watched.iter().fold(Residual::NONE, |worst, watched| {
-                match taps.get(&watched.tap) {
-                    Some(values) => worst.worse(self.compare(watched, values)),
-                    None => worst,
-                }
+                worst.worse(self.compare(watched, taps.get(watched.site.tap)))
             });
-            let output = taps.get("output").expect("every layer has one").to_vec();
+            let output = taps.get(Tap::LayerOutput).to_vec();
             return Ok((output, residual, right.is_none().then_some(taps)));
         }
-        let output = match step == layers {
-            true => final_norm(input, self.norm()?, variant),
-            false => self.head(input, variant)?,
+        let output = if step == layers {
+            final_norm(input, self.norm()?, variant)
+        } else {
+            self.head(input, variant)?
         };
         let residual = watched.iter().fold(Residual::NONE, |worst, watched| {
             worst.worse(self.compare(watched, &output))
@@ -215,9 +209,17 @@ impl<'a> Laboratory<'a> {
     }
 
     fn compare(&self, watched: &Watched, predicted: &[f64]) -> Residual {
-        let head_dim = self.config.head_dim;
-        let predicted = without_padding(&watched.key, self.tokens, head_dim, predicted);
+        let predicted = self.without_padding(watched.site, predicted);
         Residual::of(&predicted, &watched.values, &watched.limit)
+    }
+
+    /// The elements of the tensor of `site` that belong to tokens.
+    pub fn without_padding(&self, site: Site, values: &[f64]) -> Vec<f64> {
+        let [batch, seq] = self.rows.dims();
+        let (shape, axis) = (site.tap.shape(&self.config, batch, seq), site.tap.sequence_axis());
+        let seen = |index: usize| self.rows.is_token(&shape, axis, index);
+        let kept = values.iter().enumerate().filter(|(index, _)| seen(*index));
+        kept.map(|(_, value)| *value).collect()
     }
 
     fn layer(&mut self, index: usize) -> Result<Rc<LayerWeights>> {
@@ -236,7 +238,7 @@ impl<'a> Laboratory<'a> {
     fn norm(&mut self) -> Result<&[f32]> {
         if self.norm.is_none() {
             let hidden = self.config.hidden_size;
-            self.norm = Some(self.checkpoint.values("model.norm.weight", &[hidden])?);
+            self.norm = Some(self.checkpoint.values(FINAL_NORM, &[hidden])?);
         }
         Ok(self.norm.as_deref().expect("just read"))
     }

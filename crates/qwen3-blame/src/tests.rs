@@ -1,15 +1,14 @@
 use std::path::Path;
 
-use qwen3_import::Checkpoint;
+use qwen3_checkpoint::Checkpoint;
+use qwen3_config::{Precision, Rows, Tap};
+use qwen3_trace::TensorFile;
 
-use super::error_shape::describe;
-use super::probe::{Tokens, run_layer};
-use super::rounding::{format_of, round};
-use super::variant::Variant;
-use super::weights::LayerWeights;
-use crate::data::TensorFile;
-use crate::manifest::TestDType;
-use crate::tensors::TAPS;
+use crate::error_shape::describe;
+use crate::probe::run_layer;
+use crate::rounding::{format_of, round};
+use crate::variant::Variant;
+use crate::weights::LayerWeights;
 
 fn fixtures() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")
@@ -23,7 +22,7 @@ fn the_right_variant_is_the_oracle() {
             .join(checkpoint)
             .join("layer-1/decoder.safetensors");
         let file = TensorFile::open(&folder).unwrap();
-        let mut checkpoint =
+        let checkpoint =
             Checkpoint::open(fixtures().join("checkpoints").join(checkpoint)).unwrap();
         let config = checkpoint.config().clone();
         let positions = file.read("position_ids").unwrap();
@@ -33,27 +32,23 @@ fn the_right_variant_is_the_oracle() {
             .chunks(positions.shape[1])
             .map(|row| row.iter().map(|position| *position as usize).collect())
             .collect();
-        let tokens = Tokens {
+        let tokens = Rows {
             visible: positions.iter().map(|row| vec![true; row.len()]).collect(),
             positions,
         };
-        let wide = |name: &str| -> Vec<f64> {
-            let array = file.read(name).unwrap();
-            let values = array.floats(name).unwrap();
-            values.iter().map(|value| f64::from(*value)).collect()
-        };
-        let weights = LayerWeights::read(&mut checkpoint, 1).unwrap();
+        let wide = |name: &str| file.read(name).unwrap().wide(name).unwrap();
+        let weights = LayerWeights::read(&checkpoint, 1).unwrap();
         let right = Variant::right(&config);
         let x = wide("hidden_states");
         let taps = run_layer(&weights, &config, &right, &tokens, &x, None);
-        for tap in TAPS.iter().chain(&["output"]) {
-            let expected = wide(tap);
+        for tap in Tap::of_layer() {
+            let expected = wide(tap.name());
             let largest = expected.iter().fold(0.0_f64, |m, e| m.max(e.abs()));
-            let found = taps.get(tap).unwrap();
-            assert_eq!(found.len(), expected.len(), "{tap}");
+            let found = taps.get(tap);
+            assert_eq!(found.len(), expected.len(), "{tap:?}");
             for (found, expected) in found.iter().zip(&expected) {
                 let error = (found - expected).abs();
-                assert!(error <= 1e-7 * largest, "{tap}: {found} and {expected}");
+                assert!(error <= 1e-7 * largest, "{tap:?}: {found} and {expected}");
             }
         }
         // The runs of other variants take the projections from this one.
@@ -65,14 +60,14 @@ fn the_right_variant_is_the_oracle() {
             &x,
             Some((&right, &taps)),
         );
-        assert_eq!(again.get("output"), taps.get("output"));
+        assert_eq!(again.get(Tap::LayerOutput), taps.get(Tap::LayerOutput));
     }
 }
 
 /// Eight tokens of six features; no two alike.
-fn values() -> (Vec<f64>, Tokens) {
+fn values() -> (Vec<f64>, Rows) {
     let values = (0..48).map(|i| (i as f64 * 1.7).sin() + 0.1 * i as f64);
-    let tokens = Tokens {
+    let tokens = Rows {
         positions: vec![(0..8).collect()],
         visible: vec![vec![true; 8]],
     };
@@ -126,7 +121,7 @@ fn a_rotation_keeps_lengths() {
 #[test]
 fn half_precisions_are_recognised() {
     let values = [0.1, -3.7, 1234.5678];
-    for dtype in [TestDType::Bf16, TestDType::F16] {
+    for dtype in [Precision::BF16, Precision::F16] {
         let rounded = values.map(|value| round(value, dtype));
         assert_eq!(format_of(&rounded), Some(dtype));
     }

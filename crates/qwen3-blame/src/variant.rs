@@ -1,10 +1,10 @@
 //! The ways in which an implementation of Qwen3 can be wrong, as switches of the [`probe`](super::probe).
 
-use qwen3_model::Qwen3Config;
+use qwen3_config::Qwen3Config;
 
 /// How queries and keys are rotated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rope {
+pub enum Rotation {
     /// Feature `i` pairs with `i + head_dim / 2`, as in Qwen3.
     Halves,
     /// Feature `2 i` pairs with `2 i + 1`.
@@ -92,8 +92,8 @@ pub enum Head {
 /// An implementation of Qwen3: the right one, or one that differs from it in some places.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Variant {
-    /// See [`Rope`].
-    pub rope: Rope,
+    /// See [`Rotation`].
+    pub rotation: Rotation,
     /// RoPE's base.
     pub theta: f64,
     /// Added to the queries' positions and not to the keys', in tokens.
@@ -146,7 +146,7 @@ impl Variant {
     /// Qwen3 as `config` describes it.
     pub fn right(config: &Qwen3Config) -> Self {
         Self {
-            rope: Rope::Halves,
+            rotation: Rotation::Halves,
             theta: config.rope_theta,
             query_offset: 0,
             key_offset: 0,

@@ -1,7 +1,7 @@
-//! Weights on the host, for the [`probe`](super::probe): one layer at a time, in f32 as stored or cast up.
+//! Weights on the host, for the [`probe`](crate::probe): one layer at a time, in f32 as stored or cast up.
 
-use qwen3_import::{Checkpoint, ImportError};
-use qwen3_model::Qwen3Config;
+use qwen3_checkpoint::{Checkpoint, CheckpointError};
+use qwen3_config::{EMBEDDING, Qwen3Config, layer_key};
 
 /// A linear map's weights, row-major.
 #[derive(Clone, Debug)]
@@ -14,27 +14,6 @@ pub struct Projection {
     pub input: usize,
     /// `[out]`
     pub bias: Option<Vec<f32>>,
-}
-
-impl Projection {
-    fn read(
-        checkpoint: &mut Checkpoint,
-        prefix: &str,
-        [out, input]: [usize; 2],
-        bias: bool,
-    ) -> Result<Self, ImportError> {
-        let weight = checkpoint.values(&format!("{prefix}.weight"), &[out, input])?;
-        let bias = match bias {
-            true => Some(checkpoint.values(&format!("{prefix}.bias"), &[out])?),
-            false => None,
-        };
-        Ok(Self {
-            weight,
-            out,
-            input,
-            bias,
-        })
-    }
 }
 
 /// The weights of one decoder layer; the fields are the checkpoint's keys.
@@ -59,31 +38,39 @@ impl LayerWeights {
     ///
     /// # Errors
     /// When a key is missing, misshapen or not finite.
-    pub fn read(checkpoint: &mut Checkpoint, index: usize) -> Result<Self, ImportError> {
-        let config = checkpoint.config().clone();
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-        let queries = config.num_attention_heads * config.head_dim;
-        let keys = config.num_key_value_heads * config.head_dim;
-        let bias = config.attention_bias;
-        let layer = format!("model.layers.{index}");
-        let norm = |checkpoint: &mut Checkpoint, name: &str, size| {
-            checkpoint.values(&format!("{layer}.{name}.weight"), &[size])
+    pub fn read(checkpoint: &Checkpoint, index: usize) -> Result<Self, CheckpointError> {
+        let weights = checkpoint.config().layer_weights(index);
+        let read = |name: &str| {
+            let key = layer_key(index, name);
+            let weight = weights.iter().find(|weight| weight.key == key);
+            weight.map(|weight| checkpoint.values(&key, &weight.shape)).transpose()
         };
-        let linear = |checkpoint: &mut Checkpoint, name: &str, shape, bias| {
-            Projection::read(checkpoint, &format!("{layer}.{name}"), shape, bias)
+        let norm = |name: &str| {
+            let weight = read(&format!("{name}.weight"))?;
+            Ok::<_, CheckpointError>(weight.expect("every layer has its norms"))
+        };
+        let linear = |name: &str| {
+            let weight = norm(name)?;
+            let key = layer_key(index, &format!("{name}.weight"));
+            let shape = weights.iter().find(|weight| weight.key == key).map(|weight| &weight.shape);
+            let [out, input] = shape.expect("just read")[..] else {
+                unreachable!("a projection is a matrix");
+            };
+            let bias = read(&format!("{name}.bias"))?;
+            Ok::<_, CheckpointError>(Projection { weight, out, input, bias })
         };
         Ok(Self {
-            input_layernorm: norm(checkpoint, "input_layernorm", hidden)?,
-            post_attention_layernorm: norm(checkpoint, "post_attention_layernorm", hidden)?,
-            q_norm: norm(checkpoint, "self_attn.q_norm", config.head_dim)?,
-            k_norm: norm(checkpoint, "self_attn.k_norm", config.head_dim)?,
-            q_proj: linear(checkpoint, "self_attn.q_proj", [queries, hidden], bias)?,
-            k_proj: linear(checkpoint, "self_attn.k_proj", [keys, hidden], bias)?,
-            v_proj: linear(checkpoint, "self_attn.v_proj", [keys, hidden], bias)?,
-            o_proj: linear(checkpoint, "self_attn.o_proj", [hidden, queries], bias)?,
-            gate_proj: linear(checkpoint, "mlp.gate_proj", [inner, hidden], false)?,
-            up_proj: linear(checkpoint, "mlp.up_proj", [inner, hidden], false)?,
-            down_proj: linear(checkpoint, "mlp.down_proj", [hidden, inner], false)?,
+            input_layernorm: norm("input_layernorm")?,
+            post_attention_layernorm: norm("post_attention_layernorm")?,
+            q_norm: norm("self_attn.q_norm")?,
+            k_norm: norm("self_attn.k_norm")?,
+            q_proj: linear("self_attn.q_proj")?,
+            k_proj: linear("self_attn.k_proj")?,
+            v_proj: linear("self_attn.v_proj")?,
+            o_proj: linear("self_attn.o_proj")?,
+            gate_proj: linear("mlp.gate_proj")?,
+            up_proj: linear("mlp.up_proj")?,
+            down_proj: linear("mlp.down_proj")?,
         })
     }
 }
@@ -92,7 +79,7 @@ impl LayerWeights {
 ///
 /// # Errors
 /// When the key is missing, misshapen or not finite.
-pub fn embedding_rows(checkpoint: &mut Checkpoint, ids: &[u32]) -> Result<Vec<f64>, ImportError> {
+pub fn embedding_rows(checkpoint: &Checkpoint, ids: &[u32]) -> Result<Vec<f64>, CheckpointError> {
     let Qwen3Config {
         vocab_size,
         hidden_size,
@@ -101,16 +88,11 @@ pub fn embedding_rows(checkpoint: &mut Checkpoint, ids: &[u32]) -> Result<Vec<f6
     let mut rows = Vec::with_capacity(ids.len() * hidden_size);
     for id in ids {
         let id = *id as usize;
-        let row = checkpoint.value_rows(EMBEDDING, [vocab_size, hidden_size], id..id + 1)?;
+        let row = checkpoint.rows::<f32>(EMBEDDING, [vocab_size, hidden_size], id..id + 1)?;
         rows.extend(row.into_iter().map(f64::from));
     }
     Ok(rows)
 }
-
-/// The key of the embedding.
-pub const EMBEDDING: &str = "model.embed_tokens.weight";
-/// The key of an untied head.
-pub const HEAD: &str = "lm_head.weight";
 
 /// The product of every row of `x` `[tokens, hidden_size]` with the matrix `key`
 /// `[vocab_size, hidden_size]`, a block of rows in memory at a time: `[tokens, vocab_size]`.
@@ -118,10 +100,10 @@ pub const HEAD: &str = "lm_head.weight";
 /// # Errors
 /// When the key is missing, misshapen or not finite.
 pub fn vocabulary_product(
-    checkpoint: &mut Checkpoint,
+    checkpoint: &Checkpoint,
     key: &str,
     x: &[f64],
-) -> Result<Vec<f64>, ImportError> {
+) -> Result<Vec<f64>, CheckpointError> {
     const BLOCK: usize = 16_384;
     let Qwen3Config {
         vocab_size,
@@ -133,7 +115,7 @@ pub fn vocabulary_product(
     for start in (0..vocab_size).step_by(BLOCK) {
         let end = vocab_size.min(start + BLOCK);
         let block = Projection {
-            weight: checkpoint.value_rows(key, [vocab_size, hidden_size], start..end)?,
+            weight: checkpoint.rows(key, [vocab_size, hidden_size], start..end)?,
             out: end - start,
             input: hidden_size,
             bias: None,

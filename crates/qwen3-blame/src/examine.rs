@@ -1,0 +1,136 @@
+//! Activations in a file, from judging to a diagnosis.
+
+use qwen3_checkpoint::Checkpoint;
+use qwen3_config::{Site, Tap};
+use qwen3_trace::{
+    Judge, Limits, Mode, Precision, Preset, Reference, Scope, Trace, TraceError, Verdicts, logits,
+};
+
+use crate::decoding::right_logits;
+use crate::weights::embedding_rows;
+use crate::{Blame, Diagnosis, Result, derive, diagnose};
+
+/// How activations are to be examined.
+pub struct ExamineOptions<'a> {
+    /// The dtype that they were made in.
+    pub dtype: Precision,
+    /// The layers to look at; `None` for all.
+    pub scope: Option<Scope>,
+    /// Fixed thresholds instead of calibrated limits.
+    pub preset: Option<Preset>,
+    /// Told what is going on.
+    pub progress: &'a mut dyn FnMut(&str),
+}
+
+/// What was found.
+#[derive(Clone, Debug)]
+pub struct Examination {
+    /// Every tensor and token that could be judged.
+    pub verdicts: Verdicts,
+    /// Where and why it goes wrong; empty when everything passes.
+    pub diagnosis: Diagnosis,
+}
+
+/// Compares `observed`, any subset of a model's tensors, with the reference, and explains what differs.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use qwen3_blame::{ExamineOptions, examine};
+/// use qwen3_checkpoint::Checkpoint;
+/// use qwen3_trace::{Precision, Reference, Trace};
+///
+/// let checkpoint = Checkpoint::open("models/Qwen3-0.6B")?;
+/// let reference = Reference::open("reference.npz".as_ref(), checkpoint.config(), true)?;
+/// let observed = Trace::open("mine.npz".as_ref())?;
+/// let options = ExamineOptions {
+///     dtype: Precision::F32,
+///     scope: None,
+///     preset: None,
+///     progress: &mut |_| {},
+/// };
+/// for cause in examine(&checkpoint, &reference, &observed, options)?.diagnosis.causes {
+///     println!("{}: {}", cause.id, cause.explanation);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// When a tensor is malformed, misshapen, or of another prompt; when nothing can be compared.
+pub fn examine(
+    checkpoint: &Checkpoint,
+    reference: &Reference,
+    observed: &Trace,
+    options: ExamineOptions,
+) -> Result<Examination> {
+    let config = checkpoint.config();
+    let layers = config.num_hidden_layers;
+    let scope = options.scope.unwrap_or(Scope::whole(layers));
+    let found = observed.check(config, &reference.rows)?;
+    reference.check_same_prompt(observed)?;
+
+    let unknown = |site: &Site| site.is_inner() && !reference.has(*site);
+    let unknown = found.iter().filter(|site| unknown(site)).filter_map(|site| site.layer);
+    let mut unknown: Vec<usize> = unknown.filter(|layer| scope.layers.contains(layer)).collect();
+    unknown.dedup();
+    let derived = (!unknown.is_empty()).then(|| derive(checkpoint, reference, unknown));
+    let derived = derived.transpose()?;
+    let derived = derived.as_deref();
+
+    let limits = Limits::new(&reference.trace, options.dtype, layers)?;
+    let judge = Judge::new(reference, config, &limits, options.preset)
+        .with_embedding(missing_embedding(checkpoint, reference)?);
+    let mut all = judge.observed(observed, derived)?;
+    if !scope.is_whole() {
+        all.tokens.clear();
+        all.tensors.retain(|tensor| tensor.verdict.name != "step_logits");
+    }
+    if all.wrong_token().is_some() {
+        // The reference did not tell how near to the best the ids that differ are.
+        let ids = reference.generated.iter();
+        let followed: Vec<Vec<usize>> =
+            ids.map(|row| row.iter().map(|id| *id as usize).collect()).collect();
+        let right = right_logits(checkpoint, reference, &followed)?;
+        logits::with_right_logits(&mut all.tokens, &right, followed[0].len(), &limits);
+    }
+    let mut verdicts = all.clone();
+    verdicts.tensors.retain(|tensor| scope.contains(&tensor.verdict.name));
+    if verdicts.is_empty() {
+        let reason = format!(
+            "none of its {} tensors is in the reference and in the layers asked for",
+            observed.names().len()
+        );
+        return Err(TraceError::malformed(observed.path(), reason));
+    }
+    let diagnosis = if verdicts.pass() {
+        Diagnosis::default()
+    } else {
+        diagnose(Blame {
+            checkpoint,
+            reference,
+            derived,
+            observed,
+            verdicts: &all,
+            limits: &limits,
+            scope,
+            mode: Mode::Accumulated,
+            progress: options.progress,
+        })?
+    };
+    Ok(Examination { verdicts, diagnosis })
+}
+
+/// The embeddings of the prompt, where the reference lacks them.
+///
+/// # Errors
+/// When the weights cannot be read.
+pub fn missing_embedding(
+    checkpoint: &Checkpoint,
+    reference: &Reference,
+) -> Result<Option<Vec<f32>>> {
+    if reference.has(Site::outside(Tap::Embedding)) {
+        return Ok(None);
+    }
+    let rows = embedding_rows(checkpoint, &reference.flat_ids())?;
+    Ok(Some(rows.into_iter().map(|value| value as f32).collect()))
+}
