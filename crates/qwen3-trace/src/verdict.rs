@@ -32,14 +32,18 @@ pub struct Verdict {
     /// Largest error in units in the last place of the dtype under test.
     pub max_ulp: Option<f64>,
     /// `max_abs` of Transformers' own run in this dtype against float64.
+    #[serde(deserialize_with = "null_is_infinite")]
     pub noise_floor: f64,
     /// The largest `max_abs` that passes.
+    #[serde(deserialize_with = "null_is_infinite")]
     pub limit: f64,
     /// Root mean square error.
     pub rms: Option<f64>,
     /// Root mean square error of Transformers' own run.
+    #[serde(deserialize_with = "null_is_infinite")]
     pub noise_floor_rms: f64,
     /// The largest `rms` that passes.
+    #[serde(deserialize_with = "null_is_infinite")]
     pub limit_rms: f64,
     /// Value expected at `max_abs_index`.
     pub expected: Option<f64>,
@@ -50,6 +54,11 @@ pub struct Verdict {
     /// Anything else worth saying: ties among generated ids, elements unequal in their bits.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub note: Option<String>,
+}
+
+/// JSON has no infinity: it is written as null.
+fn null_is_infinite<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::INFINITY))
 }
 
 /// What is said of values that are NaN or infinite.

@@ -1,9 +1,7 @@
 //! How much memory a verification needs, and needed.
 
-use qwen3_model::Qwen3Config;
-use serde::Serialize;
-
-use crate::manifest::TestDType;
+use qwen3_config::{Precision, Qwen3Config};
+use serde::{Deserialize, Serialize};
 
 /// The largest resident set of this process so far in MiB; `None` where the system does not tell.
 pub fn peak_rss_mb() -> Option<f64> {
@@ -14,7 +12,8 @@ pub fn peak_rss_mb() -> Option<f64> {
 }
 
 /// The weights of the parts that are in memory one after the other, in MiB.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Memory {
     /// The largest resident set of any process, where the system tells.
     pub peak_rss_mb: Option<f64>,
@@ -30,9 +29,8 @@ pub struct Memory {
 
 impl Memory {
     /// For weights in `dtype`.
-    pub fn of(config: &Qwen3Config, dtype: TestDType) -> Self {
-        let bytes = if dtype == TestDType::F32 { 4.0 } else { 2.0 };
-        let mb = |values: usize| values as f64 * bytes / f64::from(1 << 20);
+    pub fn of(config: &Qwen3Config, dtype: Precision) -> Self {
+        let mb = |values: usize| values as f64 * dtype.bytes() as f64 / f64::from(1 << 20);
         let vocabulary = config.vocab_size * config.hidden_size;
         let all = config.num_parameters();
         let matrices = if config.tie_word_embeddings { 1 } else { 2 };

@@ -1,16 +1,13 @@
-//! The layers of a run, as seed 003's report has them.
+//! The layers of a run, one line each.
 
-use qwen3_model::Qwen3Config;
-use serde::Serialize;
+use qwen3_config::{Qwen3Config, Site, Tap};
+use qwen3_trace::{LayerVerdict, Mode, Precision};
+use serde::{Deserialize, Serialize};
 
-use super::job::Mode;
-use super::judge::TensorReport;
-use super::report::Run;
-use crate::manifest::TestDType;
-use crate::tensors::{output_key, tap_key};
+use crate::RunResult;
 
-/// A layer as seed 003's report has it.
-#[derive(Clone, Debug, Serialize)]
+/// A layer of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerResult {
     /// The layer; -1 for the embedding, the number of layers for what comes behind them.
     pub layer_index: i64,
@@ -19,7 +16,7 @@ pub struct LayerResult {
     /// The backend, or `observed`.
     pub backend: String,
     /// The dtype.
-    pub dtype: TestDType,
+    pub dtype: Precision,
     /// How the layer got its input.
     pub mode: Mode,
     /// `[batch, seq]` of ids or `[batch, seq, hidden_size]`.
@@ -38,10 +35,10 @@ pub struct LayerResult {
 
 /// The layers of a run: outputs from the whole run, the attention and feed-forward blocks with the
 /// reference's input, and either from the other mode when the run has only that.
-pub fn layers_of(run: &Run, config: &Qwen3Config) -> Vec<LayerResult> {
+pub fn layers_of(run: &RunResult, config: &Qwen3Config) -> Vec<LayerResult> {
     let mut results = Vec::new();
-    let mut add = |tensor: &TensorReport, index: i64, name: String| {
-        let shape = &tensor.result.shape;
+    let mut add = |tensor: &LayerVerdict, index: i64, name: String| {
+        let shape = &tensor.verdict.shape;
         let mut input_shape = shape[..2.min(shape.len())].to_vec();
         if index >= 0 {
             input_shape.push(config.hidden_size);
@@ -49,43 +46,41 @@ pub fn layers_of(run: &Run, config: &Qwen3Config) -> Vec<LayerResult> {
         results.push(LayerResult {
             layer_index: index,
             layer_name: name,
-            backend: run.backend.clone(),
-            dtype: run.dtype,
+            backend: run.label.backend.clone(),
+            dtype: run.label.dtype,
             mode: tensor.mode,
             input_shape,
             output_shape: shape.clone(),
-            mse: tensor.result.mse,
-            cosine_similarity: tensor.result.cosine,
-            relative_error: tensor.result.relative,
-            pass_threshold: tensor.result.pass,
+            mse: tensor.verdict.mse,
+            cosine_similarity: tensor.verdict.cosine,
+            relative_error: tensor.verdict.relative,
+            pass_threshold: tensor.verdict.pass,
         });
     };
-    let find = |name: &str, modes: [Mode; 2]| {
-        let of = |mode| {
-            let mut tensors = run.tensors.iter();
-            tensors.find(move |t| t.mode == mode && t.result.name == name)
-        };
+    let find = |site: Site, modes: [Mode; 2]| {
+        let name = site.to_string();
+        let of = |mode| run.verdicts.find(mode, &name);
         of(modes[0]).or_else(|| of(modes[1]))
     };
     let whole = [Mode::Accumulated, Mode::Isolated];
     let alone = [Mode::Isolated, Mode::Accumulated];
-    if let Some(tensor) = find("embedding_output", whole) {
+    if let Some(tensor) = find(Site::outside(Tap::Embedding), whole) {
         add(tensor, -1, "embedding".into());
     }
     for layer in 0..config.num_hidden_layers {
-        for (key, suffix, modes) in [
-            (tap_key(layer, "self_attn.o_proj"), "_attention", alone),
-            (tap_key(layer, "mlp"), "_mlp", alone),
-            (output_key(layer + 1, config.num_hidden_layers), "", whole),
+        for (tap, suffix, modes) in [
+            (Tap::OProj, "_attention", alone),
+            (Tap::Mlp, "_mlp", alone),
+            (Tap::LayerOutput, "", whole),
         ] {
-            if let Some(tensor) = find(&key, modes) {
+            if let Some(tensor) = find(Site::inside(layer, tap), modes) {
                 add(tensor, layer as i64, format!("layer_{layer}{suffix}"));
             }
         }
     }
     let behind = config.num_hidden_layers as i64;
-    for (key, name) in [("final_norm_output", "final_norm"), ("logits", "logits")] {
-        if let Some(tensor) = find(key, whole) {
+    for (tap, name) in [(Tap::FinalNorm, "final_norm"), (Tap::Logits, "logits")] {
+        if let Some(tensor) = find(Site::outside(tap), whole) {
             add(tensor, behind, name.into());
         }
     }

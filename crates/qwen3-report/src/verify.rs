@@ -1,0 +1,287 @@
+//! What a verification found, as its JSON has it.
+
+use qwen3_blame::Diagnosis;
+use qwen3_config::Qwen3Config;
+use qwen3_trace::consensus::{Consensus, Pair};
+use qwen3_trace::{Backend, Precision, Preset, Switches, Verdicts};
+use serde::{Deserialize, Serialize};
+
+use crate::layer_results::{LayerResult, layers_of};
+use crate::memory::{Memory, peak_rss_mb};
+use crate::{BURN_VERSION, Label, SCHEMA, Status};
+
+/// One backend, or somebody's activations.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunResult {
+    /// What it is called.
+    #[serde(flatten)]
+    pub label: Label,
+    /// How it ended.
+    pub status: Status,
+    /// Why, when it crashed or is unavailable.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Fusion and autotune, where the backend has them.
+    #[serde(default)]
+    pub switches: Option<Switches>,
+    /// Wall time in milliseconds.
+    #[serde(default)]
+    pub elapsed_ms: f64,
+    /// The process's largest resident set in MiB.
+    #[serde(default)]
+    pub peak_rss_mb: Option<f64>,
+    /// How long each part of the model took.
+    #[serde(default)]
+    pub timings: Vec<Timing>,
+    /// Every tensor and every generated token that was judged.
+    #[serde(flatten)]
+    pub verdicts: Verdicts,
+    /// Where and why it first goes wrong.
+    #[serde(default)]
+    pub diagnosis: Diagnosis,
+}
+
+/// The wall time of one part of the model, in all modes together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// `embedding`, `layer_03` or `head`.
+    pub part: String,
+    /// Reading the weights and bringing them to the device, in milliseconds.
+    pub load_ms: f64,
+    /// Computing and reading back, in milliseconds; on wgpu and cuda compiling included.
+    pub run_ms: f64,
+}
+
+impl RunResult {
+    /// One that has not been judged.
+    pub fn new(label: Label) -> Self {
+        Self {
+            label,
+            status: Status::Pass,
+            reason: None,
+            switches: None,
+            elapsed_ms: 0.0,
+            peak_rss_mb: None,
+            timings: Vec::new(),
+            verdicts: Verdicts::default(),
+            diagnosis: Diagnosis::default(),
+        }
+    }
+
+    /// One that did not run to its end, and why.
+    pub fn stopped(label: Label, status: Status, reason: String) -> Self {
+        Self {
+            status,
+            reason: Some(reason),
+            ..Self::new(label)
+        }
+    }
+}
+
+/// The whole report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VerifyReport {
+    /// The form's version, 1.
+    pub schema: u32,
+    /// The Burn release.
+    #[serde(default)]
+    pub burn: String,
+    /// The checkpoint's directory.
+    #[serde(default)]
+    pub model_path: String,
+    /// The reference's file.
+    #[serde(default)]
+    pub reference: Option<String>,
+    /// The file of somebody else's activations.
+    #[serde(default)]
+    pub observed: Option<String>,
+    /// The prompt.
+    #[serde(default)]
+    pub test_input: String,
+    /// Fixed thresholds, where asked for.
+    #[serde(default)]
+    pub preset: Option<Preset>,
+    /// Where the limits come from.
+    #[serde(default)]
+    pub limits: String,
+    /// Did every run pass that could run?
+    #[serde(default)]
+    pub overall_success: bool,
+    /// Entries of `layer_results`.
+    #[serde(default)]
+    pub total_layers_tested: usize,
+    /// Those that pass.
+    #[serde(default)]
+    pub layers_passed: usize,
+    /// Those that do not.
+    #[serde(default)]
+    pub layers_failed: usize,
+    /// The layers of every run.
+    #[serde(default)]
+    pub layer_results: Vec<LayerResult>,
+    /// That of the first run that fails.
+    #[serde(default)]
+    pub diagnosis: Diagnosis,
+    /// Every run.
+    pub runs: Vec<RunResult>,
+    /// Every two runs.
+    #[serde(default)]
+    pub pairwise: Vec<Pair>,
+    /// Which run is alone.
+    #[serde(default)]
+    pub consensus: Option<Consensus>,
+    /// What was in memory.
+    #[serde(default)]
+    pub memory: Memory,
+}
+
+impl VerifyReport {
+    /// One without runs, of weights in `dtype`.
+    pub fn new(config: &Qwen3Config, dtype: Precision) -> Self {
+        Self {
+            schema: SCHEMA,
+            burn: BURN_VERSION.into(),
+            model_path: String::new(),
+            reference: None,
+            observed: None,
+            test_input: String::new(),
+            preset: None,
+            limits: String::new(),
+            overall_success: false,
+            total_layers_tested: 0,
+            layers_passed: 0,
+            layers_failed: 0,
+            layer_results: Vec::new(),
+            diagnosis: Diagnosis::default(),
+            runs: Vec::new(),
+            pairwise: Vec::new(),
+            consensus: None,
+            memory: Memory::of(config, dtype),
+        }
+    }
+
+    /// Adds up what the runs found.
+    pub fn finish(&mut self, config: &Qwen3Config) {
+        for run in &self.runs {
+            self.layer_results.extend(layers_of(run, config));
+        }
+        let passed = self
+            .layer_results
+            .iter()
+            .filter(|layer| layer.pass_threshold)
+            .count();
+        self.total_layers_tested = self.layer_results.len();
+        self.layers_passed = passed;
+        self.layers_failed = self.total_layers_tested - passed;
+                let failed = self.runs.iter().any(|run| run.status.failed());
+        self.overall_success = self.ran() && !failed && self.agree();
+        let first = self.runs.iter().find(|run| run.status == Status::Fail);
+        self.diagnosis = first.map(|run| run.diagnosis.clone()).unwrap_or_default();
+        for run in self.runs.iter().filter(|run| run.status == Status::Pass) {
+            let Some(variant) = &run.label.variant else { continue };
+            let usual = Label::new(&run.label.backend, run.label.dtype);
+            let base = self.runs.iter().find(|base| base.label == usual && base.status.failed());
+            self.diagnosis.notes.extend(base.map(|_| {
+                format!("{usual} fails as built and passes {variant}: that switch is where the failure comes from")
+            }));
+        }
+        let peaks = self.runs.iter().map(|run| run.peak_rss_mb);
+        let peaks = peaks.chain([peak_rss_mb()]).flatten();
+        self.memory.peak_rss_mb = peaks.reduce(f64::max);
+    }
+
+    /// Without a reference, differing from each other is what fails.
+    fn agree(&self) -> bool {
+        let differ = |consensus: &Consensus| !consensus.agree;
+        self.reference.is_some() || !self.consensus.as_ref().is_some_and(differ)
+    }
+
+    /// Was anything compared? Without a reference, that takes two runs.
+    fn ran(&self) -> bool {
+        let runs = self.runs.iter().filter(|run| run.status.ran()).count();
+        runs > usize::from(self.reference.is_none())
+    }
+
+    /// 0 when all passes; 1 when something does not; 3 when a backend in `named` is unavailable, or
+    /// nothing could run.
+    pub fn exit_code(&self, named: &[Backend]) -> u8 {
+        if self.runs.iter().any(|run| run.status.failed()) || !self.agree() {
+            return 1;
+        }
+        let missing = self.runs.iter().any(|run| {
+            let is_named = named.iter().any(|backend| backend.name() == run.label.backend);
+            run.status == Status::Unavailable && is_named
+        });
+        if missing || !self.ran() { 3 } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(runs: Vec<RunResult>, reference: bool) -> VerifyReport {
+        let config = Qwen3Config::tiny();
+        let mut report = VerifyReport {
+            reference: reference.then(|| "reference.npz".into()),
+            runs,
+            ..VerifyReport::new(&config, Precision::F32)
+        };
+        report.finish(&config);
+        report
+    }
+
+    fn run(variant: Option<&str>, status: Status) -> RunResult {
+        let label = Label {
+            variant: variant.map(Into::into),
+            ..Label::new("wgpu", Precision::F32)
+        };
+        RunResult {
+            status,
+            ..RunResult::new(label)
+        }
+    }
+
+    #[test]
+    fn the_switch_that_cures_is_named() {
+        use Status::{Crash, Fail, Pass, Unavailable};
+        for (base, fusion, autotune, named) in [
+            (Fail, Pass, Fail, Some("without fusion")),
+            (Crash, Fail, Pass, Some("without autotune")),
+            (Fail, Fail, Fail, None),
+            (Pass, Fail, Pass, None),
+            (Unavailable, Pass, Pass, None),
+        ] {
+            let runs = vec![
+                run(None, base),
+                run(Some("without fusion"), fusion),
+                run(Some("without autotune"), autotune),
+            ];
+            let report = report(runs, true);
+            let notes = report.diagnosis.notes.join("; ");
+            assert_eq!(notes.is_empty(), named.is_none(), "{notes}");
+            assert!(notes.contains(named.unwrap_or_default()), "{notes}");
+            let code = if base == Unavailable { 0 } else { 1 };
+            assert_eq!(report.exit_code(&[]), code);
+        }
+    }
+
+    #[test]
+    fn nothing_compared_is_no_success() {
+        let alone = report(vec![run(None, Status::Pass)], false);
+        assert!(!alone.overall_success);
+        assert_eq!(alone.exit_code(&[]), 3);
+        let judged = report(vec![run(None, Status::Pass)], true);
+        assert!(judged.overall_success);
+        let missing = report(vec![run(None, Status::Unavailable)], true);
+        assert_eq!(
+            (missing.overall_success, missing.exit_code(&[])),
+            (false, 3)
+        );
+        let both = vec![
+            run(None, Status::Unavailable),
+            run(Some("without fusion"), Status::Pass),
+        ];
+        assert_eq!(report(both, true).exit_code(&[Backend::Wgpu]), 3);
+    }
+}
