@@ -10,10 +10,12 @@ use std::thread;
 
 use anyhow::Result;
 
-use crate::backend::Backend;
-use crate::manifest::{Case, TestDType};
-use crate::protocol::CaseResult;
+use qwen3_report::CaseResult;
+use qwen3_trace::{Backend, Precision};
+
+use crate::manifest::Case;
 use crate::supervise::{run_backend, unavailable};
+use crate::unavailable::Unavailable;
 
 /// What every lane works from.
 pub struct Work<'a> {
@@ -24,16 +26,16 @@ pub struct Work<'a> {
     /// The cases.
     pub cases: &'a [&'a Case],
     /// The dtypes asked for; none for all.
-    pub dtypes: &'a [TestDType],
+    pub dtypes: &'a [Precision],
     /// Backends known not to work, and why.
-    pub unavailable: &'a [(Backend, String)],
+    pub unavailable: &'a Unavailable,
 }
 
 /// One worker's part: a backend, or one dtype of it.
 #[derive(Clone, Copy)]
 struct Part {
     backend: Backend,
-    share: Option<TestDType>,
+    share: Option<Precision>,
 }
 
 impl Work<'_> {
@@ -44,10 +46,10 @@ impl Work<'_> {
     /// Those of a bad fixture, of a worker that cannot be started, and of `report`.
     pub fn run(
         &self,
-        backends: &[Backend],
+        backends: impl IntoIterator<Item = Backend>,
         report: &mut dyn FnMut(CaseResult) -> Result<()>,
     ) -> Result<()> {
-        let parts = backends.iter().flat_map(|backend| parts(*backend));
+        let parts = backends.into_iter().flat_map(parts);
         thread::scope(|scope| {
             let mut results: Vec<Receiver<CaseResult>> = Vec::new();
             let mut shared: Vec<(Part, Sender<CaseResult>)> = Vec::new();
@@ -87,13 +89,10 @@ impl Work<'_> {
             let _ = results.send(result);
             Ok(())
         };
-        let known = self.unavailable.iter().find(|(name, _)| *name == backend);
-        if let Some((_, reason)) = known {
-            let wanted = match self.dtypes.is_empty() {
-                true => &[TestDType::F32][..],
-                false => self.dtypes,
-            };
-            let ours = |dtype: &&TestDType| share.is_none_or(|share| share == **dtype);
+        if let Some(reason) = self.unavailable.reason(backend) {
+            let wanted =
+                if self.dtypes.is_empty() { &[Precision::F32][..] } else { self.dtypes };
+            let ours = |dtype: &&Precision| share.is_none_or(|share| share == **dtype);
             let wanted: Vec<_> = wanted.iter().filter(ours).copied().collect();
             return unavailable(backend, self.cases, &wanted, reason, &mut send);
         }
@@ -111,17 +110,10 @@ impl Work<'_> {
 }
 
 fn parts(backend: Backend) -> Vec<Part> {
-    match backend.switches() {
-        None => vec![Part {
-            backend,
-            share: None,
-        }],
-        Some(_) => TestDType::ALL
-            .into_iter()
-            .map(|dtype| Part {
-                backend,
-                share: Some(dtype),
-            })
-            .collect(),
-    }
+    let shares = if backend.compiles_kernels() {
+        Precision::ALL.map(Some).to_vec()
+    } else {
+        vec![None]
+    };
+    shares.into_iter().map(|share| Part { backend, share }).collect()
 }

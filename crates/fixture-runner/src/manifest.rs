@@ -1,29 +1,29 @@
 //! The catalogue of parity cases, `manifest.json`, checked once, when it is read.
 
+mod case;
 mod check;
-mod dtype;
 mod raw;
 #[cfg(test)]
 mod tests;
 mod verify;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-pub use self::dtype::TestDType;
+pub use self::case::{
+    AttentionSizes, Case, Data, ExpectedFailure, NoiseFloors, Norm, Place, SameDType, Subject,
+    TensorList,
+};
 use crate::error::FixtureError;
 
 /// The schema version that is read.
 const SCHEMA: u64 = 1;
 /// A manifest larger than this is not one.
 const MAX_MANIFEST_BYTES: u64 = 64 << 20;
-/// Expected tensors without a noise floor: they are compared exactly or not at all.
-pub const WITHOUT_FLOORS: [&str; 2] = ["generated_ids", "margins"];
 
 /// A manifest whose entries and cross references have been checked. Its files have not been read.
 #[derive(Clone, Debug)]
@@ -49,174 +49,6 @@ pub struct CheckpointFiles {
     /// SHA-256 of each file, by its name in the folder.
     #[serde(deserialize_with = "raw::unique")]
     pub files: BTreeMap<String, String>,
-}
-
-/// What a case runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// One of a layer's two RMSNorms.
-    RmsNorm,
-    /// A layer's SwiGLU block.
-    Mlp,
-    /// A layer's attention block.
-    Attention,
-    /// A whole decoder layer with its taps.
-    DecoderLayer,
-    /// The model from token ids to logits, then greedy decoding.
-    FullModel,
-    /// A prompt read in chunks of a given size; logits at some of its columns.
-    Prefill,
-    /// Attention on its own, from projections to projection, without norms and RoPE.
-    ScaledDotProductAttention,
-    /// The loss of a causal language model and its gradient in every parameter.
-    Gradients,
-    /// Greedy decoding of many prompts, one by one and as a batch.
-    Greedy,
-    /// Checkpoint to record and back.
-    RecordRoundtrip,
-}
-
-impl Kind {
-    /// All kinds.
-    pub const ALL: [Self; 10] = [
-        Self::RmsNorm,
-        Self::Mlp,
-        Self::Attention,
-        Self::DecoderLayer,
-        Self::FullModel,
-        Self::Prefill,
-        Self::ScaledDotProductAttention,
-        Self::Gradients,
-        Self::Greedy,
-        Self::RecordRoundtrip,
-    ];
-
-    /// The name in the manifest.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::RmsNorm => "rms_norm",
-            Self::Mlp => "mlp",
-            Self::Attention => "attention",
-            Self::DecoderLayer => "decoder_layer",
-            Self::FullModel => "full_model",
-            Self::Prefill => "prefill",
-            Self::ScaledDotProductAttention => "scaled_dot_product_attention",
-            Self::Gradients => "gradients",
-            Self::Greedy => "greedy",
-            Self::RecordRoundtrip => "record_roundtrip",
-        }
-    }
-
-    /// Does the kind take minutes on a software GPU?
-    pub fn is_slow(self) -> bool {
-        self == Self::Greedy
-    }
-
-    /// Does the kind run a part of one layer?
-    pub fn is_layer(self) -> bool {
-        matches!(
-            self,
-            Self::RmsNorm | Self::Mlp | Self::Attention | Self::DecoderLayer
-        )
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// One parity case.
-#[derive(Clone, Debug)]
-pub struct Case {
-    /// The id, unique in the manifest.
-    pub id: String,
-    /// What the case runs.
-    pub kind: Kind,
-    /// What the case is for.
-    pub description: String,
-    /// The checkpoint's name in [`Manifest::checkpoints`]; none for
-    /// [`Kind::ScaledDotProductAttention`], whose weights are inputs.
-    pub checkpoint: Option<String>,
-    /// The layer's index; there for the layer kinds and only for them.
-    pub layer: Option<usize>,
-    /// `input_layernorm` or `post_attention_layernorm`; there for [`Kind::RmsNorm`] and only for it.
-    pub module: Option<String>,
-    /// What the shapes of the inputs do not say; there for [`Kind::ScaledDotProductAttention`] and only
-    /// for it.
-    pub attention: Option<AttentionSizes>,
-    /// Tokens read at once; there for [`Kind::Prefill`] and only for it.
-    pub chunk_size: Option<usize>,
-    /// The input tensors; none for [`Kind::RecordRoundtrip`].
-    pub inputs: Option<TensorList>,
-    /// The expected tensors; none for [`Kind::RecordRoundtrip`].
-    pub expected: Option<TensorList>,
-    /// The error of Transformers' own run in each dtype, for each expected tensor but [`WITHOUT_FLOORS`].
-    pub noise_floors: BTreeMap<String, BTreeMap<TestDType, Floor>>,
-    /// Transformers' own output in f16 and bf16, by expected tensor; [`Kind::RmsNorm`] only.
-    pub same_dtype: BTreeMap<String, BTreeMap<TestDType, SameDType>>,
-    /// Where the case is known to fail.
-    pub expected_failures: Vec<ExpectedFailure>,
-}
-
-/// How the tensors of a [`Kind::ScaledDotProductAttention`] are to be read.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AttentionSizes {
-    /// Query heads.
-    pub num_attention_heads: usize,
-    /// Key and value heads; divides the query heads.
-    pub num_key_value_heads: usize,
-    /// Whether a query sees only the keys up to its own place. Queries then arrive with the keys;
-    /// otherwise all of them come after each chunk of keys.
-    pub causal: bool,
-    /// How many keys arrive at once; all of them together.
-    pub chunks: Vec<usize>,
-}
-
-/// Tensors of one file.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TensorList {
-    /// The file, a key of [`Manifest::files`].
-    pub file: String,
-    /// The tensors' names, each once.
-    pub tensors: Vec<String>,
-}
-
-/// The error of Transformers' own run against its float64 run, over the positions that count.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Floor {
-    /// The largest absolute error.
-    pub max_abs: f64,
-    /// The root of the mean squared error.
-    pub rms: f64,
-}
-
-/// Transformers' own output in a dtype.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SameDType {
-    /// The tensor in the file of the expected tensors, stored in the dtype itself.
-    pub tensor: String,
-    /// The share of its elements that differ from an oracle that computes in float64 between the same
-    /// rounding points.
-    pub unequal: f64,
-}
-
-/// A failure that is known; if the case passes, that is a failure.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ExpectedFailure {
-    /// The backend.
-    pub backend: String,
-    /// The dtype.
-    pub dtype: TestDType,
-    /// Why; never empty.
-    pub reason: String,
 }
 
 impl Manifest {

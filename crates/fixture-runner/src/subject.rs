@@ -6,22 +6,22 @@ mod greedy;
 mod inputs;
 mod model;
 
-use std::path::Path;
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use burn::store::ModuleSnapshot;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use qwen3_import::{Checkpoint, CheckpointSource, load, load_record, save_record};
+use qwen3_trace::{Rows, TensorFile};
 use qwen3_model::{
     Attention, DecoderLayer, Mlp, Observed, Qwen3, Qwen3Config, RmsNorm, RotaryEmbedding, Site,
     Step, Tap, Taps,
 };
 
-use self::inputs::Rows;
-pub use self::inputs::{positions, read_columns, read_mask};
+use self::inputs::read_rows;
+pub use self::inputs::{read_columns, read_mask};
 use crate::backend::owned;
-use crate::data::TensorFile;
-use crate::manifest::{Case, Kind};
+use crate::manifest::{Manifest, Norm, Place, Subject};
 
 /// A tensor that a subject computed.
 #[derive(Debug)]
@@ -47,36 +47,36 @@ pub struct Bench<'a> {
     pub device: &'a Device,
     /// The precision.
     pub dtype: DType,
-    /// The checkpoint's directory, already verified, where the case has one.
-    pub checkpoint: Option<&'a Path>,
+    /// The manifest, whose files have been verified.
+    pub manifest: &'a Manifest,
 }
 
 impl Bench<'_> {
-    /// Computes every output of `case` from the inputs in `file`, in the order of computation.
+    /// Computes every output of a case from the inputs in `file`, in the order of computation.
     ///
     /// # Errors
     /// Only about fixtures: a missing tensor, an odd shape, a checkpoint that does not load.
-    pub fn run(&self, case: &Case, file: Option<&TensorFile>) -> Result<Vec<Output>> {
-        let inputs = || file.context("the case has no inputs");
-        match case.kind {
-            Kind::RmsNorm => self.rms_norm(case, inputs()?),
-            Kind::Mlp => self.mlp(case, inputs()?),
-            Kind::Attention => self.attention(case, inputs()?),
-            Kind::DecoderLayer => self.decoder_layer(case, inputs()?),
-            Kind::FullModel => self.full_model(inputs()?),
-            Kind::Prefill => self.prefill(case, inputs()?),
-            Kind::ScaledDotProductAttention => self.attention_alone(case, inputs()?),
-            Kind::Gradients => self.gradients(inputs()?),
-            Kind::Greedy => self.greedy(inputs()?),
-            Kind::RecordRoundtrip => self.record_roundtrip(),
+    pub fn run(&self, subject: &Subject, file: &TensorFile) -> Result<Vec<Output>> {
+        match subject {
+            Subject::RmsNorm { place, norm, .. } => self.rms_norm(place, *norm, file),
+            Subject::Mlp(place, _) => self.mlp(place, file),
+            Subject::Attention(place, _) => self.attention(place, file),
+            Subject::DecoderLayer(place, _) => self.decoder_layer(place, file),
+            Subject::FullModel(checkpoint, _) => self.full_model(checkpoint, file),
+            Subject::Prefill { checkpoint, chunk_size, .. } => {
+                self.prefill(checkpoint, *chunk_size, file)
+            }
+            Subject::ScaledDotProductAttention(sizes, _) => self.attention_alone(sizes, file),
+            Subject::Gradients(checkpoint, _) => self.gradients(checkpoint, file),
+            Subject::Greedy(checkpoint, _) => self.greedy(checkpoint, file),
+            Subject::RecordRoundtrip(checkpoint) => self.record_roundtrip(checkpoint),
         }
     }
 
-    fn rms_norm(&self, case: &Case, file: &TensorFile) -> Result<Vec<Output>> {
-        let checkpoint = Checkpoint::open(self.folder()?)?;
+    fn rms_norm(&self, place: &Place, norm: Norm, file: &TensorFile) -> Result<Vec<Output>> {
+        let checkpoint = self.open(&place.checkpoint)?;
         let config = checkpoint.config().clone();
-        let module = case.module.as_deref().context("`module` is missing")?;
-        let prefix = format!("model.layers.{}.{module}", layer(case)?);
+        let prefix = layer_key(place.layer, norm.name());
         let mut source = CheckpointSource::new(&checkpoint, self.device, self.dtype)?;
         let norm = RmsNorm::build(
             &mut source,
@@ -88,25 +88,25 @@ impl Bench<'_> {
         Ok(vec![Output::new("output", norm.forward(x).into_data())])
     }
 
-    fn mlp(&self, case: &Case, file: &TensorFile) -> Result<Vec<Output>> {
-        let checkpoint = Checkpoint::open(self.folder()?)?;
+    fn mlp(&self, place: &Place, file: &TensorFile) -> Result<Vec<Output>> {
+        let checkpoint = self.open(&place.checkpoint)?;
         let config = checkpoint.config().clone();
-        let prefix = format!("model.layers.{}.mlp", layer(case)?);
+        let prefix = layer_key(place.layer, "mlp");
         let mut source = CheckpointSource::new(&checkpoint, self.device, self.dtype)?;
         let mlp = Mlp::build(&mut source, &prefix, &config)?;
         let x = self.floats(file, "input_x", &config)?;
         Ok(vec![Output::new("output", mlp.forward(x).into_data())])
     }
 
-    fn attention(&self, case: &Case, file: &TensorFile) -> Result<Vec<Output>> {
-        let checkpoint = Checkpoint::open(self.folder()?)?;
+    fn attention(&self, place: &Place, file: &TensorFile) -> Result<Vec<Output>> {
+        let checkpoint = self.open(&place.checkpoint)?;
         let config = checkpoint.config().clone();
-        let prefix = format!("model.layers.{}.self_attn", layer(case)?);
+        let prefix = layer_key(place.layer, "self_attn");
         let mut source = CheckpointSource::new(&checkpoint, self.device, self.dtype)?;
         let attention = Attention::build(&mut source, &prefix, &config)?;
 
         let rope = RotaryEmbedding::new(config.head_dim, config.rope_theta);
-        let rows = Rows::read(file)?;
+        let rows = read_rows(file)?;
         let mut outputs = Vec::from(rope_tables(&rope, &rows.positions, ["cos", "sin"]));
         let step = Step::uncached(&rope, &rows.positions, &rows.visible, self.device);
         let x = self.hidden_states(file, &rows, &config)?;
@@ -131,14 +131,14 @@ impl Bench<'_> {
         Ok(outputs)
     }
 
-    fn decoder_layer(&self, case: &Case, file: &TensorFile) -> Result<Vec<Output>> {
-        let checkpoint = Checkpoint::open(self.folder()?)?;
+    fn decoder_layer(&self, place: &Place, file: &TensorFile) -> Result<Vec<Output>> {
+        let checkpoint = self.open(&place.checkpoint)?;
         let config = checkpoint.config().clone();
         let mut source = CheckpointSource::new(&checkpoint, self.device, self.dtype)?;
-        let layer = DecoderLayer::build(&mut source, &config, layer(case)?)?;
+        let layer = DecoderLayer::build(&mut source, &config, place.layer)?;
 
         let rope = RotaryEmbedding::new(config.head_dim, config.rope_theta);
-        let rows = Rows::read(file)?;
+        let rows = read_rows(file)?;
         let step = Step::uncached(&rope, &rows.positions, &rows.visible, self.device);
         let x = self.hidden_states(file, &rows, &config)?;
         let mut outputs = Vec::new();
@@ -150,9 +150,13 @@ impl Bench<'_> {
     }
 
     /// Every parameter of the model loaded from a record that was saved from the checkpoint, under its
-    /// key in the record. The expectation is [`parameters`] of the checkpoint's own load.
-    fn record_roundtrip(&self) -> Result<Vec<Output>> {
-        let model = load(self.folder()?, self.device, self.dtype)?;
+    /// key in the record. The expectation is
+    /// [`checkpoint_parameters`](Self::checkpoint_parameters).
+    ///
+    /// # Errors
+    /// When the checkpoint does not load, or the record is another model.
+    pub fn record_roundtrip(&self, checkpoint: &str) -> Result<Vec<Output>> {
+        let model = self.load(checkpoint)?;
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("model.bpk");
         save_record(&model, &file, self.dtype)?;
@@ -170,12 +174,20 @@ impl Bench<'_> {
     ///
     /// # Errors
     /// When the checkpoint does not load.
-    pub fn checkpoint_parameters(&self) -> Result<Vec<Output>> {
-        parameters(&load(self.folder()?, self.device, self.dtype)?)
+    pub fn checkpoint_parameters(&self, checkpoint: &str) -> Result<Vec<Output>> {
+        parameters(&self.load(checkpoint)?)
     }
 
-    fn folder(&self) -> Result<&Path> {
-        self.checkpoint.context("the case names no checkpoint")
+    fn folder(&self, checkpoint: &str) -> Result<PathBuf> {
+        Ok(self.manifest.path(&self.manifest.checkpoints[checkpoint].path)?)
+    }
+
+    fn open(&self, checkpoint: &str) -> Result<Checkpoint> {
+        Ok(Checkpoint::open(self.folder(checkpoint)?)?)
+    }
+
+    fn load(&self, checkpoint: &str) -> Result<Qwen3> {
+        Ok(load(self.folder(checkpoint)?, self.device, self.dtype)?)
     }
 
     /// An input `[batch, seq, hidden_size]`.
@@ -198,7 +210,7 @@ impl Bench<'_> {
         config: &Qwen3Config,
     ) -> Result<Tensor<3>> {
         let x = self.floats(file, "hidden_states", config)?;
-        let expected = [rows.positions.len(), rows.positions[0].len()];
+        let expected = rows.dims();
         ensure!(
             x.dims()[..2] == expected,
             "tensor `hidden_states` has shape {:?}, but `position_ids` {expected:?}",
@@ -208,13 +220,9 @@ impl Bench<'_> {
     }
 }
 
-fn layer(case: &Case) -> Result<usize> {
-    case.layer.context("`layer` is missing")
-}
-
 fn parameters(model: &Qwen3) -> Result<Vec<Output>> {
     model
-        .collect(None, None, false)
+        .collect(None, None, true)
         .into_iter()
         .map(|tensor| {
             let name = tensor.name.clone();

@@ -6,11 +6,13 @@ use std::process::{ChildStdin, Stdio};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use qwen3_report::{CaseResult, Status};
+use qwen3_trace::{Backend, Precision};
 
-use crate::backend::Backend;
+use crate::backend::switches;
 use crate::child::{self, Speaker};
-use crate::manifest::{Case, Kind, TestDType};
-use crate::protocol::{CaseResult, Job, Reply, Status};
+use crate::manifest::Case;
+use crate::protocol::{Job, Observe, Observed, Reply};
 
 /// Runs `cases` on `backend` in workers of `program`, in `dtypes` or in all that the backend computes in
 /// when there are none, and hands every result to `report` as it comes. With a `share`, only that dtype
@@ -23,17 +25,17 @@ pub fn run_backend(
     backend: Backend,
     manifest: &Path,
     cases: &[&Case],
-    dtypes: &[TestDType],
-    share: Option<TestDType>,
+    dtypes: &[Precision],
+    share: Option<Precision>,
     report: &mut dyn FnMut(CaseResult) -> Result<()>,
 ) -> Result<()> {
-    let ours = |dtype: &&TestDType| share.is_none_or(|share| share == **dtype);
-    let (mut worker, ready) = Worker::start(program, backend, manifest)?;
+    let ours = |dtype: &&Precision| share.is_none_or(|share| share == **dtype);
+    let (mut worker, ready) = Worker::start(program, backend, Some(manifest))?;
     let supported = match ready {
         Ok(supported) => supported,
         Err(reason) => {
             let wanted = if dtypes.is_empty() {
-                &[TestDType::F32]
+                &[Precision::F32]
             } else {
                 dtypes
             };
@@ -53,19 +55,15 @@ pub fn run_backend(
             continue;
         }
         for case in cases {
-            if !has_floors(case, *dtype) {
+            if !case.is_judged_in(*dtype) {
                 // There is nothing to compare with.
                 continue;
             }
-            let job = Job {
-                case: case.id.clone(),
-                dtype: *dtype,
-            };
             let start = Instant::now();
-            let result = match worker.run(&job)? {
+            let result = match worker.case(case, *dtype)? {
                 Ok(result) => result,
                 Err(crash) => {
-                    worker = Worker::start(program, backend, manifest)?.0;
+                    worker = Worker::start(program, backend, Some(manifest))?.0;
                     CaseResult {
                         elapsed_ms: start.elapsed().as_secs_f64() * 1e3,
                         ..empty(backend, case, *dtype, Status::Crash, crash)
@@ -85,7 +83,7 @@ pub fn run_backend(
 pub fn unavailable(
     backend: Backend,
     cases: &[&Case],
-    dtypes: &[TestDType],
+    dtypes: &[Precision],
     reason: &str,
     report: &mut dyn FnMut(CaseResult) -> Result<()>,
 ) -> Result<()> {
@@ -98,34 +96,23 @@ pub fn unavailable(
     Ok(())
 }
 
-/// Whether every expected tensor of `case` can be judged in `dtype`. Tokens that follow from tokens can in
-/// f32 alone: their margins are chosen for its noise.
-fn has_floors(case: &Case, dtype: TestDType) -> bool {
-    if case.kind == Kind::Greedy {
-        return dtype == TestDType::F32;
-    }
-    case.noise_floors
-        .values()
-        .all(|floors| floors.contains_key(&dtype))
-}
-
 fn empty(
     backend: Backend,
     case: &Case,
-    dtype: TestDType,
+    dtype: Precision,
     status: Status,
     reason: String,
 ) -> CaseResult {
     CaseResult {
         case: case.id.clone(),
-        kind: case.kind,
+        kind: case.kind(),
         backend,
         dtype,
         status,
         elapsed_ms: 0.0,
         tensors: Vec::new(),
         reason: Some(reason),
-        switches: backend.switches(),
+        switches: switches(backend),
     }
 }
 
@@ -150,46 +137,85 @@ fn expect(case: &Case, mut result: CaseResult) -> CaseResult {
 }
 
 /// A running worker process.
-struct Worker {
+pub struct Worker {
     process: Speaker<Reply>,
     stdin: ChildStdin,
 }
 
 impl Worker {
     /// Starts a worker; gives it with the dtypes it computes in, or the reason it is of no use.
+    ///
+    /// # Errors
+    /// When the process cannot be started.
     #[allow(clippy::type_complexity, reason = "named where it is taken apart")]
-    fn start(
+    pub fn start(
         program: &Path,
         backend: Backend,
-        manifest: &Path,
-    ) -> Result<(Self, Result<Vec<TestDType>, String>)> {
+        manifest: Option<&Path>,
+    ) -> Result<(Self, Result<Vec<Precision>, String>)> {
         let mut command = child::command(program);
-        command
-            .args(["worker", "--backend", backend.name(), "--manifest"])
-            .arg(manifest)
-            .stdin(Stdio::piped());
-        let mut process = Speaker::start(&mut command)?;
+        command.args(["worker", "--backend", backend.name()]);
+        if let Some(manifest) = manifest {
+            command.arg("--manifest").arg(manifest);
+        }
+        let mut process = Speaker::start(command.stdin(Stdio::piped()))?;
         let stdin = process.stdin().expect("piped");
         let ready = match process.next() {
-            Ok(Reply::Ready { dtypes, .. }) => Ok(dtypes),
-            Ok(Reply::Unavailable { reason }) => Err(reason),
+            Ok(Reply::Ready(dtypes)) => Ok(dtypes),
+            Ok(Reply::Unavailable(reason)) => Err(reason),
             Ok(other) => bail!("a worker began with {other:?}"),
             Err(crash) => Err(format!("the backend dies when it is started: {crash}")),
         };
         Ok((Self { process, stdin }, ready))
     }
 
-    /// Runs one job: its result, or how the process died.
-    fn run(&mut self, job: &Job) -> Result<Result<CaseResult, String>> {
+    /// Runs a case: its result, or how the process died.
+    ///
+    /// # Errors
+    /// When a fixture is bad.
+    pub fn case(&mut self, case: &Case, dtype: Precision) -> Result<Result<CaseResult, String>> {
+        let case = case.id.clone();
+        match self.run(&Job::Case { case, dtype }, &mut |_| {})? {
+            Ok(Reply::Case(result)) => Ok(Ok(*result)),
+            Ok(other) => bail!("a worker answered a case with {other:?}"),
+            Err(crash) => Ok(Err(crash)),
+        }
+    }
+
+    /// Runs an observation, to the process's end: how it went, or how the process died.
+    ///
+    /// # Errors
+    /// When the checkpoint or the reference is bad.
+    pub fn observe(
+        mut self,
+        job: Observe,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Result<Observed, String>> {
+        match self.run(&Job::Observe(job), progress)? {
+            Ok(Reply::Observed(observed)) => {
+                drop(self.stdin);
+                Ok(self.process.finish().map(|()| observed))
+            }
+            Ok(other) => bail!("a worker answered an observation with {other:?}"),
+            Err(crash) => Ok(Err(crash)),
+        }
+    }
+
+    fn run(
+        &mut self,
+        job: &Job,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Result<Reply, String>> {
         let line = serde_json::to_string(job)?;
         if writeln!(self.stdin, "{line}").is_err() {
             return Ok(Err(self.process.obituary()));
         }
-        match self.process.next() {
-            Ok(Reply::Done(result)) => Ok(Ok(*result)),
-            Ok(Reply::BadFixture { message }) => bail!("{message}"),
-            Ok(other) => bail!("a worker answered a job with {other:?}"),
-            Err(crash) => Ok(Err(crash)),
+        loop {
+            match self.process.next() {
+                Ok(Reply::Progress(what)) => progress(&what),
+                Ok(Reply::BadInput(message)) => bail!("{message}"),
+                reply => return Ok(reply),
+            }
         }
     }
 }
@@ -201,39 +227,30 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-    use crate::manifest::{ExpectedFailure, Kind};
+    use crate::manifest::{ExpectedFailure, Subject};
     use crate::protocol::REPLY_PREFIX;
 
-    const DONE: &str = r#"{"done": {"case": "CASE", "kind": "mlp", "backend": "flex", "dtype": "f32",
+    const DONE: &str = r#"{"case": {"case": "CASE", "kind": "mlp", "backend": "flex", "dtype": "f32",
         "status": "pass", "elapsed_ms": 1.0, "tensors": []}}"#;
 
     fn case(id: &str) -> Case {
         Case {
             id: id.into(),
-            kind: Kind::Mlp,
             description: String::new(),
-            checkpoint: None,
-            layer: None,
-            module: None,
-            attention: None,
-            chunk_size: None,
-            inputs: None,
-            expected: None,
-            noise_floors: Default::default(),
-            same_dtype: Default::default(),
+            subject: Subject::RecordRoundtrip("tiny".into()),
             expected_failures: Vec::new(),
         }
     }
 
     /// A worker that is ready for f32, dies at a job with `boom` in it and passes every other.
-    fn run(cases: &[Case], dtypes: &[TestDType]) -> Vec<CaseResult> {
+    fn run(cases: &[Case], dtypes: &[Precision]) -> Vec<CaseResult> {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("worker");
         let done = DONE.replace('\n', " ");
         let script = format!(
             r#"#!/bin/sh
 echo noise
-echo '{REPLY_PREFIX}{{"ready": {{"device": "fake", "dtypes": ["f32"], "switches": null}}}}'
+echo '{REPLY_PREFIX}{{"ready": ["f32"]}}'
 while read -r job; do
   case "$job" in
     *boom*) echo 'out of luck' >&2; kill -SEGV $$ ;;
@@ -290,11 +307,11 @@ done
 
     #[test]
     fn a_dtype_that_the_backend_lacks_is_unavailable_when_asked_for() {
-        let results = run(&[case("a")], &[TestDType::F32, TestDType::Bf16]);
+        let results = run(&[case("a")], &[Precision::F32, Precision::Bf16]);
         let found = results.iter().map(|result| (result.dtype, result.status));
         let expected = [
-            (TestDType::F32, Status::Pass),
-            (TestDType::Bf16, Status::Unavailable),
+            (Precision::F32, Status::Pass),
+            (Precision::Bf16, Status::Unavailable),
         ];
         assert_eq!(found.collect::<Vec<_>>(), expected);
     }
@@ -304,7 +321,7 @@ done
         let mut known = case("a");
         known.expected_failures = vec![ExpectedFailure {
             backend: "flex".into(),
-            dtype: TestDType::F32,
+            dtype: Precision::F32,
             reason: "upstream bug 1".into(),
         }];
         let results = run(std::slice::from_ref(&known), &[]);
@@ -322,7 +339,7 @@ done
             ..results[0].clone()
         };
         assert_eq!(expect(&known, failed.clone()).status, Status::Pass);
-        known.expected_failures[0].dtype = TestDType::F16;
+        known.expected_failures[0].dtype = Precision::F16;
         assert_eq!(expect(&known, failed).status, Status::Fail);
     }
 }

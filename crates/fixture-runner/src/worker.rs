@@ -5,112 +5,102 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
+use qwen3_model::burn_dtype;
+use qwen3_report::{CaseResult, Status};
+use qwen3_trace::{Backend, Precision, TensorFile};
 
-use crate::backend::{Backend, burn_dtype};
+use crate::backend::{dtypes, open, switches};
 use crate::check::{check_case, check_equal};
-use crate::data::TensorFile;
 use crate::failure;
-use crate::manifest::{Kind, Manifest};
-use crate::protocol::{CaseResult, Job, REPLY_PREFIX, Reply, Status};
+use crate::manifest::{Case, Manifest, Subject, TensorList};
+use crate::observe::observe;
+use crate::protocol::{Job, Observed, REPLY_PREFIX, Reply};
 use crate::subject::Bench;
 
-/// Serves jobs on `backend` until standard input ends.
+/// Serves jobs on `backend` until standard input ends; cases are those of `manifest`.
 ///
 /// # Errors
 /// When the manifest cannot be read or the supervisor is gone. A panic or abort of the backend ends the
 /// process, and the supervisor reports the crash.
-pub fn serve(backend: Backend, manifest: &Path) -> Result<()> {
-    let device = match backend.device() {
+pub fn serve(backend: Backend, manifest: Option<&Path>) -> Result<()> {
+    let device = match open(backend) {
         Ok(device) => device,
-        Err(reason) => return say(&Reply::Unavailable { reason }),
+        Err(reason) => return say(&Reply::Unavailable(reason)),
     };
-    if let Err(reason) = probe(&device) {
-        return say(&Reply::Unavailable { reason });
-    }
-    say(&Reply::Ready {
-        device: format!("{device:?}"),
-        dtypes: Backend::dtypes(&device),
-        switches: backend.switches(),
-    })?;
-    let manifest = Manifest::read(manifest)?;
+    say(&Reply::Ready(dtypes(&device)))?;
+    let manifest = manifest.map(Manifest::read).transpose()?;
     for line in stdin().lock().lines() {
         let job: Job = serde_json::from_str(&line?)?;
-        say(&match run(backend, &device, &manifest, &job) {
-            Ok(result) => Reply::Done(Box::new(result)),
-            Err(error) => Reply::BadFixture {
-                message: format!("case {}: {}", job.case, failure::line(&error)),
-            },
-        })?;
+        let reply = match &job {
+            Job::Case { case, dtype } => manifest
+                .as_ref()
+                .context("no manifest")
+                .and_then(|manifest| run(backend, &device, manifest, case, *dtype))
+                .map(|result| Reply::Case(Box::new(result)))
+                .with_context(|| format!("case {case}")),
+            Job::Observe(job) => observe(&device, job, &mut |what| say(&Reply::Progress(what)))
+                .map(|done| Reply::Observed(Observed { switches: switches(backend), ..done })),
+        };
+        say(&reply.unwrap_or_else(|error| Reply::BadInput(failure::line(&error))))?;
     }
     Ok(())
 }
 
-/// Computes something small. A backend without a driver panics at its first tensor.
-pub(crate) fn probe(device: &Device) -> Result<(), String> {
-    let device = device.clone();
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let sum = std::panic::catch_unwind(move || {
-        Tensor::<1>::ones([3], &device).sum().into_scalar::<f32>()
-    });
-    std::panic::set_hook(hook);
-    match sum {
-        Ok(3.0) => Ok(()),
-        Ok(other) => Err(format!("1 + 1 + 1 gives {other} on this device")),
-        Err(panic) => Err(panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()))
-            .unwrap_or_else(|| "the device cannot be opened".into())),
-    }
-}
-
-fn run(backend: Backend, device: &Device, manifest: &Manifest, job: &Job) -> Result<CaseResult> {
-    let case = manifest
-        .cases
-        .iter()
-        .find(|case| case.id == job.case)
-        .context("not in the manifest")?;
-    let checkpoint = match &case.checkpoint {
-        Some(name) => Some(manifest.path(&manifest.checkpoints[name].path)?),
-        None => None,
-    };
+fn run(
+    backend: Backend,
+    device: &Device,
+    manifest: &Manifest,
+    id: &str,
+    dtype: Precision,
+) -> Result<CaseResult> {
+    let case = manifest.cases.iter().find(|case| case.id == id);
+    let case = case.context("not in the manifest")?;
     let bench = Bench {
         device,
-        dtype: burn_dtype(job.dtype),
-        checkpoint: checkpoint.as_deref(),
+        dtype: burn_dtype(dtype),
+        manifest,
     };
-    let open = |list: &Option<crate::manifest::TensorList>| {
-        let list = list.as_ref();
-        list.map(|list| anyhow::Ok(TensorFile::open(&manifest.path(&list.file)?)?))
-            .transpose()
-    };
-    let inputs = open(&case.inputs)?;
-
-    let start = Instant::now();
-    let outputs = bench.run(case, inputs.as_ref())?;
-    let elapsed_ms = start.elapsed().as_secs_f64() * 1e3;
-
-    let tensors = match case.kind {
-        Kind::RecordRoundtrip => check_equal(&outputs, &bench.checkpoint_parameters()?)?,
-        _ => {
-            let expected = open(&case.expected)?.context("the case expects nothing")?;
-            check_case(case, &outputs, &expected, job.dtype)?
-        }
-    };
-    let passed = tensors.iter().all(|tensor| tensor.pass);
+    let (tensors, elapsed_ms) = judged(case, &bench, dtype)?;
     Ok(CaseResult {
         case: case.id.clone(),
-        kind: case.kind,
+        kind: case.kind(),
         backend,
-        dtype: job.dtype,
-        status: if passed { Status::Pass } else { Status::Fail },
+        dtype,
+        status: Status::of(tensors.iter().all(|tensor| tensor.pass)),
         elapsed_ms,
         tensors,
         reason: None,
-        switches: backend.switches(),
+        switches: switches(backend),
     })
+}
+
+/// Every tensor of a case with its verdict, and how long computing them took, in milliseconds.
+fn judged(
+    case: &Case,
+    bench: &Bench,
+    dtype: Precision,
+) -> Result<(Vec<qwen3_trace::Verdict>, f64)> {
+    let start = Instant::now();
+    let elapsed_ms = |start: Instant| start.elapsed().as_secs_f64() * 1e3;
+    let data = match (&case.subject, case.data()) {
+        (_, Some(data)) => data,
+        (Subject::RecordRoundtrip(checkpoint), None) => {
+            let outputs = bench.record_roundtrip(checkpoint)?;
+            let elapsed_ms = elapsed_ms(start);
+            let expected = bench.checkpoint_parameters(checkpoint)?;
+            return Ok((check_equal(&outputs, &expected)?, elapsed_ms));
+        }
+        _ => unreachable!("only a record round trip has no data"),
+    };
+    let open = |list: &TensorList| -> Result<TensorFile> {
+        Ok(TensorFile::open(&bench.manifest.path(&list.file)?)?)
+    };
+    let inputs = open(&data.inputs)?;
+    let start = Instant::now();
+    let outputs = bench.run(&case.subject, &inputs)?;
+    let elapsed_ms = elapsed_ms(start);
+    Ok((check_case(case, data, &outputs, &open(&data.expected)?, dtype)?, elapsed_ms))
 }
 
 fn say(reply: &Reply) -> Result<()> {

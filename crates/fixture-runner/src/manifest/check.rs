@@ -4,12 +4,15 @@ mod tests;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use qwen3_report::Kind;
+use qwen3_trace::Precision;
+
 use super::raw::{RawCase, RawManifest, Version};
-use super::{Case, Kind, Manifest, SCHEMA, TensorList, TestDType, WITHOUT_FLOORS, verify};
+use super::{Case, Data, Manifest, SCHEMA, Subject, TensorList, verify};
 use crate::error::FixtureError;
 
-/// The norms of a decoder layer.
-const NORMS: [&str; 2] = ["input_layernorm", "post_attention_layernorm"];
+/// Expected tensors without a noise floor: they are compared exactly or not at all.
+const WITHOUT_FLOORS: [&str; 2] = ["generated_ids", "margins"];
 
 /// Parses and checks the text of a manifest.
 pub(super) fn manifest(file: &Path, root: PathBuf, text: &[u8]) -> Result<Manifest, FixtureError> {
@@ -66,13 +69,10 @@ fn entries(file: &Path, manifest: &Manifest) -> Result<(), FixtureError> {
     };
     let hash = |hash: &str, key: String| {
         let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        match hash.len() == 64 && hash.bytes().all(hex) {
-            true => Ok(()),
-            false => Err(entry(
-                key,
-                "not a SHA-256 in 64 lower-case hexadecimal digits",
-            )),
+        if hash.len() == 64 && hash.bytes().all(hex) {
+            return Ok(());
         }
+        Err(entry(key, "not a SHA-256 in 64 lower-case hexadecimal digits"))
     };
     for (name, checkpoint) in &manifest.checkpoints {
         let key = |file: &str| format!("checkpoints.{name}.files.{file}");
@@ -127,35 +127,20 @@ fn case(file: &Path, manifest: &Manifest, raw: RawCase) -> Result<Case, FixtureE
             kind: raw.kind,
         });
     };
-    let case = Case {
-        id: raw.id,
-        kind,
-        description: raw.description,
-        checkpoint: raw.checkpoint,
-        layer: raw.layer,
-        module: raw.module,
-        attention: raw.attention,
-        chunk_size: raw.chunk_size,
-        inputs: raw.inputs,
-        expected: raw.expected,
-        noise_floors: raw.noise_floors.into_maps(),
-        same_dtype: raw.same_dtype.into_maps(),
-        expected_failures: raw.expected_failures,
-    };
-    let checked = references(manifest, &case)
-        .and_then(|()| shape_of_kind(&case))
-        .and_then(|()| sizes(&case))
-        .and_then(|()| noise_floors(&case))
-        .and_then(|()| same_dtype(&case))
-        .and_then(|()| expected_failures(&case));
-    match checked {
-        Ok(()) => Ok(case),
-        Err(reason) => Err(FixtureError::Case {
-            file: file.into(),
-            case: case.id,
-            reason,
-        }),
-    }
+    let id = raw.id.clone();
+    let checked = raw.into_case(kind).and_then(|case| {
+        references(manifest, &case)?;
+        sizes(&case)?;
+        case.data().map_or(Ok(()), noise_floors)?;
+        same_dtype(&case)?;
+        expected_failures(&case)?;
+        Ok(case)
+    });
+    checked.map_err(|reason| FixtureError::Case {
+        file: file.into(),
+        case: id,
+        reason,
+    })
 }
 
 /// The id can be printed on a line, and what the case names is listed.
@@ -163,15 +148,13 @@ fn references(manifest: &Manifest, case: &Case) -> Result<(), String> {
     if case.id.trim().is_empty() || case.id.chars().any(char::is_control) {
         return Err("the id is empty or has control characters".into());
     }
-    if let Some(name) = &case.checkpoint
+    if let Some(name) = case.checkpoint()
         && !manifest.checkpoints.contains_key(name)
     {
         return Err(format!("checkpoint `{name}` is not listed"));
     }
-    for (role, list) in [("inputs", &case.inputs), ("expected", &case.expected)] {
-        let Some(TensorList { file, tensors }) = list else {
-            continue;
-        };
+    let lists = case.data().map(|data| [("inputs", &data.inputs), ("expected", &data.expected)]);
+    for (role, TensorList { file, tensors }) in lists.into_iter().flatten() {
         if !manifest.files.contains_key(file) {
             return Err(format!("file `{file}` of `{role}` is not listed"));
         }
@@ -186,54 +169,12 @@ fn references(manifest: &Manifest, case: &Case) -> Result<(), String> {
     Ok(())
 }
 
-/// The case has the fields of its kind and no others.
-fn shape_of_kind(case: &Case) -> Result<(), String> {
-    let kind = case.kind;
-    let alone = kind == Kind::ScaledDotProductAttention;
-    let fields = [
-        ("checkpoint", case.checkpoint.is_some(), !alone),
-        ("attention", case.attention.is_some(), alone),
-        (
-            "chunk_size",
-            case.chunk_size.is_some(),
-            kind == Kind::Prefill,
-        ),
-        ("layer", case.layer.is_some(), kind.is_layer()),
-        ("module", case.module.is_some(), kind == Kind::RmsNorm),
-        (
-            "inputs",
-            case.inputs.is_some(),
-            kind != Kind::RecordRoundtrip,
-        ),
-        (
-            "expected",
-            case.expected.is_some(),
-            kind != Kind::RecordRoundtrip,
-        ),
-    ];
-    for (field, found, needed) in fields {
-        match (found, needed) {
-            (false, true) => return Err(format!("kind {kind} needs `{field}`")),
-            (true, false) => return Err(format!("kind {kind} has no `{field}`")),
-            _ => {}
-        }
-    }
-    match &case.module {
-        Some(module) if !NORMS.contains(&module.as_str()) => Err(format!(
-            "module `{module}` is neither {} nor {}",
-            NORMS[0], NORMS[1]
-        )),
-        _ => Ok(()),
-    }
-}
-
 /// Heads and chunks are possible ones.
 fn sizes(case: &Case) -> Result<(), String> {
-    if case.chunk_size == Some(0) {
-        return Err("`chunk_size` is 0".into());
-    }
-    let Some(attention) = &case.attention else {
-        return Ok(());
+    let attention = match &case.subject {
+        Subject::Prefill { chunk_size: 0, .. } => return Err("`chunk_size` is 0".into()),
+        Subject::ScaledDotProductAttention(attention, _) => attention,
+        _ => return Ok(()),
     };
     let (heads, kv_heads) = (attention.num_attention_heads, attention.num_key_value_heads);
     if heads == 0 || kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
@@ -248,12 +189,11 @@ fn sizes(case: &Case) -> Result<(), String> {
 }
 
 /// Every expected tensor that is compared with a tolerance has floors, and nothing else has.
-fn noise_floors(case: &Case) -> Result<(), String> {
-    let expected = case.expected.iter().flat_map(|list| &list.tensors);
-    let needed: BTreeSet<_> = expected
-        .filter(|name| !WITHOUT_FLOORS.contains(&name.as_str()))
-        .collect();
-    let given: BTreeSet<_> = case.noise_floors.keys().collect();
+fn noise_floors(data: &Data) -> Result<(), String> {
+    let floorless = |name: &&String| WITHOUT_FLOORS.contains(&name.as_str());
+    let expected = data.expected.tensors.iter();
+    let needed: BTreeSet<_> = expected.filter(|name| !floorless(name)).collect();
+    let given: BTreeSet<_> = data.noise_floors.keys().collect();
     if let Some(name) = needed.difference(&given).next() {
         return Err(format!("no noise floors for expected tensor `{name}`"));
     }
@@ -262,7 +202,7 @@ fn noise_floors(case: &Case) -> Result<(), String> {
             "noise floors for `{name}`, which is not compared with a tolerance"
         ));
     }
-    for (name, floors) in &case.noise_floors {
+    for (name, floors) in &data.noise_floors {
         if floors.is_empty() {
             return Err(format!("the noise floors of `{name}` name no dtype"));
         }
@@ -280,17 +220,17 @@ fn noise_floors(case: &Case) -> Result<(), String> {
 
 /// Outputs in their own dtype are given for RMSNorm only, and for formats of 16 bits.
 fn same_dtype(case: &Case) -> Result<(), String> {
-    if case.kind != Kind::RmsNorm && !case.same_dtype.is_empty() {
-        return Err(format!("kind {} has no `same_dtype`", case.kind));
-    }
-    for (name, outputs) in &case.same_dtype {
-        if !case.noise_floors.contains_key(name) {
+    let Subject::RmsNorm { data, same_dtype, .. } = &case.subject else {
+        return Ok(());
+    };
+    for (name, outputs) in same_dtype {
+        if !data.noise_floors.contains_key(name) {
             return Err(format!(
                 "`same_dtype` of `{name}`, which is not an expected tensor"
             ));
         }
         for (dtype, output) in outputs {
-            if *dtype == TestDType::F32 {
+            if *dtype == Precision::F32 {
                 return Err(format!("`same_dtype` of `{name}`: f16 and bf16 only"));
             }
             if !(0.0..=1.0).contains(&output.unequal) {

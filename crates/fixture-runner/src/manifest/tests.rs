@@ -3,6 +3,9 @@ use std::fs;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use qwen3_report::Kind;
+use qwen3_trace::{Floor, Precision};
+
 use super::*;
 use crate::error::FixtureError as E;
 
@@ -80,42 +83,31 @@ fn reads_every_field() {
         panic!("{:?}", manifest.cases);
     };
     assert_eq!(
-        (norm.id.as_str(), norm.kind, norm.layer),
-        ("norm", Kind::RmsNorm, Some(1))
+        (norm.id.as_str(), norm.kind(), norm.checkpoint()),
+        ("norm", Kind::RmsNorm, Some("tiny"))
     );
+    let Subject::RmsNorm { place, norm: which, data, same_dtype } = &norm.subject else {
+        panic!("{norm:?}");
+    };
+    assert_eq!((place.layer, *which), (1, Norm::InputLayernorm));
+    let (max_abs, rms) = (1e-7, 0.0);
+    assert_eq!(data.noise_floors["output"][&Precision::BF16], Floor { max_abs, rms });
+    assert_eq!(same_dtype["output"][&Precision::BF16].unequal, 0.25);
+    assert_eq!(norm.expected_failures[0].dtype, Precision::F16);
     assert_eq!(
-        (norm.module.as_deref(), norm.checkpoint.as_deref()),
-        (Some("input_layernorm"), Some("tiny"))
-    );
-    assert_eq!(
-        norm.noise_floors["output"][&TestDType::Bf16],
-        Floor {
-            max_abs: 1e-7,
-            rms: 0.0
-        }
-    );
-    assert_eq!(norm.same_dtype["output"][&TestDType::Bf16].unequal, 0.25);
-    assert_eq!(norm.expected_failures[0].dtype, TestDType::F16);
-    assert_eq!(
-        model.expected.as_ref().unwrap().tensors,
+        model.data().unwrap().expected.tensors,
         ["logits", "generated_ids", "margins"]
     );
-    assert!(record.inputs.is_none() && record.expected.is_none());
-    assert_eq!(
-        (prefill.kind, prefill.chunk_size),
-        (Kind::Prefill, Some(64))
-    );
-    assert_eq!(
-        (alone.checkpoint.as_deref(), alone.chunk_size),
-        (None, None)
-    );
+    assert!(record.data().is_none());
+    assert!(matches!(prefill.subject, Subject::Prefill { chunk_size: 64, .. }));
+    assert_eq!(alone.checkpoint(), None);
     let sizes = AttentionSizes {
         num_attention_heads: 4,
         num_key_value_heads: 2,
         causal: true,
         chunks: vec![6, 1],
     };
-    assert_eq!(alone.attention.as_ref(), Some(&sizes));
+    assert!(matches!(&alone.subject, Subject::ScaledDotProductAttention(found, _) if *found == sizes));
 }
 
 #[test]

@@ -23,14 +23,14 @@ impl Manifest {
             file: joined,
             source,
         })?;
-        match path.starts_with(&self.root) {
-            true => Ok(path),
-            false => Err(FixtureError::Path {
-                root: self.root.clone(),
-                path: relative.into(),
-                reason: "it leads out of the folder through a link",
-            }),
+        if path.starts_with(&self.root) {
+            return Ok(path);
         }
+        Err(FixtureError::Path {
+            root: self.root.clone(),
+            path: relative.into(),
+            reason: "it leads out of the folder through a link",
+        })
     }
 
     /// The folder of a checkpoint whose files all have the hashes that the manifest gives, and which holds

@@ -1,13 +1,13 @@
 //! Attention on its own: the weights and the past come from the fixture, the kernel and the cache from the
 //! model.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use burn::tensor::Tensor;
+use qwen3_trace::TensorFile;
 use qwen3_model::{AttendOptions, LayerCache, Linear, attend, causal_bias};
 
 use super::{Bench, Output};
-use crate::data::TensorFile;
-use crate::manifest::{AttentionSizes, Case};
+use crate::manifest::AttentionSizes;
 
 /// The cache has room for a multiple of this, so that some slots stay unused.
 const SLOTS: usize = 16;
@@ -21,9 +21,11 @@ struct Filled {
 impl Bench<'_> {
     /// Projects all tokens, attends chunk by chunk, through a cache where there is something to keep, and
     /// projects the contexts.
-    pub(super) fn attention_alone(&self, case: &Case, file: &TensorFile) -> Result<Vec<Output>> {
-        let sizes = case.attention.as_ref();
-        let sizes = sizes.context("`attention` is missing")?;
+    pub(super) fn attention_alone(
+        &self,
+        sizes: &AttentionSizes,
+        file: &TensorFile,
+    ) -> Result<Vec<Output>> {
         let query = self.heads(file, "x_q", "q_proj", sizes.num_attention_heads)?;
         let key = self.heads(file, "x_kv", "k_proj", sizes.num_key_value_heads)?;
         let value = self.heads(file, "x_kv", "v_proj", sizes.num_key_value_heads)?;
@@ -48,9 +50,10 @@ impl Bench<'_> {
             if let Some(Filled { cache, .. }) = &mut filled {
                 seen = cache.write(rows(&key), rows(&value), slot, keys);
             }
-            let (query, bias) = match sizes.causal {
-                true => (rows(&query), self.bias(slot, length, keys)),
-                false => (query.clone(), None),
+            let (query, bias) = if sizes.causal {
+                (rows(&query), self.bias(slot, length, keys))
+            } else {
+                (query.clone(), None)
             };
             let (keys, values) = seen.clone();
             contexts.push(context(query, keys, values, bias, None));

@@ -5,11 +5,11 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData};
 use qwen3_import::load;
+use qwen3_trace::{Rows, TensorFile};
 use qwen3_model::{Step, Taps};
 
-use super::inputs::{Grid, positions, read_mask, token};
+use super::inputs::{Grid, read_mask, token};
 use super::{Bench, Output};
-use crate::data::TensorFile;
 
 /// What the names of gradients begin with; a parameter's key follows.
 const PREFIX: &str = "gradient.";
@@ -32,9 +32,9 @@ const BACKWARDS: [&str; 11] = [
 impl Bench<'_> {
     /// `loss` `[1]`, the mean cross entropy of every next token behind a token, and its gradients, in the
     /// order of the backward pass.
-    pub(super) fn gradients(&self, file: &TensorFile) -> Result<Vec<Output>> {
+    pub(super) fn gradients(&self, checkpoint: &str, file: &TensorFile) -> Result<Vec<Output>> {
         let device = self.device.clone().autodiff();
-        let model = load(self.folder()?, &device, self.dtype)?;
+        let model = load(self.folder(checkpoint)?, &device, self.dtype)?;
         let ids = Grid::read(file, "input_ids")?;
         let (batch, seq) = (ids.rows.len(), ids.rows[0].len());
         ensure!(seq > 1, "`input_ids` has no next token");
@@ -51,12 +51,12 @@ impl Bench<'_> {
             );
         }
 
-        let positions = visible.iter().map(|row| positions(row)).collect::<Vec<_>>();
-        let step = Step::uncached(&model.rope(), &positions, &visible, &device);
+        let rows = Rows::of_mask(visible);
+        let step = Step::uncached(&model.rope(), &rows.positions, &rows.visible, &device);
         let tokens = integers(&ids.rows, &device);
         let hidden = model.hidden(tokens, &step, None, &mut Taps::none());
         let logits = model.logits(hidden, &mut Taps::none()); // [batch, seq, vocab_size]
-        let loss = next_token_loss(logits, &ids.rows, &visible);
+        let loss = next_token_loss(logits, &ids.rows, &rows.visible);
 
         let gradients = loss.backward();
         let mut found = Collected {

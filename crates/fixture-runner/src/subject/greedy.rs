@@ -2,12 +2,11 @@
 
 use anyhow::{Result, ensure};
 use burn::tensor::{Int, Tensor, TensorData};
-use qwen3_import::load;
+use qwen3_trace::TensorFile;
 use qwen3_model::{Qwen3, Session, SessionOptions};
 
 use super::inputs::{Grid, prompts, read_mask, token};
 use super::{Bench, Output};
-use crate::data::TensorFile;
 
 /// Tokens of a chunk that divides neither the prompts nor the blocks of the cache.
 const CHUNK: usize = 7;
@@ -15,8 +14,8 @@ const CHUNK: usize = 7;
 impl Bench<'_> {
     /// The generated tokens `[prompts, new]` of each prompt `alone`, of all as one left-padded batch
     /// (`batched`), and of the batch read in chunks (`chunked`). Nothing ends a text.
-    pub(super) fn greedy(&self, file: &TensorFile) -> Result<Vec<Output>> {
-        let model = load(self.folder()?, self.device, self.dtype)?;
+    pub(super) fn greedy(&self, checkpoint: &str, file: &TensorFile) -> Result<Vec<Output>> {
+        let model = self.load(checkpoint)?;
         let (ids, visible) = (Grid::read(file, "input_ids")?, read_mask(file)?);
         let prompts = prompts(&ids, visible.as_deref())?;
         let longest = ids.rows[0].len();

@@ -3,8 +3,9 @@
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Tensor, TensorData};
 
+use qwen3_trace::{Rows, TensorFile};
+
 use super::Bench;
-use crate::data::TensorFile;
 
 impl Bench<'_> {
     /// A tensor of floats with `D` axes, on the device and in the dtype of the case.
@@ -40,34 +41,19 @@ impl Grid {
 }
 
 /// Positions and padding of a layer case.
-pub(super) struct Rows {
-    pub(super) positions: Vec<Vec<usize>>,
-    pub(super) visible: Vec<Vec<bool>>,
-}
-
-impl Rows {
-    pub(super) fn read(file: &TensorFile) -> Result<Self> {
-        let grid = Grid::read(file, "position_ids")?;
-        let positions = grid.rows.iter().map(|row| {
-            let row = row.iter().map(|position| usize::try_from(*position));
-            row.collect::<Result<Vec<_>, _>>()
-        });
-        let positions = positions
-            .collect::<Result<Vec<_>, _>>()
-            .context("tensor `position_ids` has a negative position")?;
-        let visible = match read_mask(file)? {
-            Some(mask) => {
-                let same = |(mask, row): (&Vec<bool>, &Vec<usize>)| mask.len() == row.len();
-                ensure!(
-                    mask.len() == positions.len() && mask.iter().zip(&positions).all(same),
-                    "`attention_mask` and `position_ids` differ in shape"
-                );
-                mask
-            }
-            None => positions.iter().map(|row| vec![true; row.len()]).collect(),
-        };
-        Ok(Self { positions, visible })
-    }
+pub(super) fn read_rows(file: &TensorFile) -> Result<Rows> {
+    let grid = Grid::read(file, "position_ids")?;
+    let position = |position: &i64| usize::try_from(*position);
+    let row = |row: &Vec<i64>| row.iter().map(position).collect::<Result<Vec<_>, _>>();
+    let positions = grid.rows.iter().map(row).collect::<Result<Vec<_>, _>>();
+    let positions = positions.context("tensor `position_ids` has a negative position")?;
+    let (batch, seq) = (positions.len(), positions[0].len());
+    let visible = read_mask(file)?.unwrap_or_else(|| vec![vec![true; seq]; batch]);
+    ensure!(
+        visible.len() == batch && visible[0].len() == seq,
+        "`attention_mask` and `position_ids` differ in shape"
+    );
+    Ok(Rows { positions, visible })
 }
 
 /// The `attention_mask` of a file, if it has one: true at tokens, false at padding.
@@ -78,17 +64,6 @@ pub fn read_mask(file: &TensorFile) -> Result<Option<Vec<Vec<bool>>>> {
     let grid = Grid::read(file, "attention_mask")?;
     let mask = |row: &Vec<i64>| row.iter().map(|value| *value != 0).collect();
     Ok(Some(grid.rows.iter().map(mask).collect()))
-}
-
-/// The positions of a row's tokens: 0 at the first; what padding has does not matter.
-pub fn positions(visible: &[bool]) -> Vec<usize> {
-    let mut next = 0;
-    let position = |seen: &bool| {
-        let position = next;
-        next += usize::from(*seen);
-        position
-    };
-    visible.iter().map(position).collect()
 }
 
 /// The `columns` of a prefill's tokens that are stored, each below `length`.

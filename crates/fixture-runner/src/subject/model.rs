@@ -1,29 +1,25 @@
 //! Whole models: prefills, whole and in chunks, and decoding.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use burn::tensor::{Int, Tensor, TensorData};
-use qwen3_import::load;
+use qwen3_trace::TensorFile;
 use qwen3_model::{Logits, Observed, Qwen3, Session, SessionOptions, Site, Tap, Taps};
 
 use super::inputs::{Grid, prompts, read_columns, read_mask, token};
 use super::{Bench, Output, observed_data, rope_tables};
-use crate::data::TensorFile;
-use crate::manifest::Case;
 
 impl Bench<'_> {
     /// A whole prefill with taps; then, in a second session, a chunked prefill and one cached step per
     /// generated token, fed with the reference's tokens so that one difference does not hide the next.
-    pub(super) fn full_model(&self, file: &TensorFile) -> Result<Vec<Output>> {
-        let model = load(self.folder()?, self.device, self.dtype)?;
+    pub(super) fn full_model(&self, checkpoint: &str, file: &TensorFile) -> Result<Vec<Output>> {
+        let model = self.load(checkpoint)?;
         let (ids, visible) = (Grid::read(file, "input_ids")?, read_mask(file)?);
         let prompts = prompts(&ids, visible.as_deref())?;
         let longest = ids.rows[0].len();
 
         let mut outputs = Vec::new();
-        let generated = match file.has("generated_ids") {
-            true => Some(Grid::read(file, "generated_ids")?),
-            false => None,
-        };
+        let generated = file.has("generated_ids").then(|| Grid::read(file, "generated_ids"));
+        let generated = generated.transpose()?;
         let capacity = generated
             .as_ref()
             .map_or(longest, |ids| longest.max(ids.rows[0].len()));
@@ -62,8 +58,13 @@ impl Bench<'_> {
 
     /// A prefill in chunks of the case's size, of which the columns that the fixture has are kept. The
     /// cache has no more slots than tokens.
-    pub(super) fn prefill(&self, case: &Case, file: &TensorFile) -> Result<Vec<Output>> {
-        let model = load(self.folder()?, self.device, self.dtype)?;
+    pub(super) fn prefill(
+        &self,
+        checkpoint: &str,
+        chunk_size: usize,
+        file: &TensorFile,
+    ) -> Result<Vec<Output>> {
+        let model = self.load(checkpoint)?;
         let (ids, visible) = (Grid::read(file, "input_ids")?, read_mask(file)?);
         let prompts = prompts(&ids, visible.as_deref())?;
         let length = ids.rows[0].len();
@@ -71,7 +72,7 @@ impl Bench<'_> {
         let options = SessionOptions {
             batch: prompts.len(),
             capacity: length,
-            chunk_size: case.chunk_size.context("`chunk_size` is missing")?,
+            chunk_size,
         };
         let mut normed = Vec::new();
         let mut observe = |site: Site, value: Observed| {

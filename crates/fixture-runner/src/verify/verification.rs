@@ -1,24 +1,21 @@
-//! From the arguments to the report: opens what is given, runs or reads, judges, explains.
+//! From the arguments to the report: opens what is given, runs or reads, has it judged and explained.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use qwen3_import::Checkpoint;
-use qwen3_model::Qwen3Config;
+use qwen3_args::{VerifyArgs, backends, named};
+use qwen3_blame::{Blame, Derived, ExamineOptions, derive, diagnose, examine, missing_embedding};
+use qwen3_checkpoint::Checkpoint;
+use qwen3_config::{Site, layer_key};
+use qwen3_report::{Label, RunResult, Status, VerifyReport, peak_rss_mb};
+use qwen3_trace::consensus::{self, Voter};
+use qwen3_trace::{Backend, Judge, Limits, Mode, Reference, Scope, Trace, Verdicts};
 
-use super::job::{Job, Mode, parse_layers};
-use super::judge::Judge;
-use super::logits::TokenResult;
-use super::memory::Memory;
-use super::reference::Reference;
-use super::report::{Run, RunStatus, VerifyReport};
-use super::run::Outcome;
-use super::{Activations, Args, Limits, consensus, logits, memory, run, subject, text};
-use crate::backend::Backend;
-use crate::blame::{self, Blame, Diagnosis};
-use crate::tensors::{TAPS, layer_of, output_key, tap_key};
+use super::{Args, prompt};
+use crate::progress::progress;
+use crate::protocol::Observe;
+use crate::supervise::Worker;
 
 /// An open checkpoint and reference, and what is to be done with them.
 pub struct Verification<'a> {
@@ -27,13 +24,10 @@ pub struct Verification<'a> {
     reference: Reference,
     reference_file: PathBuf,
     limits: Limits,
-    /// Of layers that are given the reference's input.
-    isolated: Limits,
-    backends: Vec<Backend>,
     /// The backends asked for by name.
     pub named: Vec<Backend>,
-    layers: Range<usize>,
-    /// Where the processes write.
+    scope: Scope,
+    /// Where the workers write.
     folder: tempfile::TempDir,
 }
 
@@ -43,58 +37,55 @@ impl<'a> Verification<'a> {
     /// # Errors
     /// Bad input.
     pub fn open(args: &'a Args) -> Result<Self> {
-        let (backends, named) = crate::parse_backends(&args.backend)?;
-        let checkpoint = Checkpoint::open(&args.model)?;
-        let config = checkpoint.config().clone();
+        let VerifyArgs { model, reference, backend, ids, mode, layers, .. } = &args.shared;
+        let checkpoint = Checkpoint::open(model)?;
+        let config = checkpoint.config();
         let count = config.num_hidden_layers;
-        let norm = |layer: usize| format!("model.layers.{layer}.input_layernorm.weight");
         for (layer, there) in [(count - 1, true), (count, false)] {
+            let norm = layer_key(layer, "input_layernorm.weight");
             ensure!(
-                checkpoint.contains(&norm(layer)) == there,
-                "{}: num_hidden_layers is {count}, but the checkpoint has {} `{}`",
-                args.model.join("config.json").display(),
+                checkpoint.contains(&norm) == there,
+                "{}: num_hidden_layers is {count}, but the checkpoint has {} `{norm}`",
+                model.join("config.json").display(),
                 if there { "no" } else { "a" },
-                norm(layer)
             );
         }
-        let layers = match &args.layers {
-            Some(text) => parse_layers(text, count)?,
-            None => 0..count,
+        let scope = match layers {
+            Some(text) => Scope::parse(text, count).with_context(|| {
+                format!("--layers {text}: not a range of layers within 0..{count}, as in 3..7")
+            })?,
+            None => Scope::whole(count),
         };
         ensure!(
-            args.reference.is_some() || backends.len() + args.variant.len() > 1,
+            reference.is_some() || backends(backend).len() + args.variant.len() > 1,
             "without --reference, backends are compared with each other: name two with --backend"
         );
         ensure!(
-            layers.end == count || args.mode != [Mode::Patched],
+            scope.has_end() || mode[..] != [Mode::Patched],
             "--mode patched compares logits, and --layers ends at {} of {count}",
-            layers.end
+            scope.layers.end
         );
         let folder = tempfile::tempdir().context("no temporary folder")?;
-        let reference_file = match &args.reference {
+        let reference_file = match reference {
             Some(file) => file.clone(),
-            None => subject::prompt_only(&args.ids, &config, folder.path())?,
+            None => prompt::prompt_only(ids, config, folder.path())?,
         };
-        let reference = Reference::open(&reference_file, &config, args.reference.is_some())?;
-        if layers.start > 0 {
-            let key = output_key(layers.start, count);
-            ensure!(
-                reference.keys.contains(&key),
-                "--layers begins at {}, but the reference has no `{key}`",
-                layers.start
-            );
-        }
-        let limits = Limits::new(&reference.activations, args.dtype, count)?;
+        let reference = Reference::open(&reference_file, config, reference.is_some())?;
+        let first = Site::output(scope.layers.start, count);
+        ensure!(
+            scope.layers.start == 0 || reference.has(first),
+            "--layers begins at {}, but the reference has no `{first}`",
+            scope.layers.start
+        );
+        let limits = Limits::new(&reference.trace, args.shared.dtype, count)?;
         Ok(Self {
+            named: named(backend),
             args,
             checkpoint,
             reference,
             reference_file,
-            isolated: limits.behind(1),
             limits,
-            backends,
-            named,
-            layers,
+            scope,
             folder,
         })
     }
@@ -103,256 +94,193 @@ impl<'a> Verification<'a> {
     ///
     /// # Errors
     /// Bad input, or a process that cannot be started.
-    pub fn run(&mut self) -> Result<VerifyReport> {
-        let config = self.checkpoint.config().clone();
-        let mut report = VerifyReport::new(
-            &self.args.model,
-            self.args.reference.as_deref(),
-            self.args.observed.as_deref(),
-            &self.reference,
-            self.args.preset,
-            self.limits.source(),
-            Memory::of(&config, self.args.dtype),
-        );
-        if let Some(file) = &self.args.observed {
-            let run = self.check_observed(file)?;
-            report.runs.push(run);
-        } else {
-            self.run_backends(&mut report)?;
+    pub fn run(&self) -> Result<VerifyReport> {
+        let shared = &self.args.shared;
+        let name = |file: &Option<PathBuf>| file.as_ref().map(|file| file.display().to_string());
+        let mut report = VerifyReport {
+            model_path: shared.model.display().to_string(),
+            reference: name(&shared.reference),
+            observed: name(&shared.observed),
+            test_input: self.reference.test_input.clone(),
+            preset: shared.preset,
+            limits: match (shared.preset, &shared.reference) {
+                (Some(preset), _) => format!("preset {}", preset.name()),
+                (None, Some(_)) => self.limits.source(),
+                (None, None) => {
+                    "none: there is no reference, the backends are compared with each other".into()
+                }
+            },
+            ..VerifyReport::new(self.checkpoint.config(), shared.dtype)
+        };
+        match &shared.observed {
+            Some(file) => report.runs.push(self.check_observed(file)?),
+            None => self.run_backends(&mut report)?,
         }
-        report.finish(&config);
+        report.finish(self.checkpoint.config());
         Ok(report)
     }
 
-    /// Is it about the whole model?
-    fn whole(&self) -> bool {
-        self.layers == (0..self.checkpoint.config().num_hidden_layers)
-    }
-
-    /// Is tensor `key` in the layers asked for, or at an end of the model that they reach?
-    fn asked_for(&self, key: &str) -> bool {
-        match (layer_of(key), key) {
-            (Some(layer), _) => self.layers.contains(&layer),
-            (None, "embedding_output") => self.layers.start == 0,
-            (None, _) => self.layers.end == self.checkpoint.config().num_hidden_layers,
-        }
-    }
-
     /// Checks somebody else's activations.
-    fn check_observed(&mut self, file: &Path) -> Result<Run> {
+    fn check_observed(&self, file: &Path) -> Result<RunResult> {
         let start = Instant::now();
-        let config = self.checkpoint.config().clone();
-        let observed = Activations::open(file)?;
-        let found = observed.check(&config, &self.reference.tokens)?;
-        self.reference.check_same_prompt(&observed)?;
-        // Taps that the reference does not have.
-        let unknown = |layer: &usize| {
-            let taps = TAPS.iter().map(|tap| tap_key(*layer, tap));
-            let mut unknown = taps.filter(|key| !self.reference.keys.contains(key));
-            unknown.any(|key| found.contains(&key))
+        let label = Label::new("observed", self.args.shared.dtype);
+        let say = label.to_string();
+        let options = ExamineOptions {
+            dtype: self.args.shared.dtype,
+            scope: Some(self.scope.clone()),
+            preset: self.args.shared.preset,
+            progress: &mut |what| progress(&say, what),
         };
-        let layers: Vec<usize> = self.layers.clone().filter(unknown).collect();
-        let derived = (!layers.is_empty()).then(|| self.derive(layers));
-        let derived = derived.transpose()?;
-        let judge = self.judge(&config);
-        let derived = derived.as_ref();
-        let mut tensors = judge.tensors(Mode::Accumulated, &observed, derived)?;
-        tensors.retain(|tensor| self.asked_for(&tensor.result.name));
-        let mut run = Run::new("observed", self.args.dtype, None);
-        run.tensors = tensors;
-        if self.whole() {
-            run.tokens = judge.observed_tokens(&observed)?;
-            let differs = |token: &TokenResult| i64::from(token.expected) != token.observed;
-            if !run.tokens.iter().any(differs) {
-                run.tensors.extend(judge.step_logits(&observed)?);
-            }
-            if !run.tokens.iter().all(TokenResult::passes) {
-                self.look_closer(&mut run.tokens)?;
-            }
-        }
-        ensure!(
-            run.compares_something(),
-            "{}: none of its {} tensors is in the reference and in the layers asked for",
-            file.display(),
-            observed.names().len()
-        );
-        run.judge();
-        if run.status == RunStatus::Fail {
-            run.diagnosis = self.diagnose(&observed, derived, &run, Mode::Accumulated)?;
-        }
-        run.elapsed_ms = start.elapsed().as_secs_f64() * 1e3;
-        run.peak_rss_mb = memory::peak_rss_mb();
-        Ok(run)
+        let found = examine(&self.checkpoint, &self.reference, &Trace::open(file)?, options)?;
+        Ok(RunResult {
+            status: Status::of(found.verdicts.pass()),
+            verdicts: found.verdicts,
+            diagnosis: found.diagnosis,
+            elapsed_ms: start.elapsed().as_secs_f64() * 1e3,
+            peak_rss_mb: peak_rss_mb(),
+            ..RunResult::new(label)
+        })
     }
 
-    /// Judges ids that differ by how near to the best they are, which the reference did not tell.
-    fn look_closer(&mut self, tokens: &mut [TokenResult]) -> Result<()> {
-        let ids = self.reference.flat_ids();
-        let generated = self.reference.generated.iter();
-        let followed = generated.map(|row| row.iter().map(|id| *id as usize).collect());
-        let followed: Vec<Vec<usize>> = followed.collect();
-        let positions = &self.reference.tokens;
-        let right = blame::right_logits(&mut self.checkpoint, positions, &ids, &followed)?;
-        logits::with_right_logits(tokens, &right, followed[0].len(), &self.limits);
-        Ok(())
-    }
-
-    fn run_backends(&mut self, report: &mut VerifyReport) -> Result<()> {
+    fn run_backends(&self, report: &mut VerifyReport) -> Result<()> {
+        let shared = &self.args.shared;
         let program = std::env::current_exe().context("this program's own path")?;
-        let mut programs: Vec<_> = self
-            .backends
-            .iter()
-            .map(|b| (*b, None, program.clone()))
-            .collect();
+        let asked = backends(&shared.backend).into_iter();
+        let mut programs: Vec<_> = asked.map(|backend| (backend, None, program.clone())).collect();
         for (label, program) in &self.args.variant {
             programs.push((Backend::Wgpu, Some(label.clone()), program.clone()));
         }
-        let isolated = self.args.mode.contains(&Mode::Isolated) && self.args.reference.is_some();
-        let derived = isolated.then(|| self.derive(self.layers.clone()));
+        let isolated = shared.mode.contains(&Mode::Isolated) && shared.reference.is_some();
+        let layers = self.scope.layers.clone();
+        let derived = isolated.then(|| derive(&self.checkpoint, &self.reference, layers));
         let derived = derived.transpose()?;
         let mut finished = Vec::new();
         for (index, (backend, variant, program)) in programs.into_iter().enumerate() {
+            let label = Label {
+                variant,
+                ..Label::new(backend.name(), shared.dtype)
+            };
             let out = self.folder.path().join(index.to_string());
-            let run = self.run_backend(backend, variant, &program, derived.as_ref(), &out)?;
-            if run.compared() {
-                let label = (run.label(), run.variant.is_none());
-                finished.push((label, Activations::recorded(&out, "accumulated/")));
+            let run = self.run_backend(backend, label, &program, derived.as_ref(), &out)?;
+            if run.status.ran() {
+                finished.push((run.label.clone(), Trace::recorded(&out, "accumulated/")));
             }
             report.runs.push(run);
         }
-        let runs = finished
-            .iter()
-            .map(|((label, votes), activations)| consensus::Run {
-                label: label.clone(),
-                dtype: self.args.dtype,
-                votes: *votes,
-                activations,
-            });
-        let runs: Vec<_> = runs.collect();
-        let layers = self.checkpoint.config().num_hidden_layers;
-        report.pairwise = consensus::pairs(&runs, layers)?;
-        report.consensus = consensus::consensus(&report.pairwise, &runs);
+        let voter = |(label, trace)| Voter {
+            label: Label::to_string(label),
+            dtype: label.dtype,
+            votes: label.variant.is_none(),
+            trace,
+        };
+        let voters: Vec<_> = finished.iter().map(|(label, trace)| voter((label, trace))).collect();
+        report.pairwise = consensus::pairs(&voters, self.scope.of)?;
+        report.consensus = consensus::consensus(&report.pairwise, &voters);
         Ok(())
     }
 
     fn run_backend(
-        &mut self,
+        &self,
         backend: Backend,
-        variant: Option<String>,
+        label: Label,
         program: &Path,
-        derived: Option<&Activations>,
+        derived: Option<&Derived>,
         out: &Path,
-    ) -> Result<Run> {
-        let mut run = Run::new(backend.name(), self.args.dtype, variant);
-        let given = self
-            .args
-            .unavailable
-            .iter()
-            .find(|(name, _)| *name == backend);
-        if let Some((_, reason)) = given {
-            run.fail_to_run(RunStatus::Unavailable, reason.clone());
-            return Ok(run);
+    ) -> Result<RunResult> {
+        let shared = &self.args.shared;
+        let unavailable = |reason: String| {
+            let (label, status) = (label.clone(), Status::Unavailable);
+            Ok(RunResult::stopped(label, status, reason))
+        };
+        if let Some(reason) = self.args.unavailable.reason(backend) {
+            return unavailable(reason.into());
         }
-        let job = Job {
-            model: self.args.model.clone(),
+        let (worker, ready) = Worker::start(program, backend, None)?;
+        match ready {
+            Ok(dtypes) if dtypes.contains(&shared.dtype) => {}
+            Ok(_) => return unavailable(format!("{backend} does not compute in {}", shared.dtype)),
+            Err(reason) => return unavailable(reason),
+        }
+        let job = Observe {
+            model: shared.model.clone(),
             reference: self.reference_file.clone(),
-            backend,
-            dtype: self.args.dtype,
-            mode: self.args.mode.clone(),
-            first: self.layers.start,
-            end: self.layers.end,
+            dtype: shared.dtype,
+            modes: shared.mode.clone(),
+            layers: self.scope.layers.clone(),
             out: out.into(),
         };
-        let label = run.label();
-        let done = match run::run(program, &job, &mut |what| text::progress(&label, what))? {
-            Outcome::Done(done) => done,
-            Outcome::Unavailable(reason) => {
-                run.fail_to_run(RunStatus::Unavailable, reason);
-                return Ok(run);
-            }
-            Outcome::Crash(reason) => {
-                run.fail_to_run(RunStatus::Crash, reason);
-                return Ok(run);
-            }
+        let say = label.to_string();
+        let observed = match worker.observe(job, &mut |what| progress(&say, what))? {
+            Ok(observed) => observed,
+            Err(crash) => return Ok(RunResult::stopped(label, Status::Crash, crash)),
         };
-        run.elapsed_ms = done.elapsed_ms;
-        run.peak_rss_mb = done.peak_rss_mb;
-        run.switches = done.switches;
-        run.timings = done.timings;
-        let config = self.checkpoint.config().clone();
-        let judge = self.judge(&config);
-        let mode = |mode: Mode| Activations::recorded(out, &format!("{}/", mode.name()));
-        let (accumulated, isolated) = (mode(Mode::Accumulated), mode(Mode::Isolated));
-        run.tensors = judge.tensors(Mode::Accumulated, &accumulated, None)?;
-        run.tensors.extend(judge.step_logits(&accumulated)?);
-        run.tensors
-            .extend(judge.tensors(Mode::Isolated, &isolated, derived)?);
-        run.tensors.extend(judge.patched(&mode(Mode::Patched))?);
-        run.tokens = judge.tokens(&accumulated)?;
+        let verdicts = self.judge(out, derived)?;
         ensure!(
-            run.compares_something() || self.args.reference.is_none(),
+            !verdicts.is_empty() || shared.reference.is_none(),
             "{}: it has none of the tensors that these layers and modes give",
             self.reference_file.display()
         );
-        run.judge();
-        if run.status == RunStatus::Fail {
-            let fails = |mode: Mode| {
-                let mut tensors = run.tensors.iter();
-                tensors.any(|tensor| tensor.mode == mode && !tensor.result.pass)
-            };
-            let tokens = run.tokens.iter().any(|token| !token.passes());
-            run.diagnosis = match fails(Mode::Accumulated) || tokens {
-                true => self.diagnose(&accumulated, None, &run, Mode::Accumulated)?,
-                false => self.diagnose(&isolated, derived, &run, Mode::Isolated)?,
-            };
-        }
-        Ok(run)
-    }
-
-    fn judge<'s>(&'s self, config: &'s Qwen3Config) -> Judge<'s> {
-        Judge {
-            reference: &self.reference,
-            config,
-            limits: &self.limits,
-            isolated: &self.isolated,
-            preset: self.args.preset,
-        }
-    }
-
-    /// What passes through the reference's layers, as far as it does not say so itself.
-    fn derive(&mut self, layers: impl IntoIterator<Item = usize>) -> Result<Activations> {
-        let folder = self.folder.path().join("derived");
-        subject::derived(&mut self.checkpoint, &self.reference, layers, &folder)
-    }
-
-    /// Where and why `observed`, made in `mode`, goes wrong.
-    fn diagnose(
-        &mut self,
-        observed: &Activations,
-        derived: Option<&Activations>,
-        run: &Run,
-        mode: Mode,
-    ) -> Result<Diagnosis> {
-        let ids = self.reference.flat_ids();
-        let label = run.label();
-        let isolated = mode == Mode::Isolated;
-        let mut diagnosis = blame::diagnose(Blame {
-            checkpoint: &mut self.checkpoint,
-            tokens: &self.reference.tokens,
-            ids: &ids,
-            reference: &self.reference.activations,
-            derived,
-            observed,
-            limits: if isolated {
-                &self.isolated
+        let pass = verdicts.pass();
+        Ok(RunResult {
+            status: Status::of(pass),
+            switches: observed.switches,
+            elapsed_ms: observed.elapsed_ms,
+            peak_rss_mb: observed.peak_rss_mb,
+            timings: observed.timings,
+            diagnosis: if pass {
+                Default::default()
             } else {
-                &self.limits
+                self.diagnose(out, derived, &verdicts, &say)?
             },
-            range: self.layers.clone(),
-            isolated,
-            progress: &mut |what| text::progress(&label, what),
-        })?;
-        run.complete(&mut diagnosis, self.args.preset.is_some());
-        Ok(diagnosis)
+            verdicts,
+            ..RunResult::new(label)
+        })
     }
+
+    /// Everything that a worker wrote to `out`, judged.
+    fn judge(&self, out: &Path, derived: Option<&Derived>) -> Result<Verdicts> {
+        let config = self.checkpoint.config();
+        let judge = Judge::new(&self.reference, config, &self.limits, self.args.shared.preset);
+        let judge = judge.with_embedding(match self.args.shared.reference {
+            Some(_) => missing_embedding(&self.checkpoint, &self.reference)?,
+            None => None,
+        });
+        let (accumulated, isolated) = (made(out, Mode::Accumulated), made(out, Mode::Isolated));
+        let mut tensors = judge.tensors(Mode::Accumulated, &accumulated, None)?;
+        tensors.extend(judge.step_logits(&accumulated, &[])?);
+        tensors.extend(judge.tensors(Mode::Isolated, &isolated, derived.map(|derived| &**derived))?);
+        tensors.extend(judge.patched(&made(out, Mode::Patched))?);
+        let tokens = judge.tokens(&accumulated)?;
+        Ok(Verdicts { tensors, tokens })
+    }
+
+    /// Where and why what a worker wrote to `out` goes wrong.
+    fn diagnose(
+        &self,
+        out: &Path,
+        derived: Option<&Derived>,
+        verdicts: &Verdicts,
+        label: &str,
+    ) -> Result<qwen3_blame::Diagnosis> {
+        let whole = verdicts.failing(Mode::Accumulated).next().is_some();
+        let whole = whole || verdicts.wrong_token().is_some();
+        let mode = if whole { Mode::Accumulated } else { Mode::Isolated };
+        let limits = if whole { self.limits.clone() } else { self.limits.behind(1) };
+        Ok(diagnose(Blame {
+            checkpoint: &self.checkpoint,
+            reference: &self.reference,
+            derived: derived.filter(|_| !whole).map(|derived| &**derived),
+            observed: &made(out, mode),
+            verdicts,
+            limits: &limits,
+            scope: self.scope.clone(),
+            mode,
+            progress: &mut |what| progress(label, what),
+        })?)
+    }
+}
+
+/// What a worker wrote to `out` of one mode.
+fn made(out: &Path, mode: Mode) -> Trace {
+    Trace::recorded(out, &format!("{mode}/"))
 }

@@ -4,5 +4,4 @@
 mod common;
 mod input;
 mod observed;
-mod planted;
 mod runs;

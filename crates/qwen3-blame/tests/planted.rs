@@ -1,8 +1,13 @@
+//! Activations of Transformers with planted mistakes, as the manifest lists them.
+
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::{Path, PathBuf};
 
+use qwen3_blame::{ExamineOptions, examine};
+use qwen3_checkpoint::Checkpoint;
+use qwen3_trace::{Precision, Reference, Trace};
 use serde_json::Value;
-
-use crate::common::{report, root};
 
 /// Every id of the catalogue.
 const CATALOGUE: [&str; 32] = [
@@ -40,34 +45,39 @@ const CATALOGUE: [&str; 32] = [
     "two faults",
 ];
 
-/// What `verify` says of one entry of the manifest's `observed`.
+/// What is found in one entry of the manifest's `observed`.
 struct Row {
     good: bool,
     text: String,
     planted: Vec<String>,
 }
 
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
 fn diagnose(entry: &Value) -> Row {
-    let text = |key: &str| entry[key].as_str().unwrap().to_string();
-    let model = format!("fixtures/checkpoints/{}", text("checkpoint"));
-    let (code, report) = report(&[
-        "--model",
-        &model,
-        "--reference",
-        &text("reference"),
-        "--observed",
-        &text("file"),
-    ]);
-    let ids = |list: &Value, id: fn(&Value) -> &Value| -> Vec<String> {
-        let list = list.as_array().unwrap().iter();
-        list.map(|item| id(item).as_str().unwrap().into()).collect()
+    let text = |key: &str| entry[key].as_str().unwrap();
+    let checkpoints = root().join("fixtures/checkpoints");
+    let checkpoint = Checkpoint::open(checkpoints.join(text("checkpoint"))).unwrap();
+    let file = root().join(text("reference"));
+    let reference = Reference::open(&file, checkpoint.config(), true).unwrap();
+    let observed = Trace::open(&root().join(text("file"))).unwrap();
+    let options = ExamineOptions {
+        dtype: Precision::F32,
+        scope: None,
+        preset: None,
+        progress: &mut |_| {},
     };
-    let mut planted = ids(&entry["causes"], |id| id);
-    let found = ids(&report["diagnosis"]["causes"], |cause| &cause["id"]);
-    let first = &report["diagnosis"]["first_divergence"];
-    let good = code == 1 && first == &entry["first_divergence"] && found.starts_with(&planted);
+    let found = examine(&checkpoint, &reference, &observed, options).unwrap();
+    let planted = entry["causes"].as_array().unwrap().iter();
+    let mut planted: Vec<String> = planted.map(|id| id.as_str().unwrap().into()).collect();
+    let causes: Vec<_> = found.diagnosis.causes.iter().map(|cause| cause.id.clone()).collect();
+    let first = serde_json::to_value(&found.diagnosis.first_divergence).unwrap();
+    let named = first == entry["first_divergence"] && causes.starts_with(&planted);
+    let good = !found.verdicts.pass() && named;
     let mark = if good { "ok " } else { "BAD" };
-    let text = format!("{mark} {} {first} {found:?}", text("id"));
+    let text = format!("{mark} {} {first} {causes:?}", text("id"));
     if planted.len() == 2 {
         planted.push("two faults".into());
     }
@@ -78,8 +88,7 @@ fn diagnose(entry: &Value) -> Row {
     }
 }
 
-/// Activations of Transformers with planted mistakes: each is named, at the tensor where it begins,
-/// with no other cause before it.
+/// Each mistake is named, at the tensor where it begins, with no other cause before it.
 #[test]
 fn every_planted_fault_is_named_first() {
     let text = fs::read_to_string(root().join("manifest.json")).unwrap();
@@ -97,7 +106,7 @@ fn every_planted_fault_is_named_first() {
     });
     let wrong = rows.iter().filter(|row| !row.good).count();
     let table: String = rows.iter().map(|row| format!("{}\n", row.text)).collect();
-    let named: std::collections::BTreeSet<String> =
+    let named: BTreeSet<String> =
         rows.iter().flat_map(|row| row.planted.clone()).collect();
     assert_eq!(wrong, 0, "\n{table}");
     let missing: Vec<_> = CATALOGUE

@@ -1,55 +1,47 @@
 //! Runs the model on one backend, a layer in memory at a time, and writes what passed through it.
 //!
-//! A process of its own, started by [`super::run`]: a backend that aborts takes nothing else with it.
+//! In a worker, a process of its own: a backend that aborts takes nothing else with it.
 
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use qwen3_import::Checkpoint;
+use qwen3_config::{EMBEDDING, HEAD, Site, Tap};
+use qwen3_import::{Checkpoint, CheckpointSource};
 use qwen3_model::{
-    DecoderLayer, LayerCache, Observed, Qwen3Config, RmsNorm, RotaryEmbedding, Site, Step, Taps,
+    burn_dtype,
+    DecoderLayer, LayerCache, Observed, Qwen3Config, RmsNorm, RotaryEmbedding, Step, Taps,
     VocabMatrix,
 };
 
-use super::job::{Done, Job, Mode, Said, Timing};
-use super::memory::peak_rss_mb;
-use super::recording::Recorder;
-use super::reference::Reference;
-use crate::backend::{Backend, burn_dtype, owned};
-use crate::blame::{EMBEDDING, HEAD};
-use crate::tensors::output_key;
-use crate::worker::probe;
+use qwen3_report::{Timing, peak_rss_mb};
+use qwen3_trace::{Mode, Recorder, Reference};
+
+use crate::backend::owned;
+use crate::protocol::{Observe, Observed as Done};
 
 fn ms(start: Instant) -> f64 {
     start.elapsed().as_secs_f64() * 1e3
 }
 
-/// Runs the job and writes the activations.
+/// Runs the job on `device` and writes the activations; `say` is told what it is at.
 ///
 /// # Errors
 /// When the checkpoint or the reference is bad, or the file cannot be written.
-pub fn observe(job: &Job, say: &mut dyn FnMut(Said) -> Result<()>) -> Result<()> {
+pub fn observe(
+    device: &Device,
+    job: &Observe,
+    say: &mut dyn FnMut(String) -> Result<()>,
+) -> Result<Done> {
     let start = Instant::now();
-    let device = match job.backend.device() {
-        Ok(device) => device,
-        Err(reason) => return say(Said::Unavailable(reason)),
-    };
-    if let Err(reason) = probe(&device) {
-        return say(Said::Unavailable(reason));
-    }
-    if !Backend::dtypes(&device).contains(&job.dtype) {
-        let reason = format!("{} does not compute in {}", job.backend, job.dtype);
-        return say(Said::Unavailable(reason));
-    }
-    let mut checkpoint = Checkpoint::open(&job.model)?;
+    let checkpoint = Checkpoint::open(&job.model)?;
     let config = checkpoint.config().clone();
     let reference = Reference::open(&job.reference, &config, false)?;
     let mut run = Run {
         rope: RotaryEmbedding::new(config.head_dim, config.rope_theta),
-        checkpoint: &mut checkpoint,
+        checkpoint: &checkpoint,
         reference: &reference,
-        device,
+        device: device.clone(),
         dtype: burn_dtype(job.dtype),
         config,
         job,
@@ -58,13 +50,12 @@ pub fn observe(job: &Job, say: &mut dyn FnMut(Said) -> Result<()>) -> Result<()>
         timings: Vec::new(),
     };
     run.all(say)?;
-    let timings = std::mem::take(&mut run.timings);
-    say(Said::Done(Done {
+    Ok(Done {
         elapsed_ms: ms(start),
+        switches: None,
         peak_rss_mb: peak_rss_mb(),
-        switches: job.backend.switches(),
-        timings,
-    }))
+        timings: run.timings,
+    })
 }
 
 /// The hidden states of a run from its own inputs.
@@ -76,13 +67,13 @@ struct Accumulated {
 }
 
 struct Run<'a> {
-    checkpoint: &'a mut Checkpoint,
+    checkpoint: &'a Checkpoint,
     reference: &'a Reference,
     device: Device,
     dtype: DType,
     config: Qwen3Config,
     rope: RotaryEmbedding,
-    job: &'a Job,
+    job: &'a Observe,
     recorder: Recorder,
     /// What passed through the part that is in memory.
     tensors: Vec<(String, TensorData)>,
@@ -91,11 +82,11 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn has(&self, mode: Mode) -> bool {
-        self.job.mode.contains(&mode)
+        self.job.modes.contains(&mode)
     }
 
-    fn all(&mut self, say: &mut dyn FnMut(Said) -> Result<()>) -> Result<()> {
-        let range = self.job.first..self.job.end;
+    fn all(&mut self, say: &mut dyn FnMut(String) -> Result<()>) -> Result<()> {
+        let range = self.job.layers.clone();
         let layers = self.config.num_hidden_layers;
         let step = self.prompt_step();
         let steps = self.cached_steps(range.start == 0 && range.end == layers);
@@ -110,9 +101,9 @@ impl Run<'_> {
         };
         let mut patched: Vec<(usize, Tensor<3>)> = Vec::new();
         for index in range.clone() {
-            say(Said::Progress(format!("layer {index} of {layers}")))?;
+            say(format!("layer {index} of {layers}"))?;
             let start = Instant::now();
-            let mut source = self.checkpoint.source(&self.device, self.dtype)?;
+            let mut source = CheckpointSource::new(self.checkpoint, &self.device, self.dtype)?;
             let layer = DecoderLayer::build(&mut source, &self.config, index)?;
             let (load_ms, start) = (ms(start), Instant::now());
             if let Some(state) = &mut accumulated {
@@ -123,9 +114,9 @@ impl Run<'_> {
                 self.tapped(&layer, index, input, &step, Mode::Isolated, None)?;
             }
             for (behind, stream) in &mut patched {
-                say(Said::Progress(format!(
+                say(format!(
                     "layer {index} of {layers}, patched behind layer {behind}"
-                )))?;
+                ))?;
                 *stream = layer.forward(stream.clone(), &step, None, &mut Taps::none());
             }
             if self.has(Mode::Patched) && self.known(index + 1) {
@@ -139,7 +130,7 @@ impl Run<'_> {
             self.record()?;
         }
         if range.end == layers {
-            say(Said::Progress("final norm and head".into()))?;
+            say("final norm and head".into())?;
             self.end(accumulated, patched)?;
         }
         Ok(())
@@ -147,20 +138,17 @@ impl Run<'_> {
 
     /// The pass over the prompt.
     fn prompt_step(&self) -> Step {
-        let tokens = &self.reference.tokens;
-        Step::uncached(&self.rope, &tokens.positions, &tokens.visible, &self.device)
+        let rows = &self.reference.rows;
+        Step::uncached(&self.rope, &rows.positions, &rows.visible, &self.device)
     }
 
     /// The passes over the generated tokens, all but the last, after the prompt in a cache.
     fn cached_steps(&self, whole: bool) -> Vec<Step> {
-        let tokens = &self.reference.tokens;
-        let [_, seq] = tokens.dims();
-        let count = self.reference.generated[0].len().saturating_sub(1);
-        let mut visible = tokens.visible.clone();
-        let mut next: Vec<usize> = visible
-            .iter()
-            .map(|row| row.iter().filter(|seen| **seen).count())
-            .collect();
+        let rows = &self.reference.rows;
+        let [_, seq] = rows.dims();
+        let count = self.reference.steps().saturating_sub(1);
+        let mut visible = rows.visible.clone();
+        let mut next: Vec<usize> = (0..visible.len()).map(|row| rows.tokens(row)).collect();
         let mut steps = Vec::new();
         for index in 0..if whole { count } else { 0 } {
             visible.iter_mut().for_each(|row| row.push(true));
@@ -182,28 +170,29 @@ impl Run<'_> {
 
     /// Has the reference what goes into layer `index`?
     fn known(&self, index: usize) -> bool {
-        self.reference.keys.contains(&self.input_key(index))
+        self.reference.has(self.input_site(index))
     }
 
     fn input(&self, index: usize) -> Result<Tensor<3>> {
-        self.expected(&self.input_key(index))
+        self.expected(self.input_site(index))
     }
 
-    fn input_key(&self, index: usize) -> String {
-        output_key(index, self.config.num_hidden_layers)
+    fn input_site(&self, index: usize) -> Site {
+        Site::output(index, self.config.num_hidden_layers)
     }
 
-    fn expected(&self, key: &str) -> Result<Tensor<3>> {
-        let array = self.reference.activations.array(key)?;
+    fn expected(&self, site: Site) -> Result<Tensor<3>> {
+        let key = site.to_string();
+        let array = self.reference.trace.array(&key)?;
         let array = array.with_context(|| format!("the reference has no tensor `{key}`"))?;
-        let data = TensorData::new(array.floats(key)?.to_vec(), array.shape.clone());
+        let data = TensorData::new(array.floats(&key)?.to_vec(), array.shape.clone());
         let data = data.convert_dtype(self.dtype);
         Ok(Tensor::from_data(data, (&self.device, self.dtype)))
     }
 
     fn vocabulary(&mut self, key: &str) -> Result<VocabMatrix> {
         let shape = [self.config.vocab_size, self.config.hidden_size];
-        let mut source = self.checkpoint.source(&self.device, self.dtype)?;
+        let mut source = CheckpointSource::new(self.checkpoint, &self.device, self.dtype)?;
         Ok(VocabMatrix::build(&mut source, key, shape)?)
     }
 
@@ -297,7 +286,7 @@ impl Run<'_> {
         let layers = self.config.num_hidden_layers;
         let (hidden, eps) = (self.config.hidden_size, self.config.rms_norm_eps);
         let start = Instant::now();
-        let mut source = self.checkpoint.source(&self.device, self.dtype)?;
+        let mut source = CheckpointSource::new(self.checkpoint, &self.device, self.dtype)?;
         let norm = RmsNorm::build(&mut source, "model.norm", hidden, eps)?;
         let head = match self.config.tie_word_embeddings {
             true => self.vocabulary(EMBEDDING)?,
@@ -319,7 +308,7 @@ impl Run<'_> {
             self.keep(Mode::Accumulated, "final_norm_output", normed.clone());
             self.keep(Mode::Accumulated, "logits", logits(normed.clone()));
             // From the middle of the model there are no cached steps.
-            if self.reference.generated[0].len() == state.steps.len() + 1 {
+            if self.reference.steps() == state.steps.len() + 1 {
                 let steps = state.steps.into_iter().map(|x| norm.forward(x));
                 let all: Vec<_> = [last(normed)].into_iter().chain(steps).collect();
                 let all = logits(Tensor::cat(all, 1)); // [batch, steps, vocab_size]
@@ -331,13 +320,9 @@ impl Run<'_> {
                 let normed = norm.forward(self.input(layers)?);
                 self.keep(Mode::Isolated, "final_norm_output", normed);
             }
-            if self
-                .reference
-                .keys
-                .iter()
-                .any(|key| key == "final_norm_output")
-            {
-                let normed = self.expected("final_norm_output")?;
+            let normed = Site::outside(Tap::FinalNorm);
+            if self.reference.has(normed) {
+                let normed = self.expected(normed)?;
                 self.keep(Mode::Isolated, "logits", logits(normed));
             }
         }
@@ -361,7 +346,7 @@ impl Run<'_> {
             let values = data.iter::<f32>().collect();
             (name, data.shape().to_vec(), values)
         });
-        self.recorder.write(tensors.collect())
+        Ok(self.recorder.write(tensors.collect())?)
     }
 
     fn keep(&mut self, mode: Mode, key: &str, tensor: Tensor<3>) {

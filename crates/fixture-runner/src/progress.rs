@@ -1,0 +1,19 @@
+//! What is going on, on standard error.
+
+use std::io::{IsTerminal, Write, stderr};
+
+/// Says what a run is at: on a terminal, over what was said before, and nowhere else.
+pub fn progress(run: &str, what: &str) {
+    if stderr().is_terminal() {
+        let mut out = stderr().lock();
+        let _ = write!(out, "\r\u{1b}[2K{run}: {what}");
+        let _ = out.flush();
+    }
+}
+
+/// Wipes the line that [`progress`] wrote.
+pub fn done() {
+    if stderr().is_terminal() {
+        eprint!("\r\u{1b}[2K");
+    }
+}

@@ -1,0 +1,119 @@
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use qwen3_trace::{Mode, Precision, Preset};
+
+use crate::values::{BackendWord, backend_word, dtype, mode, preset};
+use crate::words::Words;
+
+/// Arguments of `verify`.
+#[derive(Clone, Debug, PartialEq, clap::Args)]
+pub struct VerifyArgs {
+    /// The checkpoint: a directory in Hugging Face's layout.
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// What should come out (`cargo xtask reference` makes it). Without one, the backends are compared
+    /// with each other.
+    #[arg(long, value_name = "FILE")]
+    pub reference: Option<PathBuf>,
+    /// Activations to check instead of ours, npz or safetensors, under the reference's keys, any subset.
+    #[arg(long, value_name = "FILE", requires = "reference")]
+    pub observed: Option<PathBuf>,
+    /// The backends to run on, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "NAME", default_value = "ndarray", value_parser = backend_word())]
+    pub backend: Vec<BackendWord>,
+    /// The dtype to run in; with --observed, the one that the activations were made in.
+    #[arg(long, value_name = "DTYPE", default_value = "f32", value_parser = dtype())]
+    pub dtype: Precision,
+    /// How layers get their input, separated by commas; all three when left out.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "MODE",
+        default_value = "accumulated,isolated,patched",
+        hide_default_value = true,
+        value_parser = mode()
+    )]
+    pub mode: Vec<Mode>,
+    /// Only these layers: 3..7, 3..=6, 3.. or 3. Without the first, the reference's input is used; without
+    /// the last, there are no logits.
+    #[arg(long, value_name = "A..B")]
+    pub layers: Option<String>,
+    /// Fixed thresholds instead of calibrated limits.
+    #[arg(long, value_name = "NAME", value_parser = preset())]
+    pub preset: Option<Preset>,
+    /// Without a reference: the prompt's token ids, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "IDS", conflicts_with = "reference")]
+    pub ids: Vec<u32>,
+    /// Write everything to this file as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write JUnit XML to this file.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Write a report for people to this file, with nothing to load from elsewhere.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+impl VerifyArgs {
+    /// The words of a command line that parses to the same.
+    pub fn words(&self) -> Vec<OsString> {
+        let mut words = Words::default();
+        words.file("--model", Some(&self.model));
+        words.file("--reference", self.reference.as_deref());
+        words.file("--observed", self.observed.as_deref());
+        words.list("--backend", &self.backend);
+        words.list("--dtype", &[self.dtype]);
+        words.list("--mode", &self.mode);
+        words.text("--layers", self.layers.as_deref());
+        words.text("--preset", self.preset.map(Preset::name));
+        words.list("--ids", &self.ids);
+        words.file("--json", self.json.as_deref());
+        words.file("--junit", self.junit.as_deref());
+        words.file("--html", self.html.as_deref());
+        words.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: VerifyArgs,
+    }
+
+    fn parse(words: impl IntoIterator<Item = OsString>) -> Result<VerifyArgs, clap::Error> {
+        let line = [OsString::from("verify")].into_iter().chain(words);
+        Ok(Line::try_parse_from(line)?.args)
+    }
+
+    #[test]
+    fn words_parse_to_the_same() {
+        for line in [
+            "--model m",
+            "--model m --reference r.npz --observed o.npz --backend flex,all --dtype bf16 --layers 3..7 \
+             --mode isolated --html h.html --json j --junit x --preset seed-003",
+            "--model m --ids 1,2,3 --preset bf16-reference",
+        ] {
+            let args = parse(line.split_whitespace().map(Into::into)).unwrap();
+            assert_eq!(parse(args.words()).unwrap(), args, "{line}");
+        }
+        let only_observed = "--model m --observed o.npz".split(' ').map(Into::into);
+        assert!(parse(only_observed).is_err());
+    }
+
+    #[test]
+    fn old_names_of_presets_are_hidden() {
+        let old = "--model m --preset seed-004".split(' ').map(Into::into);
+        assert_eq!(parse(old).unwrap().preset, Some(Preset::Bf16Reference));
+        let unknown = "--model m --preset none".split(' ').map(Into::into);
+        let error = parse(unknown).unwrap_err().to_string();
+        assert!(error.contains("bf16-reference") && !error.contains("seed"), "{error}");
+    }
+}
