@@ -1,89 +1,33 @@
-//! The backends a command line can name, and the cargo features the runner is built with for them.
+//! The cargo features that the runner is built with for backends and their switches.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use clap::ValueEnum;
+use qwen3_trace::Backend;
 
-/// A backend as `--backend` names it. The order is the one that reports use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub enum Backend {
-    /// Burn's ndarray backend: pure Rust, f32 only.
-    Ndarray,
-    /// Burn's flex backend: pure Rust, f32, f16 and bf16.
-    Flex,
-    /// WebGPU: any GPU, or a software Vulkan driver.
-    Wgpu,
-    /// libtorch on the CPU.
-    Tch,
-    /// An NVIDIA GPU; not part of `all`.
-    Cuda,
-    /// ndarray, flex, wgpu and tch, as far as this machine has them.
-    All,
-}
-
-/// The backends that `all` stands for.
-pub const ALL: [Backend; 4] = [Backend::Ndarray, Backend::Flex, Backend::Wgpu, Backend::Tch];
-
-impl Backend {
-    /// The name: the cargo feature of the runner and the word on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ndarray => "ndarray",
-            Self::Flex => "flex",
-            Self::Wgpu => "wgpu",
-            Self::Tch => "tch",
-            Self::Cuda => "cuda",
-            Self::All => "all",
-        }
-    }
-
-    /// Minutes that a first build takes on two cores because of this backend.
-    fn first_build_minutes(self) -> u32 {
-        match self {
-            Self::Ndarray | Self::Tch => 3,
-            Self::Flex => 5,
-            Self::Wgpu | Self::Cuda => 11,
-            Self::All => 0,
-        }
-    }
-}
-
-impl fmt::Display for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// A set of real backends (never `All`): what is asked for, or what a build contains.
+/// A set of backends: what is asked for, or what a build contains.
 pub type Backends = BTreeSet<Backend>;
 
-/// The backends that the words of a command line stand for.
-pub fn expand(words: &[Backend]) -> Backends {
-    words
-        .iter()
-        .flat_map(|&word| match word {
-            Backend::All => ALL.to_vec(),
-            one => vec![one],
-        })
-        .collect()
+/// Minutes that a first build takes on two cores because of a backend.
+fn first_build_minutes(backend: &Backend) -> u32 {
+    match backend {
+        Backend::Ndarray | Backend::Tch => 3,
+        Backend::Flex => 5,
+        Backend::Wgpu | Backend::Cuda => 11,
+    }
 }
 
 /// `ndarray,flex`: the form of `--backend` and of the file that remembers a build.
-pub fn join(backends: impl IntoIterator<Item = Backend>) -> String {
-    backends
-        .into_iter()
-        .map(Backend::name)
-        .collect::<Vec<_>>()
-        .join(",")
+pub fn join(backends: &Backends) -> String {
+    let names: Vec<_> = backends.iter().map(|backend| backend.name()).collect();
+    names.join(",")
 }
 
 /// Reads back what [`join`] wrote. Unknown words are dropped: an older or newer xtask wrote them.
 pub fn parse_remembered(text: &str) -> Backends {
     text.trim()
         .split(',')
-        .filter_map(|word| Backend::from_str(word, false).ok())
-        .filter(|&backend| backend != Backend::All)
+        .filter_map(|word| word.parse().ok())
         .collect()
 }
 
@@ -151,12 +95,12 @@ pub fn announcement(build: &Backends, remembered: &Backends) -> Option<String> {
     let minutes = rest
         + new
             .iter()
-            .map(|backend| backend.first_build_minutes())
+            .map(first_build_minutes)
             .sum::<u32>();
     Some(format!(
         "building the runner with {}; the first build with {} takes about {minutes} minutes on 2 cores",
-        join(build.iter().copied()),
-        join(new),
+        join(build),
+        join(&new),
     ))
 }
 
@@ -170,24 +114,9 @@ mod tests {
     }
 
     #[test]
-    fn all_is_the_four_without_cuda() {
-        assert_eq!(expand(&[All]), set(&ALL));
-        assert_eq!(expand(&[Tch, Tch, Ndarray]), set(&[Ndarray, Tch]));
-        assert_eq!(expand(&[All, Cuda]).len(), 5);
-    }
-
-    #[test]
-    fn names_are_those_of_the_command_line() {
-        for backend in Backend::value_variants() {
-            let value = backend.to_possible_value().expect("no variant is hidden");
-            assert_eq!(value.get_name(), backend.name());
-        }
-    }
-
-    #[test]
     fn what_was_built_is_remembered() {
         let built = set(&[Ndarray, Flex, Tch]);
-        assert_eq!(parse_remembered(&(join(built.clone()) + "\n")), built);
+        assert_eq!(parse_remembered(&(join(&built) + "\n")), built);
         assert_eq!(parse_remembered("ndarray,metal,all,"), set(&[Ndarray]));
         assert_eq!(parse_remembered(""), set(&[]));
     }

@@ -5,10 +5,11 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use qwen3_report::{ParityReport, Status};
+use qwen3_trace::Backend;
 use serde::Deserialize;
-use serde_json::Value;
 
-use crate::backend::{self, Backend};
+use crate::backend::Backends;
 use crate::workspace::{Workspace, copy_all, root};
 use crate::{libtorch, runner};
 
@@ -47,7 +48,7 @@ pub fn run(args: &Args) -> Result<u8> {
     for name in ["Cargo.toml", "Cargo.lock", "README.md", "crates", "xtask"] {
         copy_all(&root().join(name), &there.root.join(name))?;
     }
-    let backends = backend::expand(&[Backend::Ndarray, Backend::Flex]);
+    let backends = Backends::from([Backend::Ndarray, Backend::Flex]);
     let libtorch = libtorch::find(&root())?.map(|libtorch| libtorch.folder);
     let json = copy.path().join("report.json");
     println!("{:<28} {:>7}  first to differ", "fault", "failing");
@@ -71,7 +72,7 @@ pub fn run(args: &Args) -> Result<u8> {
             .output()
             .context("the runner cannot be started")?;
         fs::write(&file, sound)?;
-        let report: Value = serde_json::from_str(&fs::read_to_string(&json)?)?;
+        let report: ParityReport = serde_json::from_str(&fs::read_to_string(&json)?)?;
         let (failing, first) = verdict(&report);
         println!("{:<28} {failing:>7}  {first}", fault.id);
         if output.status.code() != Some(1) || failing == 0 {
@@ -98,26 +99,15 @@ fn plant(fault: &Fault, sound: &str) -> Result<String> {
     Ok(source)
 }
 
-/// How many results are not `pass`, and the first tensor that differs.
-fn verdict(report: &Value) -> (usize, String) {
-    let results = report["results"].as_array().cloned().unwrap_or_default();
-    let failing: Vec<_> = results
-        .iter()
-        .filter(|result| result["status"] != "pass")
-        .collect();
-    let first = failing.first().map_or(String::new(), |result| {
-        let tensors = result["tensors"].as_array().cloned().unwrap_or_default();
-        let tensor = tensors.iter().find(|tensor| tensor["pass"] == false);
-        let word = |value: &Value| value.as_str().unwrap_or("-").to_string();
-        format!(
-            "{} {} {} {}",
-            word(&result["backend"]),
-            word(&result["dtype"]),
-            word(&result["case"]),
-            tensor.map_or("(crash)".into(), |tensor| word(&tensor["name"]))
-        )
+/// How many results are not a pass, and the first tensor that differs.
+fn verdict(report: &ParityReport) -> (usize, String) {
+    let failing = || report.results.iter().filter(|result| result.status != Status::Pass);
+    let first = failing().next().map_or(String::new(), |result| {
+        let tensor = result.tensors.iter().find(|tensor| !tensor.pass);
+        let tensor = tensor.map_or("(crash)", |tensor| &tensor.name);
+        format!("{} {} {} {tensor}", result.backend, result.dtype, result.case)
     });
-    (failing.len(), first)
+    (failing().count(), first)
 }
 
 #[cfg(test)]

@@ -5,31 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use clap::ValueEnum;
+use qwen3_trace::Backend;
 
-use crate::backend::{Backend, Backends};
+use crate::backend::Backends;
 use crate::workspace::exit_code;
 use crate::{libtorch, vulkan};
-
-/// A dtype to run in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs, reason = "named as on the command line")]
-pub enum Dtype {
-    F32,
-    F16,
-    Bf16,
-}
-
-impl Dtype {
-    /// The name on command lines.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-        }
-    }
-}
 
 /// What of the machine's set-up the build and the runner have to know.
 pub struct SetUp {
@@ -49,9 +29,9 @@ impl SetUp {
             }
         }
         let tch_asked = asked.contains(&Backend::Tch);
-        let libtorch = libtorch::require_cxx().and_then(|()| match tch_asked && !only_look {
-            true => libtorch::ensure(root).map(Some),
-            false => libtorch::find(root),
+        let libtorch = libtorch::require_cxx().and_then(|()| {
+            let bring = tch_asked && !only_look;
+            if bring { libtorch::ensure(root).map(Some) } else { libtorch::find(root) }
         });
         let (libtorch, problem) = match libtorch {
             Ok(found) => (
@@ -81,6 +61,12 @@ pub fn start(runner: &Path, words: Vec<OsString>) -> Result<u8> {
         .status()
         .with_context(|| format!("{} cannot be started", runner.display()))?;
     Ok(exit_code("the fixture runner", status))
+}
+
+/// What tells the runner that tch is known not to work.
+pub fn unavailable(set_up: &SetUp) -> Vec<OsString> {
+    let reason = set_up.tch_unavailable.iter();
+    reason.flat_map(|reason| ["--unavailable".into(), format!("tch={reason}").into()]).collect()
 }
 
 /// What a long build would otherwise end in: an error for a manifest that is not there.

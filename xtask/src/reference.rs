@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
+use qwen3_trace::Precision;
 
 use crate::fixtures::oracle;
-use crate::launch::Dtype;
 use crate::workspace::{exit_code, root};
 
 /// The end of `cargo xtask reference --help`.
@@ -41,8 +41,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 20)]
     max_new_tokens: u32,
     /// Measure noise floors in this dtype only; in f32, f16 and bf16 when left out.
-    #[arg(long, value_name = "DTYPE")]
-    dtype: Option<Dtype>,
+    #[arg(long, value_name = "DTYPE", value_parser = qwen3_args::dtype())]
+    dtype: Option<Precision>,
     /// Store what passes through each layer as well: projections, norms, RoPE, attention, MLP.
     #[arg(long)]
     taps: bool,

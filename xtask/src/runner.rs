@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
-use crate::backend::{self, Backend, Backends, Switch};
+use crate::backend::{self, Backends, Switch};
 use crate::workspace::Workspace;
 
 /// The backends of the next build, and of the last one in this target directory.
@@ -46,7 +46,7 @@ impl Plan {
 
     /// Remembers the backends, once they are built.
     pub fn remember(&self) -> Result<()> {
-        let line = backend::join(self.backends.iter().copied()) + "\n";
+        let line = backend::join(&self.backends) + "\n";
         fs::write(&self.memory, line)
             .with_context(|| format!("{} cannot be written", self.memory.display()))
     }
@@ -118,7 +118,7 @@ fn executable(messages: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Backend::*;
+    use qwen3_trace::Backend::{self, Flex, Ndarray, Tch, Wgpu};
 
     #[test]
     fn the_executable_is_read_from_cargos_messages() {
@@ -140,7 +140,7 @@ mod tests {
             target: target.path().into(),
         };
         let libtorch = Path::new("/libtorch");
-        let (ndarray, four) = (Backends::from([Ndarray]), backend::expand(&[All]));
+        let (ndarray, four) = (Backends::from([Ndarray]), Backends::from(Backend::ALL));
         let plan = |asked, libtorch| Plan::new(&workspace, asked, libtorch);
 
         assert_eq!(

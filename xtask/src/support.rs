@@ -5,13 +5,13 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
+use qwen3_report::{ParityReport, Status};
+use qwen3_trace::{Backend, Precision};
 
 use crate::workspace;
 
 const BEGIN: &str = "<!-- support table: `cargo xtask support REPORT.json` -->";
 const END: &str = "<!-- end of support table -->";
-const DTYPES: [&str; 3] = ["f32", "f16", "bf16"];
 
 /// Arguments of `cargo xtask support`.
 #[derive(clap::Args)]
@@ -25,7 +25,7 @@ pub fn run(args: &Args) -> Result<u8> {
     let file = &args.report;
     let text = fs::read_to_string(file).with_context(|| format!("{}", file.display()))?;
     let report = serde_json::from_str(&text).with_context(|| format!("{}", file.display()))?;
-    let table = table(&report).with_context(|| format!("{}", file.display()))?;
+    let table = table(&report);
     let readme = workspace::root().join("README.md");
     let text = fs::read_to_string(&readme).with_context(|| format!("{}", readme.display()))?;
     let text = replace(&text, &table).with_context(|| format!("{}", readme.display()))?;
@@ -35,35 +35,29 @@ pub fn run(args: &Args) -> Result<u8> {
 }
 
 /// One row per backend, one column per dtype: cases passed of cases run.
-fn table(report: &Value) -> Result<String> {
-    let results = report["results"].as_array().context("no `results`")?;
-    let mut backends: Vec<&str> = Vec::new();
-    let mut counts: BTreeMap<(&str, &str), (usize, usize)> = BTreeMap::new();
-    for result in results {
-        let field = |name: &str| {
-            result[name]
-                .as_str()
-                .with_context(|| format!("no `{name}`"))
-        };
-        let (backend, dtype, status) = (field("backend")?, field("dtype")?, field("status")?);
-        if !backends.contains(&backend) {
-            backends.push(backend);
+fn table(report: &ParityReport) -> String {
+    let mut backends: Vec<Backend> = Vec::new();
+    let mut counts: BTreeMap<(Backend, Precision), (usize, usize)> = BTreeMap::new();
+    for result in &report.results {
+        if !backends.contains(&result.backend) {
+            backends.push(result.backend);
         }
-        if status != "unavailable" {
-            let count = counts.entry((backend, dtype)).or_default();
-            count.0 += usize::from(status == "pass");
+        if result.status != Status::Unavailable {
+            let count = counts.entry((result.backend, result.dtype)).or_default();
+            count.0 += usize::from(result.status == Status::Pass);
             count.1 += 1;
         }
     }
-    let mut table = format!("| backend | {} |\n|---|---|---|---|\n", DTYPES.join(" | "));
+    let dtypes = Precision::ALL.map(Precision::name).join(" | ");
+    let mut table = format!("| backend | {dtypes} |\n|---|---|---|---|\n");
     for backend in backends {
-        let cells = DTYPES.map(|dtype| match counts.get(&(backend, dtype)) {
+        let cells = Precision::ALL.map(|dtype| match counts.get(&(backend, dtype)) {
             Some((passed, run)) => format!("{passed} of {run} pass"),
             None => "-".into(),
         });
         table += &format!("| {backend} | {} |\n", cells.join(" | "));
     }
-    Ok(table)
+    table
 }
 
 fn replace(text: &str, table: &str) -> Result<String> {
@@ -78,12 +72,15 @@ mod tests {
 
     #[test]
     fn counts_by_backend_and_dtype_and_replaces_only_the_table() {
-        let result = |backend: &str, dtype: &str, status: &str| serde_json::json!({"backend": backend, "dtype": dtype, "status": status});
-        let report = serde_json::json!({"results": [
+        let result = |backend: &str, dtype: &str, status: &str| {
+            serde_json::json!({"case": "c", "kind": "mlp", "backend": backend, "dtype": dtype,
+                "status": status, "elapsed_ms": 1.0})
+        };
+        let report = serde_json::json!({"schema": 1, "burn": "0.22.1", "results": [
             result("ndarray", "f32", "pass"), result("ndarray", "f32", "fail"),
             result("ndarray", "bf16", "unavailable"), result("flex", "f16", "crash"),
         ]});
-        let table = table(&report).unwrap();
+        let table = table(&serde_json::from_value(report).unwrap());
         let rows = table.lines().skip(2).collect::<Vec<_>>();
         assert_eq!(
             rows,

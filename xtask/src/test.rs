@@ -8,9 +8,10 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use qwen3_trace::Backend;
 
 use self::counts::Counts;
-use crate::backend::{self, Backend, Backends};
+use crate::backend::{self, Backends};
 use crate::runner::Plan;
 use crate::workspace::{Workspace, env_path};
 use crate::{libtorch, parity, setup};
@@ -36,7 +37,7 @@ pub fn run() -> Result<u8> {
         .ok()
         .flatten()
         .map(|libtorch| libtorch.folder);
-    let asked = backend::expand(&[Backend::All]);
+    let asked = Backends::from(Backend::ALL);
     let plan = Plan::new(&workspace, &asked, libtorch.as_deref());
     let features = Features::of(&plan.backends);
     let cargo = |words: &[&str]| {
@@ -66,7 +67,7 @@ pub fn run() -> Result<u8> {
     };
     if report.step("build", build) {
         report.step("test", || count_tests(&mut test()));
-        report.step("parity", || parity(&backend::ALL));
+        report.step("parity", parity);
     } else {
         println!("\n== test and parity: skipped, for the build failed");
     }
@@ -174,10 +175,10 @@ fn count_tests(command: &mut Command) -> Outcome {
     Ok(counts.with_exit(child.wait()?.success()))
 }
 
-fn parity(backends: &[Backend]) -> Outcome {
+fn parity() -> Outcome {
     let folder = tempfile::tempdir()?;
     let json = folder.path().join("report.json");
-    let code = parity::run(&parity::Args::every_case(backends.to_vec(), json.clone()))?;
+    let code = parity::run(&parity::Args::every_case(json.clone()))?;
     let report =
         std::fs::read_to_string(&json).with_context(|| format!("no report; exit code {code}"))?;
     Ok(Counts::of_report(&report)?.with_exit(code == 0))
@@ -225,7 +226,7 @@ mod tests {
 
     #[test]
     fn the_features_are_the_runners_and_the_commands() {
-        let features = Features::of(&backend::expand(&[Backend::Wgpu, Backend::Tch]));
+        let features = Features::of(&Backends::from([Backend::Wgpu, Backend::Tch]));
         assert_eq!(
             features.0,
             "fixture-runner/wgpu,fixture-runner/tch,fixture-runner/fusion,qwen3-cli/wgpu,qwen3-cli/tch,\
@@ -260,7 +261,7 @@ mod tests {
     /// after the tests, or before, compiles nothing again.
     #[test]
     fn the_runner_shares_every_crate_with_the_workspace() {
-        let all = backend::expand(&[Backend::All]);
+        let all = Backends::from(Backend::ALL);
         // Macros and build scripts are compiled for the machine that builds, with features of their own.
         let runner = [
             "--package",

@@ -1,6 +1,7 @@
 //! Counting tests and cases from what `cargo test` prints and the fixture runner reports.
 
 use anyhow::{Context, Result, ensure};
+use qwen3_report::{ParityReport, Status};
 
 /// Tests and cases, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,21 +33,16 @@ impl Counts {
         })
     }
 
-    /// The results of the runner's JSON report: `pass`, and everything else.
+    /// The results of the runner's JSON report: those that pass, and all others.
     ///
     /// Errors when there are none.
     pub fn of_report(report: &str) -> Result<Self> {
-        let report: serde_json::Value =
-            serde_json::from_str(report).context("the report is not JSON")?;
-        let results = report["results"]
-            .as_array()
-            .context("the report has no results")?;
-        ensure!(!results.is_empty(), "the report has no results");
-        let pass = |result: &&serde_json::Value| result["status"] == "pass";
-        let passed = results.iter().filter(pass).count() as u64;
+        let report: ParityReport = serde_json::from_str(report).context("no parity report")?;
+        ensure!(!report.results.is_empty(), "the report has no results");
+        let passed = report.count(Status::Pass);
         Ok(Self {
-            passed,
-            failed: results.len() as u64 - passed,
+            passed: passed as u64,
+            failed: (report.results.len() - passed) as u64,
         })
     }
 
@@ -83,10 +79,16 @@ mod tests {
 
     #[test]
     fn whatever_is_not_a_pass_is_a_failure() {
-        let report = r#"{"schema": 1, "results": [
-            {"status": "pass"}, {"status": "unavailable"}, {"status": "crash"}, {}]}"#;
-        assert_eq!(Counts::of_report(report).unwrap(), counts(1, 3));
-        for nothing in [r#"{"results": []}"#, "{}", ""] {
+        let result = |status: &str| {
+            format!(
+                r#"{{"case": "c", "kind": "mlp", "backend": "flex", "dtype": "f32", "elapsed_ms": 1.0,
+                "status": "{status}"}}"#
+            )
+        };
+        let results = ["pass", "unavailable", "crash", "fail"].map(result).join(",");
+        let report = format!(r#"{{"schema": 1, "burn": "0.22.1", "results": [{results}]}}"#);
+        assert_eq!(Counts::of_report(&report).unwrap(), counts(1, 3));
+        for nothing in [r#"{"schema": 1, "burn": "", "results": []}"#, "{}", ""] {
             assert!(Counts::of_report(nothing).is_err(), "{nothing:?}");
         }
     }

@@ -1,0 +1,29 @@
+//! `cargo xtask diff`: what got worse from one report to the next.
+
+use std::io::{ErrorKind, Write, stdout};
+use std::path::PathBuf;
+
+use anyhow::Result;
+use qwen3_report::diff;
+
+/// Arguments of `cargo xtask diff`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The earlier report, as `--json` of verify or parity writes it.
+    old: PathBuf,
+    /// The later report, of the same command.
+    new: PathBuf,
+}
+
+/// Prints what differs; returns 1 when something got worse.
+///
+/// # Errors
+/// When a file cannot be read or is no such report.
+pub fn run(args: &Args) -> Result<u8> {
+    let diff = diff::compare_files(&args.old, &args.new)?;
+    // A reader that has seen enough is no error.
+    match writeln!(stdout().lock(), "{diff}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error)?,
+        _ => Ok(diff.exit_code()),
+    }
+}
