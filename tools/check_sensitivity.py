@@ -10,7 +10,7 @@ if __name__ == "__main__":
 import argparse
 from pathlib import Path
 
-from qwen3_oracle import case_faults, options, sensitivity, stored
+from qwen3_oracle import options, sensitivity, stored
 from qwen3_oracle.errors import run
 
 
@@ -21,7 +21,6 @@ def main() -> None:
     args = parser.parse_args()
     checkpoints, cases = stored.read(args.manifest)
     sensitivity.check(checkpoints, cases, args.floors)
-    case_faults.check(checkpoints, cases)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def main() -> None:
     path = args.model_path.resolve()
     weights = layer_weights(path, args.layer)
     maker = layer_cases.LayerCases(path, args.layer, path.name, PurePosixPath())
-    cases = maker.seed_cases()
+    cases = maker.module_cases()
     layer_cases.compute(cases, path, args.floors)
     metadata = {"model": path.name, "layer": f"model.layers.{args.layer}"}
     write_safetensors(args.output_dir / "weights.safetensors", weights, metadata)

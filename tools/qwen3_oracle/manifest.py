@@ -22,7 +22,7 @@ def packages() -> dict[str, str]:
 
 def scripts() -> dict[str, str]:
     """SHA-256 of each Python file of the oracle, by its path in the repository."""
-    files = [*TOOLS.glob("*.py"), *TOOLS.glob("qwen3_oracle/*.py")]
+    files = [*TOOLS.glob("*.py"), *TOOLS.glob("qwen3_oracle/**/*.py")]
     return {f"tools/{file.relative_to(TOOLS).as_posix()}": sha256(file) for file in sorted(files)}
 
 
