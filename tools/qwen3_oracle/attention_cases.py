@@ -1,7 +1,4 @@
-"""The cases on attention alone: projections, grouped heads, masks, caches and dropout, without norms and RoPE.
-
-The eight cases are those of a common set of attention fixtures, here with random inputs.
-"""
+"""The cases on attention alone: projections, grouped heads, masks, caches and dropout, without norms and RoPE."""
 
 from __future__ import annotations
 

@@ -7,10 +7,11 @@ from pathlib import PurePosixPath
 
 import torch
 
+from .taps import HEADS_FIRST
+
 Tensors = dict[str, torch.Tensor]
 
 UNPADDED = ("rope_cos", "rope_sin", "generated_ids", "step_logits", "margins")
-HEADS_FIRST = ("self_attn.q_rope", "self_attn.k_rope")
 
 
 @dataclass

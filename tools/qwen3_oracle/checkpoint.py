@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +10,11 @@ from safetensors import SafetensorError, safe_open
 from transformers import Qwen3Config, Qwen3ForCausalLM
 from transformers.models.qwen3 import modeling_qwen3
 
+from . import dtypes
 from .errors import InputError
+from .files import read_json
 
-DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+DTYPES = {short: getattr(torch, name) for short, name in dtypes.NAMES.items()}
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 
@@ -31,12 +32,7 @@ class Layer:
 def read_config(path: Path) -> Qwen3Config:
     """Reads the configuration of a dense Qwen3, from `config.json` itself or the directory it is in."""
     file = path / "config.json" if path.is_dir() else path
-    if not file.is_file():
-        raise InputError(f"{file} not found")
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{file} is not JSON: {error}") from error
+    values = read_json(file)
     model_type = values.get("model_type") if isinstance(values, dict) else None
     if model_type != "qwen3":
         raise InputError(f"{file} is not a dense Qwen3 configuration: model_type is {model_type!r}")
@@ -56,11 +52,13 @@ def weight_files(path: Path) -> dict[str, Path]:
     """The file of each tensor of a checkpoint directory, by the index where there is one."""
     index = path / INDEX_FILE
     if index.is_file():
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        files = {key: path / name for key, name in weight_map.items()}
+        files = {key: path / name for key, name in read_json(index)["weight_map"].items()}
     elif (path / SINGLE_FILE).is_file():
-        with safe_open(path / SINGLE_FILE, "pt") as file:
-            files = {key: path / SINGLE_FILE for key in file.keys()}
+        try:
+            with safe_open(path / SINGLE_FILE, "pt") as file:
+                files = {key: path / SINGLE_FILE for key in file.keys()}
+        except SafetensorError as error:
+            raise InputError(f"{path / SINGLE_FILE}: {error}") from error
     else:
         raise InputError(f"{path} has neither {SINGLE_FILE} nor {INDEX_FILE}")
     for file in set(files.values()):

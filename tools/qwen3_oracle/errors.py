@@ -1,4 +1,4 @@
-"""Errors of the user's input, and how a script reports them."""
+"""Errors of the user's input, and how the oracle reports them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class CheckError(Exception):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Calls `main`; one line on stderr and exit code 2 for bad input, 1 for a failed self-check."""
+    """Calls `main`; one line on stderr and exit code 2 for bad input or files out of reach, 1 for a failed check."""
     try:
         main()
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except CheckError as error:

@@ -1,4 +1,4 @@
-"""Writing and reading of files whose bytes depend on nothing but their contents."""
+"""Reading of JSON, and writing of files whose bytes depend on nothing but their contents."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+
+from .errors import InputError
 
 SAFETENSORS_NAMES = {
     torch.float64: "F64",
@@ -89,6 +92,16 @@ def write_json(path: Path, value: object) -> None:
     """Writes indented JSON with a newline at the end and the keys in the order given."""
     with whole_file(path) as part:
         part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file."""
+    if not path.is_file():
+        raise InputError(f"{path} not found")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}") from error
 
 
 def rounded(value: float) -> float:

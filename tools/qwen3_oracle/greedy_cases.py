@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from . import prompts, reference, tiny_text
 from .cases import Case
 from .checkpoint import load_model
 from .errors import CheckError
-from .files import write_npz
+from .files import read_json, write_npz
 from .precise import float64_inside
 
 KIND = "greedy"
@@ -138,7 +137,7 @@ def make(
 ) -> tuple[Case, list[dict[str, object]]]:
     """The case `greedy-50`, and its texts; those stop at an end-of-sequence token of `generation_config.json`."""
     chosen = choose(path, tokenizer, render)
-    ends = set(json.loads((path / "generation_config.json").read_text(encoding="utf-8"))["eos_token_id"])
+    ends = set(read_json(path / "generation_config.json")["eos_token_id"])
     inputs = prompts.left_padded([each.ids for each in chosen])
     generated = torch.stack([each.generated for each in chosen])
     lengths = [len(each.ids) for each in chosen]

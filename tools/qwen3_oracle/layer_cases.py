@@ -114,7 +114,7 @@ class LayerCases:
             "rope-32k", "attention", text, "self_attn", "far_positions", hidden_states=x, position_ids=rows
         )
 
-    def seed_cases(self) -> list[Case]:
+    def module_cases(self) -> list[Case]:
         """The ten cases norm-00..03, mlp-00..03 and attn-00..01."""
         return [*self.norms(), *self.mlps(), *self.attentions()]
 

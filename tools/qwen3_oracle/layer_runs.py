@@ -11,23 +11,7 @@ from transformers.models.qwen3 import modeling_qwen3
 from .cases import Case, Tensors
 from .checkpoint import Layer
 from .precise import replaced
-
-TAPS = (
-    "input_layernorm",
-    "self_attn.q_proj",
-    "self_attn.k_proj",
-    "self_attn.v_proj",
-    "self_attn.q_norm",
-    "self_attn.k_norm",
-    "self_attn.q_rope",
-    "self_attn.k_rope",
-    "self_attn.context",
-    "self_attn.o_proj",
-    "post_attention_layernorm",
-    "mlp",
-)
-FROM_ATTENTION = ("self_attn.q_rope", "self_attn.k_rope", "self_attn.context")
-HOOKED = tuple(name for name in TAPS if name not in FROM_ATTENTION)
+from .taps import FROM_ATTENTION, HOOKED
 
 
 @contextmanager
@@ -72,7 +56,7 @@ def attention_taps(attention: Tensors) -> Tensors:
 
 @contextmanager
 def recorded_layer(layer: modeling_qwen3.Qwen3DecoderLayer, taps: bool) -> Iterator[Tensors]:
-    """Records the layer's `output`, and with `taps` everything of `TAPS`; complete when the block ends."""
+    """Records the layer's `output`, and with `taps` everything of `taps.TAPS`; complete when the block ends."""
     record: Tensors = {}
     names = (*HOOKED, "") if taps else ("",)
     with recorded_attention(layer.self_attn) as attention, recorded_outputs(layer, names) as hooked:

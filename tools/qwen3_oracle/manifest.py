@@ -22,8 +22,8 @@ def packages() -> dict[str, str]:
 
 def scripts() -> dict[str, str]:
     """SHA-256 of each Python file of the oracle, by its path in the repository."""
-    files = [*TOOLS.glob("*.py"), *TOOLS.glob("qwen3_oracle/*.py")]
-    return {f"tools/{file.relative_to(TOOLS).as_posix()}": sha256(file) for file in sorted(files)}
+    files = [TOOLS / "oracle.py", *sorted(TOOLS.glob("qwen3_oracle/**/*.py"))]
+    return {f"tools/{file.relative_to(TOOLS).as_posix()}": sha256(file) for file in files}
 
 
 def checkpoint_entry(root: Path, path: Path) -> dict[str, object]:

@@ -14,8 +14,8 @@ from .cases import Case, Tensors, activations, without_padding
 from .checkpoint import DTYPES, load_model, read_config
 from .errors import CheckError, InputError
 from .files import write_npz
-from .mistakes import CATALOGUE, Mistake
-from .planting import Subject
+from .mistakes.catalogue import MISTAKES, Mistake
+from .mistakes.planting import Subject
 
 FOLDER = PurePosixPath("fixtures")
 DTYPE = "f32"
@@ -89,12 +89,13 @@ def wanted(path: Path, ids: list[str], layer: int | None) -> list[list[Mistake]]
     config = read_config(path)
     if layer is not None and not 0 <= layer < config.num_hidden_layers:
         raise InputError(f"layer {layer} is out of range: {path} has {config.num_hidden_layers} layers")
-    known = list(dict.fromkeys(mistake.id for mistake in CATALOGUE))
+    explained = [mistake for mistake in MISTAKES if mistake.explained]
+    known = list(dict.fromkeys(mistake.id for mistake in explained))
     result = []
     for name in ids or known:
         if name not in known:
             raise InputError(f"{name!r} is none of {', '.join(known)}")
-        forms = [mistake for mistake in CATALOGUE if mistake.id == name]
+        forms = [mistake for mistake in explained if mistake.id == name]
         possible = [mistake for mistake in forms if mistake.applies(config)]
         if layer is not None and not forms[0].in_layers:
             reason = f"{name} is not inside a layer"

@@ -18,6 +18,7 @@ from .errors import CheckError, InputError
 from .files import write_npz
 from .floors import add_floors
 from .precise import float64_inside
+from .taps import TAPS
 
 SMALL = 10_000_000
 FLOOR = "noise_floor"
@@ -64,7 +65,7 @@ def decode(model: Qwen3ForCausalLM, case: Case, first: torch.Tensor, cache: Dyna
 
 def layer_tensors(case: Case, index: int) -> dict[str, str]:
     """The names of what is stored of layer `index`, by its names inside the layer, in the order of computation."""
-    taps = {name: f"layer_{index:02}.{name}" for name in layer_runs.TAPS} if case.taps else {}
+    taps = {name: f"layer_{index:02}.{name}" for name in TAPS} if case.taps else {}
     return taps | {"output": f"layer_{index:02}_output"}
 
 
@@ -85,7 +86,7 @@ def run(case: Case, model: Qwen3ForCausalLM) -> Tensors:
 
     embedding_output, layer_XX_output, final_norm_output [batch, length, hidden], logits [batch, length, vocab],
     rope_cos and rope_sin [max_position_embeddings, head_dim], generated_ids [batch, length + new],
-    step_logits [batch, new, vocab]; with the case's taps also layer_XX.<tap> for each of `layer_runs.TAPS`.
+    step_logits [batch, new, vocab]; with the case's taps also layer_XX.<tap> for each of `taps.TAPS`.
     """
     cache = DynamicCache(config=model.config)
     recorded = forward_recorded(case, model, cache)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -11,6 +10,7 @@ from safetensors.torch import load_file
 
 from .cases import Case, Tensors
 from .errors import InputError
+from .files import read_json
 
 
 def read_tensors(file: Path) -> Tensors:
@@ -51,9 +51,9 @@ def read_case(root: Path, entry: dict) -> Case:
 
 def read(manifest: Path) -> tuple[dict[str, Path], list[Case]]:
     """The checkpoints of a manifest, and those of its cases that have tensors."""
-    if not manifest.is_file():
-        raise InputError(f"{manifest} not found")
+    content = read_json(manifest)
+    if not {"checkpoints", "cases"} <= set(content):
+        raise InputError(f"{manifest} is no manifest")
     root = manifest.resolve().parent
-    content = json.loads(manifest.read_text(encoding="utf-8"))
     checkpoints = {name: root / entry["path"] for name, entry in content["checkpoints"].items()}
     return checkpoints, [read_case(root, entry) for entry in content["cases"] if "expected" in entry]

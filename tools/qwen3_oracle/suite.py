@@ -30,7 +30,7 @@ class Plan:
     layer: int
     prompts: list[str]
     new_tokens: int
-    seed_cases: bool
+    module_cases: bool
     decoder_left_padded: bool
     unequal: list[str]
     unequal_new_tokens: int = 6
@@ -40,18 +40,21 @@ class Plan:
 
 PLANS = {
     "gqa-tied": Plan(
-        1, [SHORT, QUESTION, LONG], 8, seed_cases=True, decoder_left_padded=True, unequal=UNEQUAL,
+        1,
+        [SHORT, QUESTION, LONG],
+        8,
+        module_cases=True,
+        decoder_left_padded=True,
+        unequal=UNEQUAL,
         gradients=tuple(DTYPES),
     ),
-    "mha-untied": Plan(
-        1, [QUESTION], 8, seed_cases=False, decoder_left_padded=False, unequal=[], gradients=("f32",)
-    ),
-    "gqa-sharded": Plan(1, [SHORT, QUESTION], 8, seed_cases=False, decoder_left_padded=False, unequal=[]),
+    "mha-untied": Plan(1, [QUESTION], 8, module_cases=False, decoder_left_padded=False, unequal=[], gradients=("f32",)),
+    "gqa-sharded": Plan(1, [SHORT, QUESTION], 8, module_cases=False, decoder_left_padded=False, unequal=[]),
     "bias-tied": Plan(
-        1, [QUESTION], 8, seed_cases=True, decoder_left_padded=True, unequal=UNEQUAL, gradients=("f32",)
+        1, [QUESTION], 8, module_cases=True, decoder_left_padded=True, unequal=UNEQUAL, gradients=("f32",)
     ),
-    "long-context": Plan(1, [], 0, seed_cases=False, decoder_left_padded=False, unequal=[], far=True),
-    trained.NAME: Plan(1, [trained.QUESTION], 14, seed_cases=False, decoder_left_padded=False, unequal=[]),
+    "long-context": Plan(1, [], 0, module_cases=False, decoder_left_padded=False, unequal=[], far=True),
+    trained.NAME: Plan(1, [trained.QUESTION], 14, module_cases=False, decoder_left_padded=False, unequal=[]),
 }
 
 
@@ -62,7 +65,7 @@ def plan_for(path: Path, layer: int | None, new_tokens: int, gradients: tuple[st
         middle if layer is None else layer,
         DEFAULT_PROMPTS,
         new_tokens,
-        seed_cases=True,
+        module_cases=True,
         decoder_left_padded=True,
         unequal=DEFAULT_PROMPTS,
         unequal_new_tokens=new_tokens,
@@ -73,7 +76,7 @@ def plan_for(path: Path, layer: int | None, new_tokens: int, gradients: tuple[st
 def make(name: str, path: Path, plan: Plan, folder: PurePosixPath, floors: list[str], root: Path) -> list[Case]:
     """Computes the cases of one checkpoint and writes their files below `root`/`folder`."""
     maker = LayerCases(path, plan.layer, name, folder / f"layer-{plan.layer}")
-    on_layer = maker.seed_cases() if plan.seed_cases else []
+    on_layer = maker.module_cases() if plan.module_cases else []
     on_layer.append(maker.decoder())
     if plan.decoder_left_padded:
         on_layer.append(maker.decoder_left_padded())

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from . import synthetic
+from . import dtypes, synthetic
 from .checkpoint import DTYPES, load_model, read_config
 from .errors import CheckError
 from .files import write_json
@@ -24,9 +24,6 @@ class Tiny:
     dtype: str
     seed: int
     shards: int = 1
-
-
-DTYPE_NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
 
 def config_4(dtype: str, theta: float, positions: int = 128, **sizes: object) -> dict[str, object]:
@@ -45,7 +42,7 @@ def config_4(dtype: str, theta: float, positions: int = 128, **sizes: object) ->
         "rope_scaling": None,
         "rope_theta": theta,
         "sliding_window": None,
-        "torch_dtype": DTYPE_NAMES[dtype],
+        "torch_dtype": dtypes.NAMES[dtype],
         "transformers_version": "4.51.0",
         "use_cache": True,
         "use_sliding_window": False,
@@ -60,7 +57,7 @@ def config_5(dtype: str, theta: float, positions: int = 128, **sizes: object) ->
         del config[key]
     config |= {
         "bos_token_id": None,
-        "dtype": DTYPE_NAMES[dtype],
+        "dtype": dtypes.NAMES[dtype],
         "eos_token_id": None,
         "layer_types": ["full_attention"] * sizes["num_hidden_layers"],
         "pad_token_id": None,

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from . import tiny_text
+from .errors import CheckError
 from .tiny_tokenizer import END_OF_TEXT, END_OF_TURN
 
 LENGTH = 160
@@ -22,6 +23,7 @@ PEAK = 4e-3
 REPORT = 100
 TESTS = 100
 TEST_TOKENS = 96
+ENOUGH = 0.9
 
 
 def config(tokenizer: Tokenizer) -> dict[str, object]:
@@ -192,3 +194,16 @@ def accuracy(model: Qwen3ForCausalLM, tokenizer: Tokenizer, task: str, thinking:
     given = [text.split("\n\n")[-1] for text in answers(model, tokenizer, prompts)]
     wrong = [f"{text!r}, not {right!r}" for text, right in zip(given, wanted, strict=True) if text != right]
     return 1 - len(wrong) / TESTS, wrong[:3]
+
+
+def check(model: Qwen3ForCausalLM, tokenizer: Tokenizer) -> None:
+    """Prints the share of right answers to each kind of question; fails when one is below `ENOUGH`."""
+    missed = []
+    for task in tiny_text.TASKS:
+        for thinking in (False, True):
+            share, wrong = accuracy(model, tokenizer, task, thinking)
+            print(f"{task:12} {'with' if thinking else 'no':4} thinking: {share:.0%} {'; '.join(wrong)}", flush=True)
+            if share < ENOUGH:
+                missed.append(task)
+    if missed:
+        raise CheckError(f"too few right answers: {', '.join(missed)}")

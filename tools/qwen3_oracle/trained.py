@@ -1,4 +1,4 @@
-"""The trained checkpoint of the repository. `train_tiny.py` writes it; the fixtures only read it.
+"""The trained checkpoint of the repository. `oracle.py train` writes it; the fixtures only read it.
 
 A training gives other weights on another machine, so the checkpoint is an input that a new set of fixtures keeps.
 """
@@ -22,6 +22,6 @@ def keep(output: Path, work: Path) -> Path:
     target.mkdir(parents=True)
     for name in FILES:
         if not (source / name).is_file():
-            raise InputError(f"{source / name} not found: run train_tiny.py --output-dir {source}")
+            raise InputError(f"{source / name} not found: run oracle.py train --output-dir {source}")
         shutil.copyfile(source / name, target / name)
     return target

@@ -13,8 +13,8 @@ use crate::workspace::{copy_all, on_path, root, run_for_set_up};
 
 /// The end of `cargo xtask fixtures --help`.
 pub const NOTES: &str = "\
-The oracle is tools/make_fixtures.py. Its packages are pinned with hashes in tools/requirements.txt and
-installed once, with uv or else with python3's venv and pip, into $XDG_CACHE_HOME/qwen3-burn or
+The oracle is tools/oracle.py. Its packages are pinned with hashes in tools/requirements.txt and installed
+once, with uv or else with python3's venv and pip, into $XDG_CACHE_HOME/qwen3-burn or
 ~/.cache/qwen3-burn: PyTorch and Transformers, about 3 GB to download, 7 GB on disk.
 
 Examples:
@@ -71,24 +71,24 @@ pub fn run(args: &Args) -> Result<u8> {
 }
 
 fn make(root: &Path, output: &Path) -> Result<()> {
-    let mut oracle = oracle(root, "make_fixtures.py")?;
+    let mut oracle = oracle(root, "fixtures")?;
     eprintln!("xtask: running the oracle");
     oracle.arg("--output-dir").arg(output).current_dir(root);
     let status = oracle.status().context("python cannot be started")?;
     if !status.success() {
-        bail!("tools/make_fixtures.py failed ({status})");
+        bail!("tools/oracle.py fixtures failed ({status})");
     }
     Ok(())
 }
 
-/// A command that runs a script of `tools/` with its pinned packages and nothing else.
+/// `tools/oracle.py` with one of its commands, with its pinned packages and nothing else.
 ///
 /// # Errors
 /// When the packages cannot be installed.
-pub fn oracle(root: &Path, script: &str) -> Result<Command> {
+pub fn oracle(root: &Path, command: &str) -> Result<Command> {
     let tools = root.join("tools");
     let mut oracle = Command::new(environment(&tools)?);
-    oracle.arg(tools.join(script));
+    oracle.arg(tools.join("oracle.py")).arg(command);
     oracle
         .env_remove("PYTHONPATH")
         .env_remove("PYTHONHOME")

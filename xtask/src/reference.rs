@@ -59,7 +59,7 @@ pub fn run(args: &Args) -> Result<u8> {
         args.model.display()
     );
     let root = root();
-    let mut oracle = oracle(&root, "extract_reference.py")?;
+    let mut oracle = oracle(&root, "reference")?;
     oracle.arg("--model-path").arg(&args.model);
     oracle.arg("--output-dir").arg(&args.out);
     oracle.arg(format!("--max-new-tokens={}", args.max_new_tokens));

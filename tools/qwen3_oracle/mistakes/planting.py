@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -11,20 +11,23 @@ from torch import nn
 from transformers import Qwen3Config
 from transformers.models.qwen3 import modeling_qwen3
 
-from .precise import replaced
+from ..cases import Case
+from ..precise import replaced
 
 
 @dataclass
 class Subject:
-    """The modules a fault may touch: a layer on its own, or layers of a model with what is around them.
+    """What a mistake may touch: a layer on its own, or layers of a model with what is around them, or a case.
 
-    A fault inside layers goes into each of `layers` and into no other layer of the model.
+    A mistake inside layers goes into each of `layers` and into no other layer of the model. A case of attention
+    alone has no configuration and no layers.
     """
 
-    config: Qwen3Config
+    config: Qwen3Config | None
     layers: list[modeling_qwen3.Qwen3DecoderLayer]
     model: modeling_qwen3.Qwen3Model | None = None
     head: nn.Linear | None = None
+    case: Case | None = None
 
     def is_part(self) -> bool:
         """Whether the model has layers that must stay sound."""
@@ -34,6 +37,30 @@ class Subject:
 Pair = tuple[torch.Tensor, torch.Tensor]
 Plant = Callable[[Subject], AbstractContextManager[None]]
 Patch = Callable[[], AbstractContextManager[None]]
+Changes = Iterable[tuple[object, str, object]]
+
+
+def changed(changes: Callable[[Subject], Changes]) -> Plant:
+    """Sets attributes: owner, name and value of each."""
+
+    @contextmanager
+    def plant(subject: Subject) -> Iterator[None]:
+        with ExitStack() as stack:
+            for owner, name, value in changes(subject):
+                stack.enter_context(replaced(owner, name, value))
+            yield
+
+    return plant
+
+
+def layers_changed(changes: Callable[[modeling_qwen3.Qwen3DecoderLayer], Changes]) -> Plant:
+    """Sets attributes in each layer."""
+    return changed(lambda subject: [change for layer in subject.layers for change in changes(layer)])
+
+
+def code_changed(owner: object, name: str, value: object) -> Plant:
+    """Sets an attribute of a module or class, for all layers."""
+    return changed(lambda subject: [(owner, name, value)])
 
 
 @contextmanager
@@ -61,26 +88,11 @@ def patched(subject: Subject, patch: Patch) -> Iterator[None]:
         yield
 
 
-def together(*plants: Plant) -> Plant:
-    """Several faults at once."""
-
-    @contextmanager
-    def plant(subject: Subject) -> Iterator[None]:
-        with ExitStack() as stack:
-            for one in plants:
-                stack.enter_context(one(subject))
-            yield
-
-    return plant
-
-
-@contextmanager
 def rope_replaced(
     subject: Subject, apply: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], Pair]
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Rotates by `apply`: q, k [batch, heads, seq, head_dim], cos, sin [batch, seq, head_dim] -> q, k."""
-    with patched(subject, lambda: replaced(modeling_qwen3, "apply_rotary_pos_emb", apply)):
-        yield
+    return patched(subject, lambda: replaced(modeling_qwen3, "apply_rotary_pos_emb", apply))
 
 
 @contextmanager
@@ -106,64 +118,26 @@ def rope_tables(
         yield
 
 
-@contextmanager
-def mask_replaced(subject: Subject, change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+def mask_replaced(subject: Subject, change: Callable[[torch.Tensor], torch.Tensor]) -> AbstractContextManager[None]:
     """Attends under `change` of the mask [batch, 1, q_len, kv_len], where there is one."""
 
     def patch() -> AbstractContextManager[None]:
         attend = modeling_qwen3.eager_attention_forward
 
-        def changed(module, query, key, value, attention_mask, **options):
+        def attend_changed(module, query, key, value, attention_mask, **options):
             mask = None if attention_mask is None else change(attention_mask)
             return attend(module, query, key, value, mask, **options)
 
-        return replaced(modeling_qwen3, "eager_attention_forward", changed)
+        return replaced(modeling_qwen3, "eager_attention_forward", attend_changed)
 
-    with patched(subject, patch):
-        yield
-
-
-@contextmanager
-def scale_replaced(subject: Subject, scaling: float) -> Iterator[None]:
-    """Scales scores by `scaling`."""
-    with ExitStack() as stack:
-        for layer in subject.layers:
-            stack.enter_context(replaced(layer.self_attn, "scaling", scaling))
-        yield
+    return patched(subject, patch)
 
 
-def weights_changed(
-    change: Callable[[modeling_qwen3.Qwen3DecoderLayer], list[tuple[nn.Module, str, torch.Tensor]]],
-) -> Plant:
-    """Gives parameters of each layer other data."""
-
-    @contextmanager
-    def plant(subject: Subject) -> Iterator[None]:
-        with ExitStack() as stack:
-            for layer in subject.layers:
-                for module, name, data in change(layer):
-                    stack.enter_context(replaced(getattr(module, name), "data", data))
-            yield
-
-    return plant
-
-
-def swapped(first: nn.Linear, second: nn.Linear) -> list[tuple[nn.Module, str, torch.Tensor]]:
+def swapped(first: nn.Linear, second: nn.Linear) -> Changes:
     """The changes that swap two projections' weights and biases."""
     names = [name for name, _ in first.named_parameters()]
     pairs = [(first, second), (second, first)]
-    return [(to, name, getattr(source, name).data) for to, source in pairs for name in names]
-
-
-def transposed(name: str) -> Plant:
-    """Transposes the weight of k_proj or v_proj; one that is not square is read as [out, in] all the same."""
-
-    def change(layer: modeling_qwen3.Qwen3DecoderLayer) -> list[tuple[nn.Module, str, torch.Tensor]]:
-        module = getattr(layer.self_attn, name)
-        weight = module.weight.data
-        return [(module, "weight", weight.T.contiguous().reshape(weight.shape))]
-
-    return weights_changed(change)
+    return [(getattr(to, name), "data", getattr(source, name).data) for to, source in pairs for name in names]
 
 
 def norms(subject: Subject) -> list[modeling_qwen3.Qwen3RMSNorm]:

@@ -1,0 +1,293 @@
+"""All known mistakes: those that `cargo xtask verify` explains, then those that only cases show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+from transformers import Qwen3Config
+from transformers.models.qwen3 import modeling_qwen3
+
+from .. import attention_cases, gradient_cases
+from ..cases import Case, Tensors
+from . import attention, layers, passes, where
+from .planting import Plant, code_changed
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A mistake: its id, what an implementation with it does, how to plant it, and where it is one.
+
+    `id` is that of its cause, followed by `-` and a word when it is another form of the same mistake. Several
+    mistakes may share an id: the first that is one in a checkpoint and shows clearly stands for all.
+    `applies` are the configurations in which it is a mistake; `unless` says why it is none in the others.
+
+    `one_of` are cases of which one in each checkpoint has to show it, `each_of` those that all have to, in a tensor
+    whose name begins with `shows_in`. `only_rounding`: `one_of` only show it in how many elements of a half
+    precision output differ.
+
+    `explained`: activations with it are observed and explained. `in_layers`: it lies inside the layers, so that a
+    single one may have it. `after` changes the recorded tensors. `causes` are the ids of its parts when it has several.
+    """
+
+    id: str
+    description: str
+    plant: Plant
+    applies: Callable[[Qwen3Config], bool] = lambda config: True
+    unless: str = ""
+    one_of: Callable[[Case], bool] = where.no_case
+    each_of: Callable[[Case], bool] = where.no_case
+    shows_in: tuple[str, ...] = ("output", "logits", "gradient.")
+    only_rounding: bool = False
+    explained: bool = True
+    in_layers: bool = True
+    after: Callable[[Tensors], Tensors] = lambda tensors: tensors
+    causes: tuple[str, ...] = ()
+
+    def all_causes(self) -> list[str]:
+        """The ids of the mistakes that an explanation has to name."""
+        return list(self.causes) or [self.id.partition("-")[0]]
+
+
+Shown = partial(Mistake, one_of=where.every_case)
+Outside = partial(Mistake, in_layers=False)
+Unexplained = partial(Mistake, explained=False)
+
+MISTAKES = [
+    Shown("rope_interleaved", "RoPE rotates the pairs (2i, 2i + 1)", attention.interleaved_rope),
+    Shown(
+        "rope_theta",
+        "RoPE's theta is 10,000",
+        attention.other_theta(lambda theta: 1e4),
+        applies=lambda config: where.theta(config) != 1e4,
+    ),
+    Mistake(
+        "rope_theta",
+        "RoPE's theta is 1,000,000",
+        attention.other_theta(lambda theta: 1e6),
+        applies=lambda config: where.theta(config) != 1e6,
+    ),
+    Mistake("rope_theta-fitted", "RoPE's theta is 23,456", attention.other_theta(lambda theta: 23456.0)),
+    Mistake(
+        "rope_position_offset",
+        "queries have positions one too far",
+        attention.other_positions(lambda ids: ids + 1, queries_only=True),
+        each_of=where.is_far,
+        shows_in=("query_states",),
+    ),
+    Outside(
+        "rope_position_offset-cached_steps",
+        "generated tokens have positions one too far against the prompt's",
+        attention.new_positions_off_by_one,
+        one_of=where.is_full_model,
+        each_of=where.has_chunks,
+    ),
+    Mistake("rope_missing", "RoPE is left out", attention.rope_missing),
+    Shown("q_norm_missing", "q_norm is left out", attention.without_head_norms("q_norm")),
+    Shown("k_norm_missing", "k_norm is left out", attention.without_head_norms("k_norm")),
+    Mistake("qk_norm_after_rope", "q_norm and k_norm come after RoPE", attention.head_norms_after_rope),
+    Mistake("qk_norm_over_hidden", "q_norm and k_norm average over all heads", attention.head_norms_over_all_heads),
+    Shown("kv_swapped", "k_proj and v_proj are swapped", layers.kv_swapped, each_of=where.has_equal_kv),
+    Shown("k_transposed", "k_proj's weight is transposed and read as [out, in]", layers.transposed("k_proj")),
+    Shown("v_transposed", "v_proj's weight is transposed and read as [out, in]", layers.transposed("v_proj")),
+    Shown("gate_up_swapped", "gate_proj and up_proj are swapped", layers.gate_up_swapped),
+    Mistake("activation_gelu", "the activation is GELU, tanh form", layers.gelu("tanh")),
+    Mistake("activation_gelu-erf", "the activation is GELU, erf form", layers.gelu("none")),
+    Shown("eps", "eps is 1e-5", layers.other_eps(1e-5), applies=lambda config: config.rms_norm_eps != 1e-5),
+    Mistake("eps", "eps is 1e-6", layers.other_eps(1e-6), applies=lambda config: config.rms_norm_eps != 1e-6),
+    Mistake("eps", "eps is 1e-3", layers.other_eps(1e-3)),
+    Mistake("eps", "eps is 1e-2", layers.other_eps(1e-2)),
+    Mistake("eps-fitted", "eps is 0.0037", layers.other_eps(3.7e-3)),
+    Mistake("eps-of_head_norms", "eps is 0.01 in q_norm and k_norm", layers.other_eps(1e-2, of_heads=True)),
+    Mistake("eps-of_hidden_norms", "eps is 0.01 in all other norms", layers.other_eps(1e-2, of_heads=False)),
+    Mistake("rms_weight_offset_one", "norms multiply by 1 + weight", layers.norm_weights_plus_one),
+    Shown(
+        "gqa_interleaved_groups",
+        "query head h reads key/value head h % kv_heads",
+        attention.interleaved_groups,
+        applies=where.has_groups,
+        unless="every order of the query heads is the same",
+        each_of=where.is_grouped,
+    ),
+    Mistake("attention_scale_missing", "scores are not scaled", attention.other_scale(lambda config: 1.0)),
+    Shown(
+        "attention_scale_hidden",
+        "scores are scaled by hidden_size / heads",
+        attention.other_scale(lambda config: (config.hidden_size / config.num_attention_heads) ** -0.5),
+        applies=where.scale_differs,
+        unless="head_dim is hidden_size / heads",
+    ),
+    Mistake("causal_mask_missing", "every query sees every key", attention.mask_missing, each_of=where.is_causal),
+    Shown(
+        "causal_mask_off_by_one",
+        "queries see the next token",
+        attention.mask_changed(1, visible=True),
+        each_of=where.hides_tokens,
+    ),
+    Shown(
+        "causal_mask_off_by_one-hides_itself",
+        "queries do not see themselves",
+        attention.mask_changed(0, visible=False),
+        each_of=where.is_prefill,
+    ),
+    Mistake(
+        "causal_mask_off_by_one-first_sees_itself",
+        "queries do not see themselves, but for the first",
+        attention.mask_changed(0, visible=False, blind_see="own"),
+    ),
+    Mistake(
+        "causal_mask_off_by_one-first_sees_all",
+        "queries do not see themselves, and the first sees every key",
+        attention.mask_changed(0, visible=False, blind_see="all"),
+    ),
+    Mistake(
+        "residual_missing_attention", "attention has no residual", layers.residual_missing(attention=True, mlp=False)
+    ),
+    Mistake("residual_missing_mlp", "the MLP has no residual", layers.residual_missing(attention=False, mlp=True)),
+    Mistake("post_norm_is_input_norm", "the second norm has the first one's weight", layers.post_norm_is_input_norm),
+    Outside("final_norm_missing", "the final norm is left out", layers.final_norm_missing),
+    Outside("final_norm_twice", "the final norm is applied twice", layers.final_norm_twice, one_of=where.is_full_model),
+    Outside(
+        "head_untied",
+        "the head has random weights, though it is tied to the embedding",
+        layers.random_head,
+        applies=lambda config: config.tie_word_embeddings,
+        unless="the head is not tied to the embedding",
+    ),
+    Outside(
+        "head_tied",
+        "the embedding is the head, though it is not tied",
+        layers.embedding_as_head,
+        applies=lambda config: not config.tie_word_embeddings,
+        unless="the head is tied to the embedding",
+    ),
+    Outside("embedding_scaled", "embeddings are multiplied by sqrt(hidden_size)", layers.embedding_scaled),
+    Outside(
+        "dtype_rounding",
+        "no mistake, but every tensor is rounded to bfloat16",
+        layers.nothing,
+        after=layers.rounded_to(torch.bfloat16),
+    ),
+    Outside(
+        "dtype_rounding-f16",
+        "no mistake, but every tensor is rounded to float16",
+        layers.nothing,
+        after=layers.rounded_to(torch.float16),
+    ),
+    Outside(
+        "layer_permuted",
+        "the last two layers are exchanged",
+        layers.last_layers_exchanged,
+        applies=lambda config: config.num_hidden_layers >= 2,
+        unless="there is one layer only",
+    ),
+    Mistake("non_finite", "one element of a layer's output is not a number", layers.one_value(math.nan)),
+    Mistake("non_finite-inf", "one element of a layer's output is infinite", layers.one_value(math.inf)),
+    Outside(
+        "two_faults",
+        "gate_proj and up_proj are swapped in layer 0, k_proj and v_proj in layer 2",
+        layers.two_mistakes,
+        applies=lambda config: config.num_hidden_layers >= 3,
+        unless="there are less than three layers",
+        causes=("gate_up_swapped", "kv_swapped"),
+    ),
+    Unexplained(
+        "rms_weight_before_cast",
+        "norms multiply by their weight before they cast to half precision",
+        code_changed(modeling_qwen3.Qwen3RMSNorm, "forward", layers.weight_before_cast),
+        one_of=where.is_rms_norm,
+        only_rounding=True,
+    ),
+    Unexplained(
+        "biases_missing",
+        "attention's biases are left out",
+        layers.biases_missing,
+        applies=lambda config: config.attention_bias,
+        one_of=where.every_case,
+    ),
+    Unexplained(
+        "padding_attended_to",
+        "left padding is attended to",
+        attention.padding_attended_to,
+        one_of=where.is_padded,
+        each_of=where.is_padded_prefill,
+    ),
+    Unexplained(
+        "rope_theta-one_percent",
+        "RoPE's theta is off by 1 %",
+        attention.other_theta(lambda theta: 1.01 * theta),
+        each_of=where.is_far,
+        shows_in=("query_states",),
+    ),
+    Unexplained(
+        "rope_positions_rounded",
+        "positions are rounded to bfloat16",
+        attention.other_positions(lambda ids: ids.bfloat16()),
+        each_of=where.is_far,
+        shows_in=("query_states",),
+    ),
+    Unexplained(
+        "attention_scale_no_root",
+        "scores are scaled by head_dim",
+        code_changed(attention_cases, "scaling", lambda head_dim: 1 / head_dim),
+        each_of=where.is_attention,
+    ),
+    Unexplained("cache_slot_off", "caches are one slot off", passes.cache_slot_off, each_of=where.has_cache),
+    Unexplained(
+        "dropout_missing",
+        "training drops no weights",
+        passes.dropout_mask_changed(torch.ones_like),
+        each_of=where.has_dropout,
+        shows_in=("output_training",),
+    ),
+    Unexplained(
+        "dropout_not_scaled",
+        "the weights that dropout keeps are not scaled up",
+        passes.dropout_mask_changed(lambda mask: mask.clamp(max=1)),
+        each_of=where.has_dropout,
+        shows_in=("output_training",),
+    ),
+    Unexplained(
+        "dropout_in_evaluation",
+        "evaluation drops weights",
+        passes.dropout_in_evaluation,
+        each_of=where.has_dropout,
+    ),
+    Unexplained(
+        "loss_not_shifted",
+        "the loss is that of the tokens themselves",
+        code_changed(gradient_cases, "targets", passes.next_token_not_shifted),
+        each_of=where.is_backward,
+        shows_in=("loss",),
+    ),
+    Unexplained(
+        "loss_of_padding",
+        "padding counts in the loss",
+        code_changed(gradient_cases, "targets", passes.padding_in_the_loss),
+        each_of=where.is_backward,
+        shows_in=("loss",),
+    ),
+    Unexplained(
+        "rms_root_constant",
+        "the gradient takes a norm's root for a constant",
+        code_changed(modeling_qwen3.Qwen3RMSNorm, "forward", passes.root_without_gradient),
+        each_of=where.is_backward,
+    ),
+    Unexplained(
+        "gqa_gradient_of_one_head",
+        "keys and values have the gradient of one query head of their group",
+        code_changed(modeling_qwen3, "repeat_kv", passes.one_head_of_each_group),
+        each_of=where.is_grouped_backward,
+    ),
+    Unexplained(
+        "head_tied_without_gradient",
+        "the embedding has no gradient from the head that it is tied to",
+        code_changed(nn.Linear, "forward", passes.head_without_gradient),
+        each_of=where.is_tied_backward,
+        shows_in=("gradient.model.embed_tokens",),
+    ),
+]
