@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
+use qwen3_trace::Backend;
 
 use crate::backend::{self, Backends, Switch};
 use crate::workspace::Workspace;
@@ -118,7 +119,7 @@ fn executable(messages: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use qwen3_trace::Backend::{self, Flex, Ndarray, Tch, Wgpu};
+    use Backend::{Flex, Ndarray, Wgpu};
 
     #[test]
     fn the_executable_is_read_from_cargos_messages() {

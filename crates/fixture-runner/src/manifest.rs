@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 pub use self::case::{
-    AttentionSizes, Case, Data, ExpectedFailure, NoiseFloors, Norm, Place, SameDType, Subject,
+    AttentionSizes, Case, Data, ExpectedFailure, Norm, Place, SameDType, Subject,
     TensorList,
 };
 use crate::error::FixtureError;

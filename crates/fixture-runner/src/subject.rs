@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use burn::store::ModuleSnapshot;
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use qwen3_config::layer_key;
 use qwen3_import::{Checkpoint, CheckpointSource, load, load_record, save_record};
 use qwen3_trace::{Rows, TensorFile};
 use qwen3_model::{

@@ -307,11 +307,11 @@ done
 
     #[test]
     fn a_dtype_that_the_backend_lacks_is_unavailable_when_asked_for() {
-        let results = run(&[case("a")], &[Precision::F32, Precision::Bf16]);
+        let results = run(&[case("a")], &[Precision::F32, Precision::BF16]);
         let found = results.iter().map(|result| (result.dtype, result.status));
         let expected = [
             (Precision::F32, Status::Pass),
-            (Precision::Bf16, Status::Unavailable),
+            (Precision::BF16, Status::Unavailable),
         ];
         assert_eq!(found.collect::<Vec<_>>(), expected);
     }

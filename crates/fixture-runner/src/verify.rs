@@ -3,13 +3,12 @@
 mod prompt;
 mod verification;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use qwen3_args::VerifyArgs;
 use qwen3_report::{ReportFile, html, junit, text};
-use qwen3_trace::Backend;
 
 use crate::failure::unless_closed;
 use crate::unavailable::Unavailable;
@@ -62,6 +61,6 @@ pub fn verify(args: &Args) -> Result<ExitCode> {
         file.write(&html::render(&report))?;
     }
     // Whoever does not read to the end still gets the reports and the verdict.
-    unless_closed(text::verify(&report))?;
+    unless_closed(text::verify(&report).map_err(Into::into))?;
     Ok(ExitCode::from(report.exit_code(&verification.named)))
 }
