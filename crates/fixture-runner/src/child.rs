@@ -164,13 +164,10 @@ impl LastLines {
             let _ = reader.join();
         }
         let lines = self.lines.lock().expect("no panic while held");
-        match lines.is_empty() {
-            true => status,
-            false => format!(
-                "{status}: {}",
-                Vec::from_iter(lines.iter().cloned()).join(" | ")
-            ),
+        if lines.is_empty() {
+            return status;
         }
+        format!("{status}: {}", Vec::from_iter(lines.iter().cloned()).join(" | "))
     }
 }
 

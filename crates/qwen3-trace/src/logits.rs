@@ -162,10 +162,7 @@ struct Choices<'a> {
 impl<'a> Choices<'a> {
     fn of(reference: &'a Reference, limits: &Limits) -> Result<Self, TraceError> {
         let file = &reference.trace;
-        let key = match file.has("step_logits")? {
-            true => "step_logits",
-            false => "logits",
-        };
+        let key = if file.has("step_logits")? { "step_logits" } else { "logits" };
         let mut logits = file.array(key)?;
         let mut noise = 0.0;
         if let Some(array) = &mut logits {

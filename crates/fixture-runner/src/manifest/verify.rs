@@ -129,12 +129,8 @@ fn check_hash(file: &Path, expected: &str) -> Result<(), FixtureError> {
             source,
         })?;
     let found = format!("{:x}", hasher.finalize());
-    match found == expected {
-        true => Ok(()),
-        false => Err(FixtureError::Hash {
-            file: file.into(),
-            expected: expected.into(),
-            found,
-        }),
+    if found == expected {
+        return Ok(());
     }
+    Err(FixtureError::Hash { file: file.into(), expected: expected.into(), found })
 }
