@@ -2,7 +2,7 @@
 
 use qwen3_config::Rows;
 
-use crate::probe::dot;
+use crate::ops::dot;
 
 /// An error smaller than this share of the whole is gone.
 const GONE: f64 = 0.05;

@@ -1,6 +1,6 @@
 //! Mistakes that need no recomputing: scaled embeddings, rounding, another head, values that are not finite.
 
-use crate::probe::dot;
+use crate::ops::dot;
 use crate::residual::Residual;
 use crate::rounding;
 use crate::search::Explanation;

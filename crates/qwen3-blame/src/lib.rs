@@ -12,6 +12,7 @@
 
 mod catalogue;
 mod combinations;
+mod conventions;
 mod decoding;
 mod derived;
 mod diagnose;
@@ -21,6 +22,7 @@ mod explain;
 mod findings;
 mod fits;
 mod guesses;
+mod ops;
 mod place;
 mod probe;
 mod residual;

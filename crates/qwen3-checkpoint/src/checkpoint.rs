@@ -1,18 +1,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::Read;
 use std::ops::Range;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use qwen3_config::{EMBEDDING, HEAD, Precision, Qwen3Config};
 use safetensors::Dtype;
-use serde_json::Value;
-use serde_json::value::RawValue;
 
-use crate::safetensors_file::unique_entries;
-use crate::{CheckpointError, HostValue, SafetensorsFile, open_regular};
-
-/// A `config.json` or an index larger than this is not one.
-const MAX_JSON_BYTES: u64 = 64 << 20;
+use crate::files::read_json;
+use crate::index::open_shards;
+use crate::{CheckpointError, HostValue, SafetensorsFile};
 
 /// A Hugging Face checkpoint directory: its config, and the checked headers of its weight files.
 ///
@@ -228,12 +223,11 @@ impl Checkpoint {
             let range = start * row..shape[0].min(start + CHUNK_ROWS) * row;
             equal = equal && head.read(HEAD, range.clone())? == embedding.read(EMBEDDING, range)?;
         }
-        match equal {
-            true => Ok(()),
-            false => Err(CheckpointError::TiedWeightsDiffer {
-                file: head.path().into(),
-            }),
+        if equal {
+            return Ok(());
         }
+        let file = head.path().into();
+        Err(CheckpointError::TiedWeightsDiffer { file })
     }
 }
 
@@ -244,86 +238,5 @@ fn precision_of(stored: Dtype) -> Option<Precision> {
         Dtype::F16 => Some(Precision::F16),
         Dtype::BF16 => Some(Precision::BF16),
         _ => None,
-    }
-}
-
-/// Opens the shards of an index; the keys of the index and of the files must be the same.
-fn open_shards(
-    dir: &Path,
-    index: &Path,
-) -> Result<(Vec<SafetensorsFile>, HashMap<String, usize>), CheckpointError> {
-    let malformed = |reason: String| CheckpointError::Malformed {
-        file: index.into(),
-        reason,
-    };
-    let entries = unique_entries::<Box<RawValue>>(&read_json(index)?, index)?;
-    let map = entries.iter().find(|(key, _)| key == "weight_map");
-    let (_, map) = map.ok_or_else(|| malformed("`weight_map` is missing".into()))?;
-    let map = unique_entries::<Value>(map.get().as_bytes(), index)?;
-
-    let mut shards: Vec<SafetensorsFile> = Vec::new();
-    let mut opened: HashMap<String, usize> = HashMap::new();
-    let mut keys = HashMap::new();
-    for (key, target) in map {
-        let name = target
-            .as_str()
-            .ok_or_else(|| malformed(format!("`weight_map.{key}` is {target}, not a file name")))?;
-        let shard = match opened.get(name) {
-            Some(&shard) => shard,
-            None => {
-                let mut parts = Path::new(name).components();
-                let plain = matches!(
-                    (parts.next(), parts.next()),
-                    (Some(Component::Normal(part)), None) if part == name
-                );
-                if !plain || name.contains('\\') {
-                    return Err(CheckpointError::OutsideDirectory {
-                        file: index.into(),
-                        key,
-                        target: name.into(),
-                    });
-                }
-                shards.push(SafetensorsFile::open(&dir.join(name))?);
-                opened.insert(name.into(), shards.len() - 1);
-                shards.len() - 1
-            }
-        };
-        if shards[shard].info(&key).is_none() {
-            return Err(CheckpointError::MissingKey {
-                file: shards[shard].path().into(),
-                key,
-            });
-        }
-        keys.insert(key, shard);
-    }
-    for (number, shard) in shards.iter().enumerate() {
-        let strays = shard.names().filter(|key| keys.get(*key) != Some(&number));
-        if let Some(key) = strays.min() {
-            let (file, key) = (shard.path().into(), key.to_string());
-            return Err(match keys.contains_key(&key) {
-                true => CheckpointError::DuplicateKey { file, key },
-                false => CheckpointError::UnusedKey { file, key },
-            });
-        }
-    }
-    Ok((shards, keys))
-}
-
-/// A JSON file of a sane size.
-fn read_json(file: &Path) -> Result<Vec<u8>, CheckpointError> {
-    let (opened, length) = open_regular(file)?;
-    if length > MAX_JSON_BYTES {
-        return Err(CheckpointError::Malformed {
-            file: file.into(),
-            reason: format!("{length} bytes, at most {MAX_JSON_BYTES} are read"),
-        });
-    }
-    let mut bytes = Vec::new();
-    match opened.take(MAX_JSON_BYTES).read_to_end(&mut bytes) {
-        Ok(_) => Ok(bytes),
-        Err(source) => Err(CheckpointError::Io {
-            file: file.into(),
-            source,
-        }),
     }
 }

@@ -10,6 +10,7 @@ mod checkpoint;
 mod error;
 mod files;
 mod host;
+mod index;
 mod safetensors_file;
 
 pub use checkpoint::{Checkpoint, TensorEntry, read_config};

@@ -22,11 +22,12 @@ mod scope;
 mod tensor_file;
 mod trace;
 mod verdict;
+mod verdicts;
 
 pub use backend::{Backend, Switches};
 pub use error::TraceError;
 pub use ids::{judge_generated, judge_greedy};
-pub use judge::{Judge, LayerVerdict, Neighbours, Verdicts};
+pub use judge::Judge;
 pub use limits::{Limits, Preset};
 pub use logits::TokenVerdict;
 pub use metrics::{Floor, Limit};
@@ -38,3 +39,4 @@ pub use scope::Scope;
 pub use tensor_file::{Array, TensorFile, Values};
 pub use trace::Trace;
 pub use verdict::{Compared, NOT_FINITE, Verdict};
+pub use verdicts::{LayerVerdict, Neighbours, Verdicts};

@@ -1,0 +1,83 @@
+//! The operations that a layer is made of, in float64.
+
+use rayon::prelude::*;
+
+use crate::variant::{Activation, Layout};
+use crate::weights::Projection;
+
+/// RMSNorm of each `weight.len()` values of `x`; `offset` is added to the weight.
+pub fn rms_norm(x: &[f64], weight: &[f32], eps: f64, offset: f64) -> Vec<f64> {
+    let mut normed = x.to_vec();
+    for group in normed.chunks_mut(weight.len()) {
+        let mean_square = group.iter().map(|x| x * x).sum::<f64>() / group.len() as f64;
+        let factor = 1.0 / (mean_square + eps).sqrt();
+        for (x, weight) in group.iter_mut().zip(weight) {
+            *x *= factor * (f64::from(*weight) + offset);
+        }
+    }
+    normed
+}
+
+/// The activation of `x`.
+pub fn activate(x: f64, activation: Activation) -> f64 {
+    match activation {
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::GeluErf => 0.5 * x * (1.0 + libm::erf(x / std::f64::consts::SQRT_2)),
+        Activation::GeluTanh => {
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
+            0.5 * x * (1.0 + inner.tanh())
+        }
+    }
+}
+
+/// The sum, element by element.
+pub fn add(a: &[f64], b: &[f64]) -> Vec<f64> {
+    a.iter().zip(b).map(|(a, b)| a + b).collect()
+}
+
+/// The product of two rows.
+pub fn dot(a: &[f64], b: &[f64]) -> f64 {
+    const LANES: usize = 8;
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut sums = [0.0; LANES];
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..LANES {
+            sums[lane] += a[lane] * b[lane];
+        }
+    }
+    let rest = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>();
+    sums.iter().sum::<f64>() + rest
+}
+
+impl Projection {
+    /// The product with every row of `x` `[tokens, in]`, bias added: `[tokens, out]`.
+    pub fn apply(&self, x: &[f64], layout: Layout) -> Vec<f64> {
+        let (out, input) = (self.out, self.input);
+        let tokens = x.len() / input;
+        // One row of the weight at a time, for all tokens: [out, tokens].
+        let mut product = vec![0.0; out * tokens];
+        let chunk = product.par_chunks_mut(tokens).enumerate();
+        chunk.for_each(|(o, product)| {
+            let row: Vec<f64> = match layout {
+                Layout::OutIn => (o * input..(o + 1) * input)
+                    .map(|i| f64::from(self.weight[i]))
+                    .collect(),
+                Layout::InOut => (0..input)
+                    .map(|i| f64::from(self.weight[i * out + o]))
+                    .collect(),
+                Layout::TransposedAsOutIn => (o * input..(o + 1) * input)
+                    .map(|flat| f64::from(self.weight[flat % out * input + flat / out]))
+                    .collect(),
+            };
+            let bias = self.bias.as_ref().map_or(0.0, |bias| f64::from(bias[o]));
+            for (product, x) in product.iter_mut().zip(x.chunks(input)) {
+                *product = dot(&row, x) + bias;
+            }
+        });
+        let mut output = Vec::with_capacity(product.len());
+        for token in 0..tokens {
+            output.extend((0..out).map(|o| product[o * tokens + token]));
+        }
+        output
+    }
+}
