@@ -67,7 +67,6 @@ fn main() -> ExitCode {
             worker::serve(backend, manifest.as_deref()).map(|()| ExitCode::SUCCESS)
         }
     };
-    progress::done();
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {}", failure::line(&error));
         ExitCode::from(2)

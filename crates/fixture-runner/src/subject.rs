@@ -9,7 +9,7 @@ mod model;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use burn::store::ModuleSnapshot;
+use burn_store::ModuleSnapshot;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use qwen3_config::layer_key;
 use qwen3_import::{Checkpoint, CheckpointSource, load, load_record, save_record};
@@ -227,7 +227,7 @@ fn parameters(model: &Qwen3) -> Result<Vec<Output>> {
         .into_iter()
         .map(|tensor| {
             let name = tensor.name.clone();
-            Ok(Output::new(name, burn::store::bridge::into_data(tensor)?))
+            Ok(Output::new(name, burn_store::bridge::into_data(tensor)?))
         })
         .collect()
 }

@@ -11,6 +11,7 @@ use qwen3_args::VerifyArgs;
 use qwen3_report::{ReportFile, html, junit, text};
 
 use crate::failure::unless_closed;
+use crate::progress;
 use crate::unavailable::Unavailable;
 use verification::Verification;
 
@@ -49,7 +50,9 @@ pub fn verify(args: &Args) -> Result<ExitCode> {
     ReportFile::check_distinct(&files.iter().flatten().collect::<Vec<_>>())?;
 
     let verification = Verification::open(args)?;
-    let report = verification.run()?;
+    let report = verification.run();
+    progress::done();
+    let report = report?;
     let [json, junit, html] = files;
     if let Some(file) = json {
         file.write(&report.to_json())?;

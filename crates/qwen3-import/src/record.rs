@@ -3,7 +3,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use burn::store::{ModuleSnapshot, bridge, burn_pack};
+use burn_store::{ModuleSnapshot, bridge, burn_pack};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::{bf16, f16};
 use qwen3_checkpoint::{CheckpointError, open_regular};

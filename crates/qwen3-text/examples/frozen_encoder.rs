@@ -6,9 +6,9 @@
 use std::error::Error;
 
 use burn::module::Module;
-use burn::nn::loss::CrossEntropyLossConfig;
-use burn::nn::{Linear, LinearConfig};
-use burn::optim::{AdamConfig, GradientsParams};
+use burn_nn::loss::CrossEntropyLossConfig;
+use burn_nn::{Linear, LinearConfig};
+use burn_optim::{AdamConfig, GradientsParams};
 use burn::tensor::{DType, Device, Int, Tensor};
 use qwen3_model::{Qwen3, Step, Taps};
 use qwen3_text::Tokenizer;

@@ -136,9 +136,9 @@ fn every_mode_names_what_differs_first() {
             2,
             "layer_02_output",
         ),
-        (&["--preset", "seed-003"], 0, "layer_00_output"),
+        (&["--preset", "layer-verification"], 0, "layer_00_output"),
         (
-            &["--preset", "seed-004", "--mode", "isolated"],
+            &["--preset", "bf16-reference", "--mode", "isolated"],
             0,
             "layer_00_output",
         ),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::store::{ModuleSnapshot, bridge};
+use burn_store::{ModuleSnapshot, bridge};
 use burn::tensor::DType;
 use qwen3_model::Qwen3;
 use safetensors::Dtype;
@@ -11,7 +11,7 @@ use crate::common::*;
 
 /// Every parameter of a model under its record key, in the dtype it is held in.
 pub fn parameters(model: &Qwen3) -> BTreeMap<String, (DType, Vec<usize>, Vec<u8>)> {
-    let entry = |tensor: burn::store::burn_pack::Tensor| {
+    let entry = |tensor: burn_store::burn_pack::Tensor| {
         let name = tensor.name.clone();
         let data = bridge::into_data(tensor).unwrap();
         (

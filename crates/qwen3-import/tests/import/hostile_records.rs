@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use burn::store::burn_pack;
+use burn_store::burn_pack;
 use burn::tensor::{Bytes, DType, Device};
 use qwen3_import::{ImportError, load_record, save_record};
 use qwen3_model::Qwen3;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use burn::store::burn_pack;
+use burn_store::burn_pack;
 use burn::tensor::{DType, Device, Int, Tensor};
 use qwen3_import::{
     Progress, RecordFile, load_record, load_record_with_progress, save_record,
