@@ -1,4 +1,4 @@
-//! Runs the model on one backend, a layer in memory at a time, and writes what passed through it.
+//! Runs the model on one backend, a part in memory at a time, and writes what passed through it.
 //!
 //! In a worker, a process of its own: a backend that aborts takes nothing else with it.
 
@@ -6,14 +6,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use qwen3_config::{EMBEDDING, HEAD, Site, Tap};
 use qwen3_import::{Checkpoint, CheckpointSource};
 use qwen3_model::{
-    burn_dtype,
-    DecoderLayer, LayerCache, Observed, Qwen3Config, RmsNorm, RotaryEmbedding, Step, Taps,
-    VocabMatrix,
+    DecoderLayer, LayerCache, Observed, Parts, Qwen3Config, Rows, Site, Step, StepPlan, Streamed, Tap,
+    Taps, VocabMatrix, burn_dtype,
 };
-
 use qwen3_report::{Timing, peak_rss_mb};
 use qwen3_trace::{Mode, Recorder, Reference};
 
@@ -35,21 +32,22 @@ pub fn observe(
 ) -> Result<Done> {
     let start = Instant::now();
     let checkpoint = Checkpoint::open(&job.model)?;
-    let config = checkpoint.config().clone();
-    let reference = Reference::open(&job.reference, &config, false)?;
+    let config = checkpoint.config();
+    let reference = Reference::open(&job.reference, config, false)?;
+    let dtype = burn_dtype(job.dtype);
+    let mut parts = Streamed::new(CheckpointSource::new(&checkpoint, device, dtype)?, config);
     let mut run = Run {
-        rope: RotaryEmbedding::new(config.head_dim, config.rope_theta),
-        checkpoint: &checkpoint,
+        plan: StepPlan::new(config),
         reference: &reference,
         device: device.clone(),
-        dtype: burn_dtype(job.dtype),
+        dtype,
         config,
         job,
         recorder: Recorder::create(&job.out)?,
         tensors: Vec::new(),
         timings: Vec::new(),
     };
-    run.all(say)?;
+    run.all(&mut parts, say)?;
     Ok(Done {
         elapsed_ms: ms(start),
         switches: None,
@@ -67,12 +65,11 @@ struct Accumulated {
 }
 
 struct Run<'a> {
-    checkpoint: &'a Checkpoint,
     reference: &'a Reference,
     device: Device,
     dtype: DType,
-    config: Qwen3Config,
-    rope: RotaryEmbedding,
+    config: &'a Qwen3Config,
+    plan: StepPlan,
     job: &'a Observe,
     recorder: Recorder,
     /// What passed through the part that is in memory.
@@ -85,100 +82,83 @@ impl Run<'_> {
         self.job.modes.contains(&mode)
     }
 
-    fn all(&mut self, say: &mut dyn FnMut(String) -> Result<()>) -> Result<()> {
+    fn all<P: Parts>(
+        &mut self,
+        parts: &mut P,
+        say: &mut dyn FnMut(String) -> Result<()>,
+    ) -> Result<()>
+    where
+        P::Error: std::error::Error + Send + Sync + 'static,
+    {
         let range = self.job.layers.clone();
         let layers = self.config.num_hidden_layers;
-        let step = self.prompt_step();
+        let step = self.plan.uncached(&self.reference.rows, &self.device);
         let steps = self.cached_steps(range.start == 0 && range.end == layers);
 
-        let mut accumulated = match (self.has(Mode::Accumulated), range.start) {
-            (false, _) => None,
-            (true, 0) => Some(self.embed(steps.len())?),
-            (true, first) => Some(Accumulated {
-                prompt: self.input(first)?,
-                steps: Vec::new(),
-            }),
-        };
+        let mut accumulated = None;
+        if self.has(Mode::Accumulated) && range.start == 0 {
+            let start = Instant::now();
+            let embedding = parts.embedding()?;
+            let (load_ms, start) = (ms(start), Instant::now());
+            accumulated = Some(self.embed(embedding, steps.len()));
+            self.finish("embedding".into(), load_ms, start)?;
+        } else if self.has(Mode::Accumulated) {
+            let (prompt, steps) = (self.input(range.start)?, Vec::new());
+            accumulated = Some(Accumulated { prompt, steps });
+        }
         let mut patched: Vec<(usize, Tensor<3>)> = Vec::new();
         for index in range.clone() {
             say(format!("layer {index} of {layers}"))?;
             let start = Instant::now();
-            let mut source = CheckpointSource::new(self.checkpoint, &self.device, self.dtype)?;
-            let layer = DecoderLayer::build(&mut source, &self.config, index)?;
+            let layer = parts.layer(index)?;
             let (load_ms, start) = (ms(start), Instant::now());
             if let Some(state) = &mut accumulated {
-                self.accumulate(&layer, index, state, &step, &steps)?;
+                self.accumulate(layer, index, state, &step, &steps);
             }
             if self.has(Mode::Isolated) && self.known(index) {
                 let input = self.input(index)?;
-                self.tapped(&layer, index, input, &step, Mode::Isolated, None)?;
+                self.tapped(layer, index, input, &step, Mode::Isolated, None);
             }
             for (behind, stream) in &mut patched {
-                say(format!(
-                    "layer {index} of {layers}, patched behind layer {behind}"
-                ))?;
+                say(format!("layer {index} of {layers}, patched behind layer {behind}"))?;
                 *stream = layer.forward(stream.clone(), &step, None, &mut Taps::none());
             }
             if self.has(Mode::Patched) && self.known(index + 1) {
                 patched.push((index, self.input(index + 1)?));
             }
-            self.timings.push(Timing {
-                part: format!("layer_{index:02}"),
-                load_ms,
-                run_ms: ms(start),
-            });
-            self.record()?;
+            self.finish(format!("layer_{index:02}"), load_ms, start)?;
         }
         if range.end == layers {
             say("final norm and head".into())?;
-            self.end(accumulated, patched)?;
+            self.end(parts, accumulated, patched)?;
         }
         Ok(())
-    }
-
-    /// The pass over the prompt.
-    fn prompt_step(&self) -> Step {
-        let rows = &self.reference.rows;
-        Step::uncached(&self.rope, &rows.positions, &rows.visible, &self.device)
     }
 
     /// The passes over the generated tokens, all but the last, after the prompt in a cache.
     fn cached_steps(&self, whole: bool) -> Vec<Step> {
         let rows = &self.reference.rows;
-        let [_, seq] = rows.dims();
-        let count = self.reference.steps().saturating_sub(1);
-        let mut visible = rows.visible.clone();
-        let mut next: Vec<usize> = (0..visible.len()).map(|row| rows.tokens(row)).collect();
+        let count = if whole { self.reference.steps().saturating_sub(1) } else { 0 };
+        let mut next = Rows {
+            positions: (0..rows.visible.len()).map(|row| vec![rows.tokens(row)]).collect(),
+            visible: rows.visible.clone(),
+        };
         let mut steps = Vec::new();
-        for index in 0..if whole { count } else { 0 } {
-            visible.iter_mut().for_each(|row| row.push(true));
-            let positions: Vec<_> = next.iter().map(|position| vec![*position]).collect();
-            next.iter_mut().for_each(|position| *position += 1);
-            let start = seq + index;
-            let keys = start + 1;
-            steps.push(Step::new(
-                &self.rope,
-                &positions,
-                &visible,
-                start,
-                keys,
-                &self.device,
-            ));
+        for _ in 0..count {
+            next.visible.iter_mut().for_each(|row| row.push(true));
+            steps.push(self.plan.step(&next, next.visible[0].len(), &self.device));
+            next.positions.iter_mut().for_each(|row| row[0] += 1);
         }
         steps
     }
 
     /// Has the reference what goes into layer `index`?
     fn known(&self, index: usize) -> bool {
-        self.reference.has(self.input_site(index))
+        self.reference.has(Site::output(index, self.config.num_hidden_layers))
     }
 
     fn input(&self, index: usize) -> Result<Tensor<3>> {
-        self.expected(self.input_site(index))
-    }
-
-    fn input_site(&self, index: usize) -> Site {
-        Site::output(index, self.config.num_hidden_layers)
+        self.expected(Site::output(index, self.config.num_hidden_layers))
     }
 
     fn expected(&self, site: Site) -> Result<Tensor<3>> {
@@ -190,21 +170,12 @@ impl Run<'_> {
         Ok(Tensor::from_data(data, (&self.device, self.dtype)))
     }
 
-    fn vocabulary(&mut self, key: &str) -> Result<VocabMatrix> {
-        let shape = [self.config.vocab_size, self.config.hidden_size];
-        let mut source = CheckpointSource::new(self.checkpoint, &self.device, self.dtype)?;
-        Ok(VocabMatrix::build(&mut source, key, shape)?)
-    }
-
-    fn embed(&mut self, steps: usize) -> Result<Accumulated> {
-        let start = Instant::now();
-        let matrix = self.vocabulary(EMBEDDING)?;
-        let (load_ms, start) = (ms(start), Instant::now());
+    fn embed(&mut self, embedding: &VocabMatrix, steps: usize) -> Accumulated {
         let embed = |rows: Vec<Vec<u32>>| {
             let shape = [rows.len(), rows[0].len()];
             let ids: Vec<i64> = rows.concat().into_iter().map(i64::from).collect();
             let ids = TensorData::new(ids, shape);
-            matrix.embed(Tensor::<2, Int>::from_data(ids, &self.device))
+            embedding.embed(Tensor::<2, Int>::from_data(ids, &self.device))
         };
         let prompt = embed(self.reference.ids.clone());
         let column = |step: usize| {
@@ -212,16 +183,8 @@ impl Run<'_> {
             embed(rows.map(|row| vec![row[step]]).collect())
         };
         let steps = (0..steps).map(column).collect();
-        if self.has(Mode::Accumulated) {
-            self.keep(Mode::Accumulated, "embedding_output", prompt.clone());
-        }
-        self.timings.push(Timing {
-            part: "embedding".into(),
-            load_ms,
-            run_ms: ms(start),
-        });
-        self.record()?;
-        Ok(Accumulated { prompt, steps })
+        self.keep(Mode::Accumulated, Tap::Embedding.name(), prompt.clone());
+        Accumulated { prompt, steps }
     }
 
     fn accumulate(
@@ -231,23 +194,17 @@ impl Run<'_> {
         state: &mut Accumulated,
         step: &Step,
         steps: &[Step],
-    ) -> Result<()> {
+    ) {
         let [batch, seq, _] = state.prompt.dims();
-        let capacity = seq + steps.len();
-        let shape = [
-            batch,
-            self.config.num_key_value_heads,
-            capacity,
-            self.config.head_dim,
-        ];
+        let (heads, head_dim) = (self.config.num_key_value_heads, self.config.head_dim);
+        let shape = [batch, heads, seq + steps.len(), head_dim];
         let mut cache = LayerCache::new(shape, &self.device, self.dtype);
         let prompt = state.prompt.clone();
         let cached = (!steps.is_empty()).then_some(&mut cache);
-        state.prompt = self.tapped(layer, index, prompt, step, Mode::Accumulated, cached)?;
+        state.prompt = self.tapped(layer, index, prompt, step, Mode::Accumulated, cached);
         for (hidden, step) in state.steps.iter_mut().zip(steps) {
             *hidden = layer.forward(hidden.clone(), step, Some(&mut cache), &mut Taps::none());
         }
-        Ok(())
     }
 
     /// Runs a layer on the prompt and keeps everything that passes through it.
@@ -259,98 +216,82 @@ impl Run<'_> {
         step: &Step,
         mode: Mode,
         cache: Option<&mut LayerCache>,
-    ) -> Result<Tensor<3>> {
+    ) -> Tensor<3> {
         let mut tensors = Vec::new();
         let mut observe = |site: Site, value: Observed| {
-            let site = Site {
-                layer: Some(index),
-                ..site
-            };
             let data = match value {
                 Observed::Rank3(tensor) => tensor.into_data(),
                 Observed::Rank4(tensor) => tensor.into_data(),
             };
-            tensors.push((format!("{}/{site}", mode.name()), owned(data)));
+            let site = Site::inside(index, site.tap);
+            tensors.push((format!("{mode}/{site}"), owned(data)));
         };
-        let mut taps = Taps::new(&mut observe);
-        let output = layer.forward(input, step, cache, &mut taps);
+        let output = layer.forward(input, step, cache, &mut Taps::new(&mut observe));
         self.tensors.extend(tensors);
-        Ok(output)
+        output
     }
 
-    fn end(
+    fn end<P: Parts>(
         &mut self,
+        parts: &mut P,
         accumulated: Option<Accumulated>,
         patched: Vec<(usize, Tensor<3>)>,
-    ) -> Result<()> {
-        let layers = self.config.num_hidden_layers;
-        let (hidden, eps) = (self.config.hidden_size, self.config.rms_norm_eps);
+    ) -> Result<()>
+    where
+        P::Error: std::error::Error + Send + Sync + 'static,
+    {
         let start = Instant::now();
-        let mut source = CheckpointSource::new(self.checkpoint, &self.device, self.dtype)?;
-        let norm = RmsNorm::build(&mut source, "model.norm", hidden, eps)?;
-        let head = match self.config.tie_word_embeddings {
-            true => self.vocabulary(EMBEDDING)?,
-            false => self.vocabulary(HEAD)?,
-        };
+        let end = parts.end()?;
         let (load_ms, start) = (ms(start), Instant::now());
-        let logits = |x: Tensor<3>| {
-            let [batch, seq, hidden] = x.dims();
-            let logits = head.logits(x.reshape([batch * seq, hidden])); // [batch * seq, vocab_size]
-            let vocab = logits.dims()[1];
-            logits.reshape([batch, seq, vocab]) // [batch, seq, vocab_size]
-        };
+        let norm = |x: Tensor<3>| end.normed(x, &mut Taps::none());
+        let logits = |x: Tensor<3>| end.logits(x, &mut Taps::none());
         let last = |x: Tensor<3>| {
             let [batch, seq, hidden] = x.dims();
             x.slice([0..batch, seq - 1..seq, 0..hidden]) // [batch, 1, hidden_size]
         };
+        let (final_norm, scores) = (Tap::FinalNorm.name(), Tap::Logits.name());
         if let Some(state) = accumulated {
-            let normed = norm.forward(state.prompt);
-            self.keep(Mode::Accumulated, "final_norm_output", normed.clone());
-            self.keep(Mode::Accumulated, "logits", logits(normed.clone()));
+            let normed = norm(state.prompt);
+            self.keep(Mode::Accumulated, final_norm, normed.clone());
+            self.keep(Mode::Accumulated, scores, logits(normed.clone()));
             // From the middle of the model there are no cached steps.
             if self.reference.steps() == state.steps.len() + 1 {
-                let steps = state.steps.into_iter().map(|x| norm.forward(x));
+                let steps = state.steps.into_iter().map(norm);
                 let all: Vec<_> = [last(normed)].into_iter().chain(steps).collect();
                 let all = logits(Tensor::cat(all, 1)); // [batch, steps, vocab_size]
                 self.keep(Mode::Accumulated, "step_logits", all);
             }
         }
         if self.has(Mode::Isolated) {
-            if self.known(layers) {
-                let normed = norm.forward(self.input(layers)?);
-                self.keep(Mode::Isolated, "final_norm_output", normed);
+            if self.known(self.config.num_hidden_layers) {
+                let normed = norm(self.input(self.config.num_hidden_layers)?);
+                self.keep(Mode::Isolated, final_norm, normed);
             }
             let normed = Site::outside(Tap::FinalNorm);
             if self.reference.has(normed) {
                 let normed = self.expected(normed)?;
-                self.keep(Mode::Isolated, "logits", logits(normed));
+                self.keep(Mode::Isolated, scores, logits(normed));
             }
         }
         for (index, stream) in patched {
-            let made = logits(norm.forward(last(stream)));
-            let name = format!("{}/{index:02}/last_logits", Mode::Patched.name());
-            self.tensors.push((name, owned(made.into_data())));
+            let made = logits(norm(last(stream)));
+            self.keep(Mode::Patched, &format!("{index:02}/last_logits"), made);
         }
-        self.timings.push(Timing {
-            part: "head".into(),
-            load_ms,
-            run_ms: ms(start),
-        });
-        self.record()
+        self.finish("head".into(), load_ms, start)
     }
 
-    /// Writes what was kept of this part.
-    fn record(&mut self) -> Result<()> {
-        let tensors = std::mem::take(&mut self.tensors).into_iter();
-        let tensors = tensors.map(|(name, data)| {
+    fn keep(&mut self, mode: Mode, key: &str, tensor: Tensor<3>) {
+        self.tensors.push((format!("{mode}/{key}"), owned(tensor.into_data())));
+    }
+
+    /// Notes how long a part took, and writes what was kept of it.
+    fn finish(&mut self, part: String, load_ms: f64, start: Instant) -> Result<()> {
+        let run_ms = ms(start);
+        self.timings.push(Timing { part, load_ms, run_ms });
+        let tensors = std::mem::take(&mut self.tensors).into_iter().map(|(name, data)| {
             let values = data.iter::<f32>().collect();
             (name, data.shape().to_vec(), values)
         });
         Ok(self.recorder.write(tensors.collect())?)
-    }
-
-    fn keep(&mut self, mode: Mode, key: &str, tensor: Tensor<3>) {
-        self.tensors
-            .push((format!("{}/{key}", mode.name()), owned(tensor.into_data())));
     }
 }

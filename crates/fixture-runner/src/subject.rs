@@ -15,8 +15,8 @@ use qwen3_config::layer_key;
 use qwen3_import::{Checkpoint, CheckpointSource, load, load_record, save_record};
 use qwen3_trace::{Rows, TensorFile};
 use qwen3_model::{
-    Attention, DecoderLayer, Mlp, Observed, Qwen3, Qwen3Config, RmsNorm, RotaryEmbedding, Site,
-    Step, Tap, Taps,
+    Attention, DecoderLayer, FeedForward, Observed, Qwen3, Qwen3Config, RmsNorm, RotaryEmbedding, Site,
+    StepPlan, Tap, Taps,
 };
 
 use self::inputs::read_rows;
@@ -94,7 +94,8 @@ impl Bench<'_> {
         let config = checkpoint.config().clone();
         let prefix = layer_key(place.layer, "mlp");
         let mut source = CheckpointSource::new(&checkpoint, self.device, self.dtype)?;
-        let mlp = Mlp::build(&mut source, &prefix, &config)?;
+        let kind = config.layer(place.layer).feed_forward;
+        let mlp = FeedForward::build(&mut source, &prefix, &config, kind)?;
         let x = self.floats(file, "input_x", &config)?;
         Ok(vec![Output::new("output", mlp.forward(x).into_data())])
     }
@@ -104,12 +105,12 @@ impl Bench<'_> {
         let config = checkpoint.config().clone();
         let prefix = layer_key(place.layer, "self_attn");
         let mut source = CheckpointSource::new(&checkpoint, self.device, self.dtype)?;
-        let attention = Attention::build(&mut source, &prefix, &config)?;
+        let attention = Attention::build(&mut source, &prefix, &config, config.layer(place.layer).reach)?;
 
-        let rope = RotaryEmbedding::new(config.head_dim, config.rope_theta);
+        let rope = RotaryEmbedding::new(config.head_dim, &config.rope);
         let rows = read_rows(file)?;
         let mut outputs = Vec::from(rope_tables(&rope, &rows.positions, ["cos", "sin"]));
-        let step = Step::uncached(&rope, &rows.positions, &rows.visible, self.device);
+        let step = StepPlan::new(&config).uncached(&rows, self.device);
         let x = self.hidden_states(file, &rows, &config)?;
 
         let mut observe = |site: Site, value: Observed| match (site.tap, value) {
@@ -138,9 +139,8 @@ impl Bench<'_> {
         let mut source = CheckpointSource::new(&checkpoint, self.device, self.dtype)?;
         let layer = DecoderLayer::build(&mut source, &config, place.layer)?;
 
-        let rope = RotaryEmbedding::new(config.head_dim, config.rope_theta);
         let rows = read_rows(file)?;
-        let step = Step::uncached(&rope, &rows.positions, &rows.visible, self.device);
+        let step = StepPlan::new(&config).uncached(&rows, self.device);
         let x = self.hidden_states(file, &rows, &config)?;
         let mut outputs = Vec::new();
         let mut observe = |site: Site, value| {

@@ -78,8 +78,8 @@ impl Fit {
         let hypothesis = match self {
             Self::Theta => Hypothesis::new(
                 "rope_theta",
-                format!("RoPE's theta is {value}, not {}", right.theta),
-                move |v| v.theta = value,
+                format!("RoPE's theta is {value}, not {}", right.rope.theta()),
+                move |v| v.rope = v.rope.with_theta(value),
             ),
             Self::Eps => Hypothesis::new(
                 "eps",

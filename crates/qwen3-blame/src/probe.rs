@@ -159,15 +159,15 @@ fn rotate(
         return x.to_vec();
     }
     let (head_dim, half) = (config.head_dim, config.head_dim / 2);
-    let frequencies: Vec<_> = (0..half)
-        .map(|i| variant.theta.powf(-2.0 * i as f64 / head_dim as f64))
-        .collect();
+    let frequencies = variant.rope.inverse_frequencies(head_dim);
+    let factor = variant.rope.attention_factor();
     let positions = rows.positions.iter().flatten();
     let row = x.len() / positions.clone().count();
     let mut turned = x.to_vec();
     for (token, position) in turned.chunks_mut(row).zip(positions) {
         let position = *position as f64 + offset as f64;
         let angles = frequencies.iter().map(|f| (position * f).sin_cos());
+        let angles = angles.map(|(sin, cos)| (factor * sin, factor * cos));
         let angles: Vec<_> = angles.collect();
         for head in token.chunks_mut(head_dim) {
             for (i, (sin, cos)) in angles.iter().enumerate() {

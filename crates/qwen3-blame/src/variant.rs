@@ -1,6 +1,6 @@
 //! The ways in which an implementation of Qwen3 can be wrong, as switches of the [`probe`](super::probe).
 
-use qwen3_config::Qwen3Config;
+use qwen3_config::{Qwen3Config, Rope};
 
 /// How queries and keys are rotated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,8 +94,8 @@ pub enum Head {
 pub struct Variant {
     /// See [`Rotation`].
     pub rotation: Rotation,
-    /// RoPE's base.
-    pub theta: f64,
+    /// RoPE's frequencies.
+    pub rope: Rope,
     /// Added to the queries' positions and not to the keys', in tokens.
     pub query_offset: i64,
     /// Added to the keys' positions and not to the queries', in tokens.
@@ -147,7 +147,7 @@ impl Variant {
     pub fn right(config: &Qwen3Config) -> Self {
         Self {
             rotation: Rotation::Halves,
-            theta: config.rope_theta,
+            rope: config.rope,
             query_offset: 0,
             key_offset: 0,
             q_norm: true,

@@ -1,11 +1,12 @@
-/// The tokens of a batch: where each stands, and which are padding.
+/// The tokens of a pass over a batch: where each stands, and what there is to be seen.
 ///
 /// Sequences of unequal length are padded on the left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rows {
     /// Absolute token indices within each sequence, `[batch][seq]`; those of padding do not matter.
     pub positions: Vec<Vec<usize>>,
-    /// False at padding, `[batch][seq]`.
+    /// Whether a slot holds a token, and not padding: `[batch][slots]`. The last `seq` slots are those of the
+    /// tokens of the pass, those before them are cached; without a cache there are as many slots as tokens.
     pub visible: Vec<Vec<bool>>,
 }
 

@@ -1,6 +1,8 @@
 use burn::module::Module;
 use burn::tensor::{DType, Tensor, activation::softmax};
 
+use qwen3_config::Reach;
+
 use crate::norm::to_dtype;
 use crate::rope::rotate;
 use crate::{LayerCache, Linear, Qwen3Config, RmsNorm, Step, Tap, Taps, WeightSource};
@@ -24,10 +26,13 @@ pub struct Attention {
     pub k_norm: RmsNorm,
     /// Features of a head; independent of `hidden_size / num_attention_heads`.
     pub head_dim: usize,
+    /// How far back it looks.
+    #[module(skip)]
+    pub reach: Reach,
 }
 
 impl Attention {
-    /// Takes the four projections and two norms under `{prefix}.`.
+    /// Takes the four projections and two norms under `{prefix}.`, for a layer of this `reach`.
     ///
     /// # Errors
     /// Those of the source.
@@ -35,6 +40,7 @@ impl Attention {
         source: &mut S,
         prefix: &str,
         config: &Qwen3Config,
+        reach: Reach,
     ) -> Result<Self, S::Error> {
         let (hidden, head_dim, eps) = (config.hidden_size, config.head_dim, config.rms_norm_eps);
         let queries = config.num_attention_heads * head_dim;
@@ -55,6 +61,7 @@ impl Attention {
             q_norm: RmsNorm::build(source, &format!("{prefix}.q_norm"), head_dim, eps)?,
             k_norm: RmsNorm::build(source, &format!("{prefix}.k_norm"), head_dim, eps)?,
             head_dim,
+            reach,
         })
     }
 
@@ -95,10 +102,9 @@ impl Attention {
             Some(cache) => cache.write(k, v, step.start, step.keys),
             None => (k, v),
         };
-        let scale = (self.head_dim as f64).powf(-0.5);
         let options = AttendOptions {
-            scale,
-            bias: step.bias.clone(),
+            scale: (self.head_dim as f64).powf(-0.5),
+            bias: step.bias(self.reach),
             dropout: None,
         };
         let context = attend(q, k, v, options);

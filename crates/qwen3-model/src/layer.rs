@@ -1,7 +1,11 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use crate::{Attention, LayerCache, Mlp, Qwen3Config, RmsNorm, Step, Tap, Taps, WeightSource};
+use qwen3_config::layer_key;
+
+use crate::{
+    Attention, FeedForward, LayerCache, Qwen3Config, RmsNorm, Step, Tap, Taps, WeightSource,
+};
 
 /// One decoder layer: attention and feed-forward, each behind a norm and added to the residual.
 ///
@@ -15,7 +19,7 @@ pub struct DecoderLayer {
     /// Before the feed-forward block.
     pub post_attention_layernorm: RmsNorm,
     /// Feed-forward block.
-    pub mlp: Mlp,
+    pub mlp: FeedForward,
 }
 
 impl DecoderLayer {
@@ -28,16 +32,16 @@ impl DecoderLayer {
         config: &Qwen3Config,
         index: usize,
     ) -> Result<Self, S::Error> {
-        let prefix = format!("model.layers.{index}");
+        let kind = config.layer(index);
+        let key = |name: &str| layer_key(index, name);
         let norm = |source: &mut S, name: &str| {
-            let prefix = format!("{prefix}.{name}");
-            RmsNorm::build(source, &prefix, config.hidden_size, config.rms_norm_eps)
+            RmsNorm::build(source, &key(name), config.hidden_size, config.rms_norm_eps)
         };
         Ok(Self {
             input_layernorm: norm(source, "input_layernorm")?,
-            self_attn: Attention::build(source, &format!("{prefix}.self_attn"), config)?,
+            self_attn: Attention::build(source, &key("self_attn"), config, kind.reach)?,
             post_attention_layernorm: norm(source, "post_attention_layernorm")?,
-            mlp: Mlp::build(source, &format!("{prefix}.mlp"), config)?,
+            mlp: FeedForward::build(source, &key("mlp"), config, kind.feed_forward)?,
         })
     }
 

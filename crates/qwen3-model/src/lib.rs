@@ -15,11 +15,14 @@
 
 mod attention;
 mod cache;
+mod feed_forward;
 mod layer;
 mod linear;
+mod mask;
 mod mlp;
 mod model;
 mod norm;
+mod parts;
 mod precision;
 mod random;
 mod rope;
@@ -31,17 +34,22 @@ mod vocab;
 
 pub use attention::{AttendOptions, Attention, attend};
 pub use cache::{KvCache, LayerCache};
+pub use feed_forward::FeedForward;
 pub use layer::DecoderLayer;
 pub use linear::Linear;
+pub use mask::causal_bias;
 pub use mlp::Mlp;
 pub use model::{Qwen3, Qwen3Model};
 pub use norm::RmsNorm;
-pub use qwen3_config::{ConfigError, Precision, Qwen3Config, Site, Tap};
+pub use parts::{End, Parts, Streamed};
+pub use qwen3_config::{
+    ConfigError, FeedForwardKind, LayerKind, Precision, Qwen3Config, Reach, Rope, Rows, Site, Tap,
+};
 pub use precision::{burn_dtype, precision_of};
 pub use random::RandomWeights;
 pub use rope::RotaryEmbedding;
 pub use session::{Logits, Prefill, Session, SessionError, SessionOptions};
 pub use source::WeightSource;
-pub use step::{Step, causal_bias};
+pub use step::{Step, StepPlan};
 pub use tap::{Observed, Observer, Taps};
 pub use vocab::{MAX_BLOCK_BYTES, VocabMatrix};

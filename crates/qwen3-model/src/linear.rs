@@ -1,3 +1,5 @@
+use std::sync::RwLock;
+
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
@@ -12,18 +14,44 @@ pub struct Linear {
     pub weight: Param<Tensor<2>>,
     /// `[out]`
     pub bias: Option<Param<Tensor<1>>>,
-    /// How the product is computed; follows from the device.
-    pub input_first: bool,
 }
 
-/// Whether products on `device` are computed as `x @ W^T`, and not as `(W @ x^T)^T`.
+/// Does `device` compile its kernels when they are first used? Such a device has memory pools of its own.
+///
+/// Asking the device may wait for what it is computing, so it is asked once.
+pub(crate) fn compiles_kernels(device: &Device) -> bool {
+    static KNOWN: RwLock<Vec<(Device, bool)>> = RwLock::new(Vec::new());
+    let known = |list: &Vec<(Device, bool)>| {
+        let found = list.iter().find(|(known, _)| known == device);
+        found.map(|(_, compiles)| *compiles)
+    };
+    if let Some(compiles) = known(&KNOWN.read().expect("no panic while held")) {
+        return compiles;
+    }
+    let compiles = device.memory_pool_usage().is_some();
+    KNOWN.write().expect("no panic while held").push((device.clone(), compiles));
+    compiles
+}
+
+/// `x` `[tokens, in]` times the rows of each of `weights` `[out, in]`, side by side: `[tokens, sum of out]`.
 ///
 /// On the CPU the large operand is best on the left, contiguous: ndarray copies a transposed weight on
-/// every call. A device that compiles its kernels (and so has memory pools of its own) does not copy,
-/// and with `W` on the left would compile another kernel for each remainder of the number of tokens,
-/// by which it vectorises the output; with `x` on the left that is the weight's fixed size.
-pub(crate) fn input_first(device: &Device) -> bool {
-    device.memory_pool_usage().is_some()
+/// every call. A device that compiles its kernels does not copy, and with `W` on the left would compile
+/// another kernel for each remainder of the number of tokens, by which it vectorises the output; with `x` on
+/// the left that is the weight's fixed size.
+pub(crate) fn products(x: Tensor<2>, weights: impl Iterator<Item = Tensor<2>>) -> Tensor<2> {
+    if compiles_kernels(&x.device()) {
+        let products = weights.map(|weight| x.clone().matmul(weight.transpose()));
+        return side_by_side(products.collect(), 1); // [tokens, sum of out]
+    }
+    let x = x.transpose(); // [in, tokens]
+    let products = weights.map(|weight| weight.matmul(x.clone()));
+    side_by_side(products.collect(), 0).transpose() // [tokens, sum of out]
+}
+
+/// The tensors joined along `axis`; one tensor is left alone.
+fn side_by_side(mut tensors: Vec<Tensor<2>>, axis: usize) -> Tensor<2> {
+    if tensors.len() == 1 { tensors.remove(0) } else { Tensor::cat(tensors, axis) }
 }
 
 impl Linear {
@@ -39,17 +67,13 @@ impl Linear {
         bias: bool,
     ) -> Result<Self, S::Error> {
         let weight = source.tensor(&format!("{prefix}.weight"), [out, input])?;
-        let bias = match bias {
-            true => Some(source.tensor(&format!("{prefix}.bias"), [out])?),
-            false => None,
-        };
-        Ok(Self::new(weight, bias))
+        let bias = bias.then(|| source.tensor(&format!("{prefix}.bias"), [out]));
+        Ok(Self::new(weight, bias.transpose()?))
     }
 
     /// A map with `weight` `[out, in]` and, where there is one, `bias` `[out]`.
     pub fn new(weight: Tensor<2>, bias: Option<Tensor<1>>) -> Self {
         Self {
-            input_first: input_first(&weight.device()),
             weight: Param::from_tensor(weight),
             bias: bias.map(Param::from_tensor),
         }
@@ -57,11 +81,7 @@ impl Linear {
 
     /// Maps `x` `[tokens, in]` to `[tokens, out]`, in the dtype of the weight.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let weight = self.weight.val();
-        let y = match self.input_first {
-            true => x.matmul(weight.transpose()), // [tokens, out]
-            false => weight.matmul(x.transpose()).transpose(), // [tokens, out]
-        };
+        let y = products(x, [self.weight.val()].into_iter()); // [tokens, out]
         match &self.bias {
             Some(bias) => y + bias.val().unsqueeze(),
             None => y,

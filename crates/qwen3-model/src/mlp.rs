@@ -1,7 +1,7 @@
 use burn::module::Module;
 use burn::tensor::{Tensor, activation::silu};
 
-use crate::{Linear, Qwen3Config, WeightSource};
+use crate::{Linear, WeightSource};
 
 /// The gated feed-forward block, SwiGLU: `down(silu(gate(x)) * up(x))`.
 ///
@@ -17,16 +17,17 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// Takes `{prefix}.gate_proj`, `{prefix}.up_proj` and `{prefix}.down_proj`.
+    /// Takes `{prefix}.gate_proj`, `{prefix}.up_proj` and `{prefix}.down_proj`, for `hidden` features outside
+    /// the block and `inner` inside.
     ///
     /// # Errors
     /// Those of the source.
     pub fn build<S: WeightSource>(
         source: &mut S,
         prefix: &str,
-        config: &Qwen3Config,
+        hidden: usize,
+        inner: usize,
     ) -> Result<Self, S::Error> {
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let mut linear =
             |name: &str, shape| Linear::build(source, &format!("{prefix}.{name}"), shape, false);
         Ok(Self {

@@ -2,8 +2,8 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor};
 
 use crate::{
-    DecoderLayer, KvCache, Qwen3Config, RmsNorm, RotaryEmbedding, Step, Tap, Taps, VocabMatrix,
-    WeightSource,
+    DecoderLayer, End, KvCache, Qwen3Config, RmsNorm, RotaryEmbedding, Rows, Step, StepPlan, Tap,
+    Taps, VocabMatrix, WeightSource,
 };
 
 /// Qwen3 with its language-model head.
@@ -39,17 +39,12 @@ impl Qwen3 {
     /// # Errors
     /// Those of the source.
     pub fn build<S: WeightSource>(source: &mut S, config: &Qwen3Config) -> Result<Self, S::Error> {
-        let vocab = [config.vocab_size, config.hidden_size];
-        let (hidden, eps) = (config.hidden_size, config.rms_norm_eps);
-        let embed_tokens = VocabMatrix::build(source, "model.embed_tokens.weight", vocab)?;
+        let embed_tokens = VocabMatrix::embedding(source, config)?;
         let layers = (0..config.num_hidden_layers)
             .map(|index| DecoderLayer::build(source, config, index))
             .collect::<Result<_, _>>()?;
-        let norm = RmsNorm::build(source, "model.norm", hidden, eps)?;
-        let lm_head = match config.tie_word_embeddings {
-            true => None,
-            false => Some(VocabMatrix::build(source, "lm_head.weight", vocab)?),
-        };
+        let norm = RmsNorm::last(source, config)?;
+        let lm_head = VocabMatrix::head(source, config)?;
         Ok(Self {
             model: Qwen3Model {
                 embed_tokens,
@@ -66,12 +61,19 @@ impl Qwen3 {
     ///
     /// Every id must be below `vocab_size`.
     pub fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
-        let [batch, seq] = ids.dims();
-        let positions = vec![(0..seq).collect::<Vec<_>>(); batch];
-        let visible = vec![vec![true; seq]; batch];
-        let step = Step::uncached(&self.rope(), &positions, &visible, &self.device());
-        let hidden = self.hidden(ids, &step, None, &mut Taps::none());
+        let hidden = self.encode(ids);
         self.logits(hidden, &mut Taps::none())
+    }
+
+    /// The output of the last norm, `[batch, seq, hidden_size]`, of every position of unpadded `ids`
+    /// `[batch, seq]`, without a cache: the model as an encoder.
+    ///
+    /// Every id must be below `vocab_size`.
+    pub fn encode(&self, ids: Tensor<2, Int>) -> Tensor<3> {
+        let [batch, seq] = ids.dims();
+        let rows = Rows::unpadded(batch, seq);
+        let step = StepPlan::new(&self.config).uncached(&rows, &self.device());
+        self.hidden(ids, &step, None, &mut Taps::none())
     }
 
     /// The output of the last norm, `[batch, seq, hidden_size]`, for `ids` `[batch, seq]`.
@@ -100,35 +102,25 @@ impl Qwen3 {
             taps.enter(Some(index));
             hidden = layer.forward(hidden, &step, cache, taps);
         }
-        taps.enter(None);
-
-        let device = self.model.norm.weight.device();
-        let hidden = match device == here {
-            true => hidden,
-            false => hidden.to_device(&device),
-        };
-        let hidden = self.model.norm.forward(hidden);
-        taps.rank3(Tap::FinalNorm, &hidden);
-        hidden
+        self.end().normed(hidden, taps)
     }
 
     /// Scores over the vocabulary, `[batch, seq, vocab_size]`, of `hidden` `[batch, seq, hidden_size]`.
     pub fn logits(&self, hidden: Tensor<3>, taps: &mut Taps) -> Tensor<3> {
-        let [batch, seq, features] = hidden.dims();
-        let head = self.lm_head.as_ref().unwrap_or(&self.model.embed_tokens);
-        let hidden = hidden
-            .reshape([batch * seq, features]) // [batch * seq, hidden_size]
-            .to_device(&head.weight[0].device());
-        let logits = head.logits(hidden); // [batch * seq, vocab_size]
-        let vocab = logits.dims()[1];
-        let logits = logits.reshape([batch, seq, vocab]); // [batch, seq, vocab_size]
-        taps.rank3(Tap::Logits, &logits);
-        logits
+        self.end().logits(hidden, taps)
+    }
+
+    /// The last norm and the head.
+    pub fn end(&self) -> End<'_> {
+        End {
+            norm: &self.model.norm,
+            head: self.lm_head.as_ref().unwrap_or(&self.model.embed_tokens),
+        }
     }
 
     /// The rotary embedding of this model.
     pub fn rope(&self) -> RotaryEmbedding {
-        RotaryEmbedding::new(self.config.head_dim, self.config.rope_theta)
+        RotaryEmbedding::new(self.config.head_dim, &self.config.rope)
     }
 
     /// The device that the embedding is on, where tokens are sent.

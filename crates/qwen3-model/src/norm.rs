@@ -1,7 +1,9 @@
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor};
 
-use crate::WeightSource;
+use qwen3_config::FINAL_NORM;
+
+use crate::{Qwen3Config, WeightSource};
 
 /// Root-mean-square normalisation over the last dimension.
 ///
@@ -33,6 +35,15 @@ impl RmsNorm {
         })
     }
 
+    /// The norm behind the last layer of a model of `config`.
+    ///
+    /// # Errors
+    /// Those of the source.
+    pub fn last<S: WeightSource>(source: &mut S, config: &Qwen3Config) -> Result<Self, S::Error> {
+        let prefix = FINAL_NORM.trim_end_matches(".weight");
+        Self::build(source, prefix, config.hidden_size, config.rms_norm_eps)
+    }
+
     /// Normalises `x` `[.., features]` over its last dimension; shape and dtype stay as they are.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let dtype = x.dtype();
@@ -45,8 +56,5 @@ impl RmsNorm {
 
 /// Casts only when there is something to cast.
 pub(crate) fn to_dtype<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
-    match x.dtype() == dtype {
-        true => x,
-        false => x.cast(dtype),
-    }
+    if x.dtype() == dtype { x } else { x.cast(dtype) }
 }

@@ -1,4 +1,5 @@
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use qwen3_config::Rope;
 
 use crate::norm::to_dtype;
 
@@ -9,18 +10,18 @@ use crate::norm::to_dtype;
 /// 40,000). Angles are computed for the positions asked for, so nothing grows with the context.
 #[derive(Clone, Debug)]
 pub struct RotaryEmbedding {
-    /// `theta^(-2 i / head_dim)` in radians per token; `head_dim / 2` of them.
+    /// In radians per token; `head_dim / 2` of them.
     inverse_frequencies: Vec<f64>,
+    /// What cosines and sines are multiplied by.
+    factor: f64,
 }
 
 impl RotaryEmbedding {
-    /// The frequencies for heads of `head_dim` features (even) and base `theta`.
-    pub fn new(head_dim: usize, theta: f64) -> Self {
-        let inverse_frequencies = (0..head_dim / 2)
-            .map(|i| theta.powf(-2.0 * i as f64 / head_dim as f64))
-            .collect();
+    /// The frequencies of `rope` for heads of `head_dim` features (even).
+    pub fn new(head_dim: usize, rope: &Rope) -> Self {
         Self {
-            inverse_frequencies,
+            inverse_frequencies: rope.inverse_frequencies(head_dim),
+            factor: rope.attention_factor(),
         }
     }
 
@@ -31,7 +32,7 @@ impl RotaryEmbedding {
             .flat_map(|position| {
                 self.inverse_frequencies.iter().map(move |frequency| {
                     let (sin, cos) = (position as f64 * frequency).sin_cos();
-                    (cos as f32, sin as f32)
+                    ((cos * self.factor) as f32, (sin * self.factor) as f32)
                 })
             })
             .unzip()
@@ -77,7 +78,7 @@ mod tests {
 
     #[test]
     fn angles_are_exact_at_a_far_position() {
-        let rope = RotaryEmbedding::new(4, 1e6);
+        let rope = RotaryEmbedding::new(4, &Rope::Default { theta: 1e6 });
         let (cos, sin) = rope.tables([32_768].into_iter());
         let angles = [32_768.0_f64, 32_768.0 * 1e6_f64.powf(-0.5)];
         assert_eq!(cos, angles.map(|a| a.cos() as f32));

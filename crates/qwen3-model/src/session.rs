@@ -1,7 +1,7 @@
 use burn::tensor::{Int, Tensor, TensorData};
 use thiserror::Error;
 
-use crate::{KvCache, Qwen3, RotaryEmbedding, Step, Taps};
+use crate::{KvCache, Qwen3, Rows, StepPlan, Taps};
 
 /// Attended key slots are rounded up to a multiple of this (the rest is masked), so that a GPU
 /// backend meets a new shape, which it compiles and tunes for, once per block and not at every step.
@@ -141,7 +141,7 @@ impl Prefill {
 #[derive(Clone, Debug)]
 pub struct Session {
     model: Qwen3,
-    rope: RotaryEmbedding,
+    plan: StepPlan,
     options: SessionOptions,
     cache: KvCache,
     /// Per sequence, one entry per used slot: is it a token (and not padding)?
@@ -176,7 +176,7 @@ impl Session {
         }
         Ok(Self {
             model: model.clone(),
-            rope: model.rope(),
+            plan: StepPlan::new(&model.config),
             options,
             cache: KvCache::new(model, batch, capacity),
             visible: vec![Vec::with_capacity(capacity); batch],
@@ -350,41 +350,37 @@ impl Session {
             });
         }
         let used = self.used();
-        match used + needed > capacity {
-            true => Err(SessionError::CacheFull {
-                used,
-                capacity,
-                needed,
-            }),
-            false => Ok(()),
+        if used + needed <= capacity {
+            return Ok(());
         }
+        Err(SessionError::CacheFull {
+            used,
+            capacity,
+            needed,
+        })
     }
 
     /// Runs one chunk, `None` being padding, and returns its hidden states `[batch, seq, hidden_size]`.
     fn advance(&mut self, chunk: &[Vec<Option<u32>>], taps: &mut Taps) -> Tensor<3> {
         let (batch, seq) = (chunk.len(), chunk[0].len());
-        let start = self.used();
         let mut positions = Vec::with_capacity(batch);
         for (row, tokens) in chunk.iter().enumerate() {
             let next = &mut self.next[row];
-            positions.push(
-                tokens
-                    .iter()
-                    .map(|token| {
-                        let position = *next;
-                        *next += usize::from(token.is_some());
-                        position
-                    })
-                    .collect(),
-            );
+            let position = |token: &Option<u32>| {
+                let position = *next;
+                *next += usize::from(token.is_some());
+                position
+            };
+            positions.push(tokens.iter().map(position).collect());
             self.visible[row].extend(tokens.iter().map(Option::is_some));
         }
 
         let device = self.model.device();
-        let keys = (start + seq)
-            .next_multiple_of(KEY_BLOCK)
-            .min(self.options.capacity);
-        let step = Step::new(&self.rope, &positions, &self.visible, start, keys, &device);
+        let keys = self.used().next_multiple_of(KEY_BLOCK).min(self.options.capacity);
+        let visible = std::mem::take(&mut self.visible);
+        let rows = Rows { positions, visible };
+        let step = self.plan.step(&rows, keys, &device);
+        self.visible = rows.visible;
         let ids = chunk
             .iter()
             .flatten()

@@ -1,54 +1,58 @@
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
+use qwen3_config::{Reach, Rows};
 
-use crate::RotaryEmbedding;
+use crate::mask::causal_bias;
+use crate::{Qwen3Config, RotaryEmbedding};
 
-/// Added to the score of a key that a query may not see. Finite, so that a query that sees nothing
-/// (padding) gets uniform weights and not NaN; large enough that `exp` gives exactly zero.
-const HIDDEN: f32 = f32::MIN / 2.0;
-
-/// What one pass needs to know besides the tokens: where they stand and what they may see.
+/// What all passes of a model have in common: its rotary embedding, and how far back its layers look.
 #[derive(Clone, Debug)]
-pub struct Step {
-    pub(crate) cos: Tensor<4>,
-    pub(crate) sin: Tensor<4>,
-    /// `[batch or 1, 1, 1, seq, keys]`, or `None` when every query sees every key.
-    pub(crate) bias: Option<Tensor<5>>,
-    /// First slot that the tokens occupy in the cache.
-    pub(crate) start: usize,
-    /// How many slots are attended to.
-    pub(crate) keys: usize,
+pub struct StepPlan {
+    rope: RotaryEmbedding,
+    /// Each that a layer has, once.
+    reaches: Vec<Reach>,
 }
 
-impl Step {
-    /// A pass over `[batch, seq]` tokens at absolute `positions`, occupying the key slots from
-    /// `start`, attending to the first `keys` slots.
+impl StepPlan {
+    /// That of a model of this `config`.
+    pub fn new(config: &Qwen3Config) -> Self {
+        let mut reaches = Vec::new();
+        for layer in 0..config.num_hidden_layers {
+            let reach = config.layer(layer).reach;
+            if !reaches.contains(&reach) {
+                reaches.push(reach);
+            }
+        }
+        Self {
+            rope: RotaryEmbedding::new(config.head_dim, &config.rope),
+            reaches,
+        }
+    }
+
+    /// A pass over the tokens of `rows`, which occupy the last of its slots, attending to the first `keys`
+    /// slots of a cache; those that are not used yet are hidden.
     ///
-    /// Token `i` sees slot `j` when `j <= start + i` and `visible[row][j]`; `visible` has at least
-    /// `start + seq` entries a row and is false at padding. Positions feed RoPE only; what is seen
-    /// goes by slots.
+    /// A token sees the slots before its own and its own, as far as its layer reaches and they are no
+    /// padding. Positions feed RoPE only; what is seen goes by slots.
     ///
     /// # Panics
-    /// When the rows are ragged or `keys < start + seq`.
-    pub fn new(
-        rope: &RotaryEmbedding,
-        positions: &[Vec<usize>],
-        visible: &[Vec<bool>],
-        start: usize,
-        keys: usize,
-        device: &Device,
-    ) -> Self {
-        let seq = positions[0].len();
+    /// When the rows are ragged, or there are fewer `keys` than slots.
+    pub fn step(&self, rows: &Rows, keys: usize, device: &Device) -> Step {
+        let ([batch, seq], slots) = (rows.dims(), rows.visible[0].len());
+        let even = rows.positions.iter().all(|row| row.len() == seq)
+            && rows.visible.iter().all(|row| row.len() == slots);
         assert!(
-            positions.iter().all(|row| row.len() == seq) && keys >= start + seq,
-            "{} rows of {seq} tokens from slot {start} do not fit {keys} keys",
-            positions.len()
+            even && keys >= slots && slots >= seq,
+            "{batch} rows of {seq} tokens in {slots} slots do not fit {keys} keys"
         );
-        let (cos, sin) = rope.tensors(positions, device);
-        Self {
+        let (cos, sin) = self.rope.tensors(&rows.positions, device);
+        let bias = |reach: &Reach| {
+            (*reach, causal_bias(&rows.visible, seq, keys, *reach, device))
+        };
+        Step {
             cos,
             sin,
-            bias: causal_bias(visible, start, seq, keys, device),
-            start,
+            biases: self.reaches.iter().map(bias).collect(),
+            start: slots - seq,
             keys,
         }
     }
@@ -56,91 +60,44 @@ impl Step {
     /// A pass without a cache: the tokens see themselves and what is before them.
     ///
     /// # Panics
-    /// As [`new`](Self::new).
-    pub fn uncached(
-        rope: &RotaryEmbedding,
-        positions: &[Vec<usize>],
-        visible: &[Vec<bool>],
-        device: &Device,
-    ) -> Self {
-        Self::new(rope, positions, visible, 0, positions[0].len(), device)
+    /// As [`step`](Self::step).
+    pub fn uncached(&self, rows: &Rows, device: &Device) -> Step {
+        self.step(rows, rows.dims()[1], device)
+    }
+}
+
+/// What one pass needs to know besides the tokens: where they stand and what they may see.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub(crate) cos: Tensor<4>,
+    pub(crate) sin: Tensor<4>,
+    /// `[batch or 1, 1, 1, seq, keys]` for each reach, or `None` where every query sees every key.
+    biases: Vec<(Reach, Option<Tensor<5>>)>,
+    /// First slot that the tokens occupy in the cache.
+    pub(crate) start: usize,
+    /// How many slots are attended to.
+    pub(crate) keys: usize,
+}
+
+impl Step {
+    /// What is added to the scores in a layer of this `reach`.
+    ///
+    /// # Panics
+    /// When no layer of the plan's model has it.
+    pub(crate) fn bias(&self, reach: Reach) -> Option<Tensor<5>> {
+        let found = self.biases.iter().find(|(known, _)| *known == reach);
+        let (_, bias) = found.unwrap_or_else(|| panic!("a step without a mask for {reach:?}"));
+        bias.clone()
     }
 
     /// The same pass on another device.
     pub(crate) fn to_device(&self, device: &Device) -> Self {
+        let moved = |bias: &Option<Tensor<5>>| bias.clone().map(|bias| bias.to_device(device));
         Self {
             cos: self.cos.clone().to_device(device),
             sin: self.sin.clone().to_device(device),
-            bias: self.bias.clone().map(|bias| bias.to_device(device)),
+            biases: self.biases.iter().map(|(reach, bias)| (*reach, moved(bias))).collect(),
             ..*self
         }
-    }
-}
-
-/// What is added to the scores of `seq` queries that stand in the slots from `start`, over the first
-/// `keys` slots: f32 `[batch or 1, 1, 1, seq, keys]`, or `None` when every query sees every key.
-///
-/// Query `i` sees slot `j` when `j <= start + i` and `visible[row][j]`.
-///
-/// # Panics
-/// When a row of `visible` has less than `start + seq` entries or `keys < start + seq`.
-pub fn causal_bias(
-    visible: &[Vec<bool>],
-    start: usize,
-    seq: usize,
-    keys: usize,
-    device: &Device,
-) -> Option<Tensor<5>> {
-    assert!(
-        keys >= start + seq,
-        "{seq} queries from slot {start} do not fit {keys} keys"
-    );
-    let (rows, bias) = attention_bias(visible, start, seq, keys)?;
-    let data = TensorData::new(bias, [rows, 1, 1, seq, keys]);
-    Some(Tensor::from_data(data, (device, DType::F32)))
-}
-
-/// The additive mask, row-major `[rows, seq, keys]`; one row serves the batch when nothing is padded.
-fn attention_bias(
-    visible: &[Vec<bool>],
-    start: usize,
-    seq: usize,
-    keys: usize,
-) -> Option<(usize, Vec<f32>)> {
-    let end = start + seq;
-    let padded = visible.iter().any(|row| row[..end].contains(&false));
-    if !padded && seq == 1 && keys == end {
-        return None;
-    }
-    let rows = if padded { visible.len() } else { 1 };
-    let mut bias = Vec::with_capacity(rows * seq * keys);
-    for row in &visible[..rows] {
-        for query in start..end {
-            bias.extend((0..keys).map(|key| match key <= query && row[key] {
-                true => 0.0,
-                false => HIDDEN,
-            }));
-        }
-    }
-    Some((rows, bias))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mask_is_causal_and_hides_padding_and_the_unused_tail() {
-        let visible = [vec![true; 3], vec![false, true, true]];
-        let (rows, bias) = attention_bias(&visible, 1, 2, 4).unwrap();
-        let seen = bias.iter().map(|b| u8::from(*b == 0.0)).collect::<Vec<_>>();
-        assert_eq!(rows, 2);
-        assert_eq!(seen, [1, 1, 0, 0, 1, 1, 1, 0, 0, 1, 0, 0, 0, 1, 1, 0]);
-    }
-
-    #[test]
-    fn a_single_query_that_sees_everything_needs_no_mask() {
-        assert!(attention_bias(&[vec![true; 5]], 4, 1, 5).is_none());
-        assert!(attention_bias(&[vec![true; 5]], 4, 1, 6).is_some());
     }
 }

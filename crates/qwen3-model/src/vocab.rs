@@ -1,8 +1,10 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor};
 
-use crate::WeightSource;
-use crate::linear::input_first;
+use qwen3_config::{EMBEDDING, HEAD};
+
+use crate::{Qwen3Config, WeightSource};
+use crate::linear::products;
 
 /// The largest block of a [`VocabMatrix`] in bytes, counted in f32 whatever the dtype so that a
 /// model has the same blocks in every precision: 128 MiB, the smallest binding limit of a wgpu
@@ -17,8 +19,6 @@ pub const MAX_BLOCK_BYTES: usize = 128 << 20;
 pub struct VocabMatrix {
     /// `[rows of the block, hidden_size]` each, in order; all but the last have the same number of rows.
     pub weight: Vec<Param<Tensor<2>>>,
-    /// How logits are computed; see [`Linear`](crate::Linear).
-    pub input_first: bool,
 }
 
 impl VocabMatrix {
@@ -32,6 +32,30 @@ impl VocabMatrix {
         shape: [usize; 2],
     ) -> Result<Self, S::Error> {
         Self::build_blocks(source, key, shape, Self::rows_per_block(shape[1]))
+    }
+
+    /// The token embedding of a model of `config`.
+    ///
+    /// # Errors
+    /// Those of the source.
+    pub fn embedding<S: WeightSource>(
+        source: &mut S,
+        config: &Qwen3Config,
+    ) -> Result<Self, S::Error> {
+        Self::build(source, EMBEDDING, [config.vocab_size, config.hidden_size])
+    }
+
+    /// The head of a model of `config`; none where the embedding serves as the head.
+    ///
+    /// # Errors
+    /// Those of the source.
+    pub fn head<S: WeightSource>(
+        source: &mut S,
+        config: &Qwen3Config,
+    ) -> Result<Option<Self>, S::Error> {
+        let shape = [config.vocab_size, config.hidden_size];
+        let untied = !config.tie_word_embeddings;
+        untied.then(|| Self::build(source, HEAD, shape)).transpose()
     }
 
     /// How many rows of `hidden_size` values a block has, the last one apart.
@@ -50,11 +74,7 @@ impl VocabMatrix {
             .map(|start| source.rows(key, [vocab, hidden], start..vocab.min(start + rows)))
             .map(|block| block.map(Param::from_tensor))
             .collect::<Result<Vec<_>, _>>()?;
-        let first = weight.first().map(|block| input_first(&block.device()));
-        Ok(Self {
-            input_first: first.unwrap_or(false),
-            weight,
-        })
+        Ok(Self { weight })
     }
 
     /// The rows of the tokens `ids` `[batch, seq]`: `[batch, seq, hidden_size]`.
@@ -90,14 +110,7 @@ impl VocabMatrix {
 
     /// The product of `x` `[tokens, hidden_size]` with every row: logits `[tokens, vocab_size]`.
     pub fn logits(&self, x: Tensor<2>) -> Tensor<2> {
-        let blocks = self.weight.iter().map(|block| block.val());
-        if self.input_first {
-            let logits = blocks.map(|block| x.clone().matmul(block.transpose()));
-            return Tensor::cat(logits.collect(), 1); // [tokens, vocab_size]
-        }
-        let x = x.transpose(); // [hidden_size, tokens]
-        let logits = blocks.map(|block| block.matmul(x.clone()));
-        Tensor::cat(logits.collect(), 0).transpose() // [tokens, vocab_size]
+        products(x, self.weight.iter().map(|block| block.val())) // [tokens, vocab_size]
     }
 }
 

@@ -10,7 +10,7 @@ use burn_nn::loss::CrossEntropyLossConfig;
 use burn_nn::{Linear, LinearConfig};
 use burn_optim::{AdamConfig, GradientsParams};
 use burn::tensor::{DType, Device, Int, Tensor};
-use qwen3_model::{Qwen3, Step, Taps};
+use qwen3_model::Qwen3;
 use qwen3_text::Tokenizer;
 
 const TINY: &str = concat!(
@@ -63,10 +63,6 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// The mean of the last norm's output over a text's tokens: `[1, hidden_size]`.
 fn encode(encoder: &Qwen3, ids: &[u32], device: &Device) -> Tensor<2> {
     let ids = ids.iter().map(|id| *id as i32).collect::<Vec<_>>();
-    let positions = vec![(0..ids.len()).collect::<Vec<_>>()];
-    let visible = vec![vec![true; ids.len()]];
-    let step = Step::uncached(&encoder.rope(), &positions, &visible, device);
     let ids = Tensor::<1, Int>::from_ints(&ids[..], device).unsqueeze(); // [1, seq]
-    let hidden = encoder.hidden(ids, &step, None, &mut Taps::none()); // [1, seq, hidden_size]
-    hidden.mean_dim(1).squeeze_dim(1) // [1, hidden_size]
+    encoder.encode(ids).mean_dim(1).squeeze_dim(1) // [1, hidden_size]
 }

@@ -4,7 +4,7 @@
 use anyhow::{Result, ensure};
 use burn::tensor::Tensor;
 use qwen3_trace::TensorFile;
-use qwen3_model::{AttendOptions, LayerCache, Linear, attend, causal_bias};
+use qwen3_model::{AttendOptions, LayerCache, Linear, Reach, attend, causal_bias};
 
 use super::{Bench, Output};
 use crate::manifest::AttentionSizes;
@@ -51,7 +51,7 @@ impl Bench<'_> {
                 seen = cache.write(rows(&key), rows(&value), slot, keys);
             }
             let (query, bias) = if sizes.causal {
-                (rows(&query), self.bias(slot, length, keys))
+                (rows(&query), self.bias(length, keys))
             } else {
                 (query.clone(), None)
             };
@@ -85,7 +85,7 @@ impl Bench<'_> {
                 dropout.dims(),
                 [batch, heads, queries, keys]
             );
-            let bias = sizes.causal.then(|| self.bias(0, queries, keys)).flatten();
+            let bias = sizes.causal.then(|| self.bias(queries, keys)).flatten();
             let context = context(query, key, value, bias, Some(dropout));
             outputs.push(Output::new("output_training", project(&context)));
         }
@@ -154,9 +154,9 @@ impl Bench<'_> {
         Ok(Some(Filled { cache, past }))
     }
 
-    /// The mask of `seq` queries in the slots from `start`, over `keys` slots without padding.
-    fn bias(&self, start: usize, seq: usize, keys: usize) -> Option<Tensor<5>> {
-        causal_bias(&[vec![true; keys]], start, seq, keys, self.device)
+    /// The mask of `seq` queries in the last of `keys` slots without padding.
+    fn bias(&self, seq: usize, keys: usize) -> Option<Tensor<5>> {
+        causal_bias(&[vec![true; keys]], seq, keys, Reach::All, self.device)
     }
 }
 

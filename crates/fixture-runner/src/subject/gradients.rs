@@ -6,7 +6,7 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData};
 use qwen3_import::load;
 use qwen3_trace::{Rows, TensorFile};
-use qwen3_model::{Step, Taps};
+use qwen3_model::{StepPlan, Taps};
 
 use super::inputs::{Grid, read_mask, token};
 use super::{Bench, Output};
@@ -52,7 +52,7 @@ impl Bench<'_> {
         }
 
         let rows = Rows::of_mask(visible);
-        let step = Step::uncached(&model.rope(), &rows.positions, &rows.visible, &device);
+        let step = StepPlan::new(&model.config).uncached(&rows, &device);
         let tokens = integers(&ids.rows, &device);
         let hidden = model.hidden(tokens, &step, None, &mut Taps::none());
         let logits = model.logits(hidden, &mut Taps::none()); // [batch, seq, vocab_size]
@@ -115,12 +115,15 @@ impl ModuleVisitor for Collected<'_> {
         self.blocks.push((self.path.join("."), data));
     }
 
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.into());
+    // Keys are without the name of an enum's variant.
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.extend((!container.starts_with("Enum:")).then(|| name.into()));
     }
 
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _: &str, container: &str) {
+        if !container.starts_with("Enum:") {
+            self.path.pop();
+        }
     }
 }
 
