@@ -6,15 +6,24 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod architecture;
+mod checked;
 mod config;
+mod error;
+mod json;
+mod layer_kind;
 mod precision;
 mod presets;
+mod rope;
 mod rows;
 mod site;
 mod weights;
 
-pub use config::{ConfigError, Qwen3Config};
+pub use config::Qwen3Config;
+pub use error::ConfigError;
+pub use layer_kind::{FeedForwardKind, LayerKind, Reach};
 pub use precision::Precision;
+pub use rope::Rope;
 pub use rows::Rows;
 pub use site::{Site, Tap};
 pub use weights::{EMBEDDING, FINAL_NORM, HEAD, Weight, layer_key};

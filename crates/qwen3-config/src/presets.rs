@@ -1,4 +1,4 @@
-use crate::{Precision, Qwen3Config};
+use crate::{Precision, Qwen3Config, Rope};
 
 /// Architectures small enough for tests, to be built from `RandomWeights` of qwen3-model.
 ///
@@ -20,7 +20,7 @@ impl Qwen3Config {
             head_dim: 16,
             max_position_embeddings: 128,
             rms_norm_eps: 1e-6,
-            rope_theta: 1e6,
+            rope: Rope::Default { theta: 1e6 },
             attention_bias: false,
             tie_word_embeddings: true,
             dtype: Some(Precision::BF16),
@@ -39,7 +39,7 @@ impl Qwen3Config {
             num_key_value_heads: 4,
             head_dim: 24,
             rms_norm_eps: 1e-5,
-            rope_theta: 5e5,
+            rope: Rope::Default { theta: 5e5 },
             tie_word_embeddings: false,
             dtype: Some(Precision::F32),
             ..Self::tiny()
@@ -65,7 +65,7 @@ impl Qwen3Config {
             vocab_size: 131,
             num_attention_heads: 6,
             rms_norm_eps: 1e-4,
-            rope_theta: 1e4,
+            rope: Rope::Default { theta: 1e4 },
             attention_bias: true,
             ..Self::tiny()
         }

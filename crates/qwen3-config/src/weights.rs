@@ -1,6 +1,6 @@
 //! The weights of a model: the keys of its checkpoint and their shapes.
 
-use crate::Qwen3Config;
+use crate::{FeedForwardKind, Qwen3Config};
 
 /// The key of the embedding.
 pub const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -55,7 +55,7 @@ impl Qwen3Config {
 
     /// The tensors of decoder layer `layer`, as in [`weights`](Self::weights).
     pub fn layer_weights(&self, layer: usize) -> Vec<Weight> {
-        let (hidden, inner) = (self.hidden_size, self.intermediate_size);
+        let hidden = self.hidden_size;
         let queries = self.num_attention_heads * self.head_dim;
         let keys = self.num_key_value_heads * self.head_dim;
         let mut weights = Vec::new();
@@ -77,9 +77,15 @@ impl Qwen3Config {
         add("self_attn.q_norm.weight", &[self.head_dim]);
         add("self_attn.k_norm.weight", &[self.head_dim]);
         add("post_attention_layernorm.weight", &[hidden]);
-        add("mlp.gate_proj.weight", &[inner, hidden]);
-        add("mlp.up_proj.weight", &[inner, hidden]);
-        add("mlp.down_proj.weight", &[hidden, inner]);
+        match self.layer(layer).feed_forward {
+            FeedForwardKind::Dense {
+                intermediate_size: inner,
+            } => {
+                add("mlp.gate_proj.weight", &[inner, hidden]);
+                add("mlp.up_proj.weight", &[inner, hidden]);
+                add("mlp.down_proj.weight", &[hidden, inner]);
+            }
+        }
         weights
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use qwen3_config::{Precision, Qwen3Config};
+use qwen3_config::{FeedForwardKind, LayerKind, Precision, Qwen3Config, Reach, Rope};
 use serde_json::{Value, json};
 
 fn base() -> Value {
@@ -37,7 +37,7 @@ fn reads_both_spellings() {
     );
     let new = Qwen3Config::from_json(&config.to_string()).unwrap();
     assert_eq!(old, new);
-    assert_eq!(old.rope_theta, 1e6);
+    assert_eq!(old.rope.theta(), 1e6);
     assert_eq!(old.dtype, Some(Precision::BF16));
     assert_eq!(old.head_dim, 16);
 }
@@ -46,6 +46,39 @@ fn reads_both_spellings() {
 fn its_own_json_reads_back() {
     let config = Qwen3Config::from_json(&base().to_string()).unwrap();
     assert_eq!(Qwen3Config::from_json(&config.to_json()).unwrap(), config);
+}
+
+/// What is not read yet is written as what it is, and not as something that would be read.
+#[test]
+fn yarn_is_written_and_refused() {
+    let config = Qwen3Config {
+        rope: Rope::Yarn {
+            theta: 1e6,
+            factor: 4.0,
+            original: 32_768,
+            attention_factor: 1.139,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            truncate: true,
+        },
+        ..Qwen3Config::tiny()
+    };
+    let error = Qwen3Config::from_json(&config.to_json()).unwrap_err();
+    assert!(error.to_string().contains("`rope_scaling.rope_type`"));
+}
+
+#[test]
+fn every_layer_is_dense_and_sees_everything() {
+    let config = Qwen3Config::tiny();
+    let expected = LayerKind {
+        reach: Reach::All,
+        feed_forward: FeedForwardKind::Dense {
+            intermediate_size: config.intermediate_size,
+        },
+    };
+    for index in 0..config.num_hidden_layers {
+        assert_eq!(config.layer(index), expected);
+    }
 }
 
 #[test]
@@ -171,7 +204,7 @@ fn reads_every_official_dense_size() {
             (config.hidden_size, config.num_hidden_layers),
             (hidden, layers)
         );
-        assert_eq!((config.head_dim, config.rope_theta), (128, 1e6));
+        assert_eq!((config.head_dim, config.rope.theta()), (128, 1e6));
         assert_eq!(config.num_parameters(), parameters, "Qwen3-{size}");
         assert!(config.unrecognized.is_empty(), "{:?}", config.unrecognized);
     }
