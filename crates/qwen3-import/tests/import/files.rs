@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use qwen3_import::Checkpoint;
+use qwen3_import::{Checkpoint, CheckpointSource};
 use serde_json::json;
 
 use crate::common::*;
@@ -59,10 +59,10 @@ fn sizes_that_no_file_has_are_refused() {
     // A single layer, whose shapes overflow when they are multiplied out.
     let checkpoint = Checkpoint::open(folder.dir()).unwrap();
     let config = checkpoint.config().clone();
-    let mut source = checkpoint
-        .source(&burn::tensor::Device::flex(), burn::tensor::DType::F32)
-        .unwrap();
-    let attention = qwen3_model::Attention::build(&mut source, "model.layers.0.self_attn", &config);
+    let (device, dtype) = (burn::tensor::Device::flex(), burn::tensor::DType::F32);
+    let mut source = CheckpointSource::new(&checkpoint, &device, dtype).unwrap();
+    let (prefix, reach) = ("model.layers.0.self_attn", qwen3_model::Reach::All);
+    let attention = qwen3_model::Attention::build(&mut source, prefix, &config, reach);
     let expected = format!("[{}, {}]", 1_u64 << 48, 1 << 24);
     folder.blames(
         attention,
