@@ -148,7 +148,10 @@ impl WeightSource for CheckpointSource<'_> {
             rows: Range<usize>,
         ) -> Result<TensorData, CheckpointError> {
             let part = [rows.len(), shape[1]];
-            Ok(TensorData::new(checkpoint.rows::<T>(key, shape, rows)?, part))
+            Ok(TensorData::new(
+                checkpoint.rows::<T>(key, shape, rows)?,
+                part,
+            ))
         }
         let (checkpoint, part) = (self.checkpoint, [rows.len(), shape[1]]);
         let data = match self.precision {

@@ -3,8 +3,8 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use burn_store::{ModuleSnapshot, bridge, burn_pack};
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn_store::{ModuleSnapshot, bridge, burn_pack};
 use half::{bf16, f16};
 use qwen3_checkpoint::{CheckpointError, open_regular};
 use qwen3_model::{
@@ -295,7 +295,10 @@ impl WeightSource for RecordSource<'_> {
             total: self.total,
         });
         let dtype = burn_dtype(self.precision);
-        Ok(Tensor::from_data(data.convert_dtype(dtype), (&self.device, dtype)))
+        Ok(Tensor::from_data(
+            data.convert_dtype(dtype),
+            (&self.device, dtype),
+        ))
     }
 
     /// The blocks of a vocabulary-sized matrix are tensors of their own, `{key}.0`, `{key}.1`, ...

@@ -211,7 +211,10 @@ impl Folder {
         let error = match error {
             ImportError::File(error) => error,
             ImportError::DType { dtype, .. } => {
-                assert_eq!((kind, file, detail), ("DType", "", &format!("{dtype:?}")[..]));
+                assert_eq!(
+                    (kind, file, detail),
+                    ("DType", "", &format!("{dtype:?}")[..])
+                );
                 return;
             }
         };

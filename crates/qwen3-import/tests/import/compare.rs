@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use burn_store::{ModuleSnapshot, bridge};
 use burn::tensor::DType;
+use burn_store::{ModuleSnapshot, bridge};
 use qwen3_model::Qwen3;
 use safetensors::Dtype;
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use burn_store::burn_pack;
 use burn::tensor::{Bytes, DType, Device};
+use burn_store::burn_pack;
 use qwen3_import::{ImportError, load_record, save_record};
 use qwen3_model::Qwen3;
 use safetensors::Dtype;

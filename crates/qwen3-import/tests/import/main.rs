@@ -6,6 +6,7 @@ mod common;
 mod compare;
 mod files;
 mod hostile_records;
+mod key_table;
 mod keys;
 mod record_headers;
 mod records;

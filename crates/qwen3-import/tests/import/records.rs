@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use burn_store::burn_pack;
 use burn::tensor::{DType, Device, Int, Tensor};
+use burn_store::burn_pack;
 use qwen3_import::{
     Progress, RecordFile, load_record, load_record_with_progress, save_record,
     save_record_with_texts,

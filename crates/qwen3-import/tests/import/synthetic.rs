@@ -15,7 +15,7 @@ use crate::hostile_records::{RECORD, entry, rewrite};
 const BATCH: usize = 2;
 const SEQ: usize = 12;
 
-fn presets() -> [(&'static str, Qwen3Config); 5] {
+pub fn presets() -> [(&'static str, Qwen3Config); 5] {
     [
         ("tiny", Qwen3Config::tiny()),
         ("tiny_mha", Qwen3Config::tiny_mha()),
