@@ -92,11 +92,7 @@ pub fn announcement(build: &Backends, remembered: &Backends) -> Option<String> {
         return None;
     }
     let rest = if remembered.is_empty() { 1 } else { 0 };
-    let minutes = rest
-        + new
-            .iter()
-            .map(first_build_minutes)
-            .sum::<u32>();
+    let minutes = rest + new.iter().map(first_build_minutes).sum::<u32>();
     Some(format!(
         "building the runner with {}; the first build with {} takes about {minutes} minutes on 2 cores",
         join(build),

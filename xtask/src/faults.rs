@@ -101,11 +101,19 @@ fn plant(fault: &Fault, sound: &str) -> Result<String> {
 
 /// How many results are not a pass, and the first tensor that differs.
 fn verdict(report: &ParityReport) -> (usize, String) {
-    let failing = || report.results.iter().filter(|result| result.status != Status::Pass);
+    let failing = || {
+        report
+            .results
+            .iter()
+            .filter(|result| result.status != Status::Pass)
+    };
     let first = failing().next().map_or(String::new(), |result| {
         let tensor = result.tensors.iter().find(|tensor| !tensor.pass);
         let tensor = tensor.map_or("(crash)", |tensor| &tensor.name);
-        format!("{} {} {} {tensor}", result.backend, result.dtype, result.case)
+        format!(
+            "{} {} {} {tensor}",
+            result.backend, result.dtype, result.case
+        )
     });
     (failing().count(), first)
 }

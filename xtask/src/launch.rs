@@ -31,7 +31,11 @@ impl SetUp {
         let tch_asked = asked.contains(&Backend::Tch);
         let libtorch = libtorch::require_cxx().and_then(|()| {
             let bring = tch_asked && !only_look;
-            if bring { libtorch::ensure(root).map(Some) } else { libtorch::find(root) }
+            if bring {
+                libtorch::ensure(root).map(Some)
+            } else {
+                libtorch::find(root)
+            }
         });
         let (libtorch, problem) = match libtorch {
             Ok(found) => (
@@ -66,7 +70,9 @@ pub fn start(runner: &Path, words: Vec<OsString>) -> Result<u8> {
 /// What tells the runner that tch is known not to work.
 pub fn unavailable(set_up: &SetUp) -> Vec<OsString> {
     let reason = set_up.tch_unavailable.iter();
-    reason.flat_map(|reason| ["--unavailable".into(), format!("tch={reason}").into()]).collect()
+    reason
+        .flat_map(|reason| ["--unavailable".into(), format!("tch={reason}").into()])
+        .collect()
 }
 
 /// What a long build would otherwise end in: an error for a manifest that is not there.

@@ -285,11 +285,21 @@ mod tests {
     fn the_verifying_half_is_without_burn() {
         let mut cargo = Workspace::find().unwrap().cargo(None);
         cargo.args(["tree", "--offline", "--prefix", "none", "--edges", "normal"]);
-        for package in ["qwen3-checkpoint", "qwen3-trace", "qwen3-blame", "qwen3-report", "xtask"] {
+        for package in [
+            "qwen3-checkpoint",
+            "qwen3-trace",
+            "qwen3-blame",
+            "qwen3-report",
+            "xtask",
+        ] {
             cargo.args(["--package", package]);
         }
         let output = cargo.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let tree = String::from_utf8(output.stdout).unwrap();
         assert!(tree.contains("qwen3-report") && tree.contains("serde"));
         let burn = |line: &&str| line.starts_with("burn") || line.starts_with("cubecl");

@@ -22,11 +22,19 @@ pub fn check_case(
     dtype: Precision,
 ) -> Result<Vec<Verdict>> {
     if let Subject::Greedy(..) = case.subject {
-        return outputs.iter().map(|output| check_greedy(output, file)).collect();
+        return outputs
+            .iter()
+            .map(|output| check_greedy(output, file))
+            .collect();
     }
     let rows = stored_rows(&case.subject, file)?;
     // The margins say how to read the ids; they are not computed by the subject.
-    for name in data.expected.tensors.iter().filter(|name| *name != "margins") {
+    for name in data
+        .expected
+        .tensors
+        .iter()
+        .filter(|name| *name != "margins")
+    {
         ensure!(
             outputs.iter().any(|output| output.name == *name),
             "expected tensor `{name}` is not one that a {} case computes",
@@ -34,21 +42,33 @@ pub fn check_case(
         );
     }
     let mut verdicts: Vec<Verdict> = Vec::new();
-    for output in outputs.iter().filter(|output| data.expected.tensors.contains(&output.name)) {
+    for output in outputs
+        .iter()
+        .filter(|output| data.expected.tensors.contains(&output.name))
+    {
         if output.name == "generated_ids" {
-            let logits = verdicts.iter().find(|verdict| verdict.name == "step_logits");
+            let logits = verdicts
+                .iter()
+                .find(|verdict| verdict.name == "step_logits");
             let reach = 2.0 * logits.map_or(0.0, |verdict| verdict.limit);
             let ids = output.data.iter::<i64>().collect::<Vec<_>>();
-            verdicts.push(judge_generated(file, &ids, &output.data.shape()[..], reach)?);
+            verdicts.push(judge_generated(
+                file,
+                &ids,
+                &output.data.shape()[..],
+                reach,
+            )?);
             continue;
         }
         let floors = data.noise_floors.get(&output.name);
-        let floor = floors.and_then(|floors| floors.get(&dtype)).with_context(|| {
-            format!("tensor `{}` has no noise floor in {dtype}", output.name)
-        })?;
+        let floor = floors
+            .and_then(|floors| floors.get(&dtype))
+            .with_context(|| format!("tensor `{}` has no noise floor in {dtype}", output.name))?;
         let mut verdict = check_floats(output, file, rows.as_ref(), *floor, dtype)?;
         if let Subject::RmsNorm { same_dtype, .. } = &case.subject
-            && let Some(same) = same_dtype.get(&output.name).and_then(|same| same.get(&dtype))
+            && let Some(same) = same_dtype
+                .get(&output.name)
+                .and_then(|same| same.get(&dtype))
         {
             check_bits(output, file, same, dtype, &mut verdict)?;
         }

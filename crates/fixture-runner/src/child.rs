@@ -167,7 +167,10 @@ impl LastLines {
         if lines.is_empty() {
             return status;
         }
-        format!("{status}: {}", Vec::from_iter(lines.iter().cloned()).join(" | "))
+        format!(
+            "{status}: {}",
+            Vec::from_iter(lines.iter().cloned()).join(" | ")
+        )
     }
 }
 

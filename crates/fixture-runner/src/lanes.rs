@@ -90,8 +90,11 @@ impl Work<'_> {
             Ok(())
         };
         if let Some(reason) = self.unavailable.reason(backend) {
-            let wanted =
-                if self.dtypes.is_empty() { &[Precision::F32][..] } else { self.dtypes };
+            let wanted = if self.dtypes.is_empty() {
+                &[Precision::F32][..]
+            } else {
+                self.dtypes
+            };
             let ours = |dtype: &&Precision| share.is_none_or(|share| share == **dtype);
             let wanted: Vec<_> = wanted.iter().filter(ours).copied().collect();
             return unavailable(backend, self.cases, &wanted, reason, &mut send);
@@ -115,5 +118,8 @@ fn parts(backend: Backend) -> Vec<Part> {
     } else {
         vec![None]
     };
-    shares.into_iter().map(|share| Part { backend, share }).collect()
+    shares
+        .into_iter()
+        .map(|share| Part { backend, share })
+        .collect()
 }

@@ -15,8 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 pub use self::case::{
-    AttentionSizes, Case, Data, ExpectedFailure, Norm, Place, SameDType, Subject,
-    TensorList,
+    AttentionSizes, Case, Data, ExpectedFailure, Norm, Place, SameDType, Subject, TensorList,
 };
 use crate::error::FixtureError;
 

@@ -32,7 +32,10 @@ pub struct Args {
 pub fn parity(args: &Args) -> Result<ExitCode> {
     let start = Instant::now();
     let options = &args.shared;
-    let file = options.manifest.as_deref().unwrap_or(Path::new("manifest.json"));
+    let file = options
+        .manifest
+        .as_deref()
+        .unwrap_or(Path::new("manifest.json"));
     let manifest = Manifest::read(file)?;
     let cases = select(&manifest, options.filter.as_deref())?;
     let slow = options.slow || options.list || options.filter.is_some();
@@ -44,7 +47,9 @@ pub fn parity(args: &Args) -> Result<ExitCode> {
     }
     check_hashes(&manifest, &cases)?;
     let json = options.json.as_deref();
-    let json = json.map(|json| ReportFile::prepare(json, [file])).transpose()?;
+    let json = json
+        .map(|json| ReportFile::prepare(json, [file]))
+        .transpose()?;
 
     let mut out = stdout();
     writeln!(out, "burn {BURN_VERSION}; oracle: {}", manifest.oracle())?;
@@ -66,7 +71,10 @@ pub fn parity(args: &Args) -> Result<ExitCode> {
     text.summary(&mut out, &report, start.elapsed().as_secs_f64())?;
     if let [first, ..] = &left_out[..] {
         let (count, id) = (left_out.len(), &first.id);
-        writeln!(out, "left out: {count} slow, {id} (`--slow`, or `--filter`)")?;
+        writeln!(
+            out,
+            "left out: {count} slow, {id} (`--slow`, or `--filter`)"
+        )?;
     }
     if let Some(json) = json {
         json.write(&report.to_json())?;
@@ -89,7 +97,13 @@ pub fn parity(args: &Args) -> Result<ExitCode> {
 fn list(cases: &[&Case]) -> Result<()> {
     let mut out = stdout().lock();
     for case in cases {
-        writeln!(out, "{:<46} {:<28} {}", case.id, case.kind(), case.description)?;
+        writeln!(
+            out,
+            "{:<46} {:<28} {}",
+            case.id,
+            case.kind(),
+            case.description
+        )?;
     }
     Ok(())
 }

@@ -9,15 +9,15 @@ mod model;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use burn_store::ModuleSnapshot;
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn_store::ModuleSnapshot;
 use qwen3_config::layer_key;
 use qwen3_import::{Checkpoint, CheckpointSource, load, load_record, save_record};
-use qwen3_trace::{Rows, TensorFile};
 use qwen3_model::{
-    Attention, DecoderLayer, FeedForward, Observed, Qwen3, Qwen3Config, RmsNorm, RotaryEmbedding, Site,
-    StepPlan, Tap, Taps,
+    Attention, DecoderLayer, FeedForward, Observed, Qwen3, Qwen3Config, RmsNorm, RotaryEmbedding,
+    Site, StepPlan, Tap, Taps,
 };
+use qwen3_trace::{Rows, TensorFile};
 
 use self::inputs::read_rows;
 pub use self::inputs::{read_columns, read_mask};
@@ -64,9 +64,11 @@ impl Bench<'_> {
             Subject::Attention(place, _) => self.attention(place, file),
             Subject::DecoderLayer(place, _) => self.decoder_layer(place, file),
             Subject::FullModel(checkpoint, _) => self.full_model(checkpoint, file),
-            Subject::Prefill { checkpoint, chunk_size, .. } => {
-                self.prefill(checkpoint, *chunk_size, file)
-            }
+            Subject::Prefill {
+                checkpoint,
+                chunk_size,
+                ..
+            } => self.prefill(checkpoint, *chunk_size, file),
             Subject::ScaledDotProductAttention(sizes, _) => self.attention_alone(sizes, file),
             Subject::Gradients(checkpoint, _) => self.gradients(checkpoint, file),
             Subject::Greedy(checkpoint, _) => self.greedy(checkpoint, file),
@@ -105,7 +107,12 @@ impl Bench<'_> {
         let config = checkpoint.config().clone();
         let prefix = layer_key(place.layer, "self_attn");
         let mut source = CheckpointSource::new(&checkpoint, self.device, self.dtype)?;
-        let attention = Attention::build(&mut source, &prefix, &config, config.layer(place.layer).reach)?;
+        let attention = Attention::build(
+            &mut source,
+            &prefix,
+            &config,
+            config.layer(place.layer).reach,
+        )?;
 
         let rope = RotaryEmbedding::new(config.head_dim, &config.rope);
         let rows = read_rows(file)?;
@@ -180,7 +187,9 @@ impl Bench<'_> {
     }
 
     fn folder(&self, checkpoint: &str) -> Result<PathBuf> {
-        Ok(self.manifest.path(&self.manifest.checkpoints[checkpoint].path)?)
+        Ok(self
+            .manifest
+            .path(&self.manifest.checkpoints[checkpoint].path)?)
     }
 
     fn open(&self, checkpoint: &str) -> Result<Checkpoint> {

@@ -40,7 +40,12 @@ pub fn serve(backend: Backend, manifest: Option<&Path>) -> Result<()> {
                 .map(|result| Reply::Case(Box::new(result)))
                 .with_context(|| format!("case {case}")),
             Job::Observe(job) => observe(&device, job, &mut |what| say(&Reply::Progress(what)))
-                .map(|done| Reply::Observed(Observed { switches: switches(backend), ..done })),
+                .map(|done| {
+                    Reply::Observed(Observed {
+                        switches: switches(backend),
+                        ..done
+                    })
+                }),
         };
         say(&reply.unwrap_or_else(|error| Reply::BadInput(failure::line(&error))))?;
     }
@@ -100,7 +105,10 @@ fn judged(
     let start = Instant::now();
     let outputs = bench.run(&case.subject, &inputs)?;
     let elapsed_ms = elapsed_ms(start);
-    Ok((check_case(case, data, &outputs, &open(&data.expected)?, dtype)?, elapsed_ms))
+    Ok((
+        check_case(case, data, &outputs, &open(&data.expected)?, dtype)?,
+        elapsed_ms,
+    ))
 }
 
 fn say(reply: &Reply) -> Result<()> {

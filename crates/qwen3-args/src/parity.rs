@@ -62,7 +62,9 @@ mod tests {
 
     fn parse(words: impl IntoIterator<Item = OsString>) -> ParityArgs {
         let line = [OsString::from("parity")].into_iter().chain(words);
-        Line::try_parse_from(line).expect("a good command line").args
+        Line::try_parse_from(line)
+            .expect("a good command line")
+            .args
     }
 
     #[test]

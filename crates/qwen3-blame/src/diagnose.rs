@@ -77,7 +77,9 @@ impl Blame<'_> {
     /// The error over its calibrated limit of every tensor that was judged in the mode.
     pub(crate) fn ratios(&self) -> HashMap<String, f64> {
         let judged = self.verdicts.of(self.mode);
-        judged.map(|tensor| (tensor.verdict.name.clone(), tensor.calibrated)).collect()
+        judged
+            .map(|tensor| (tensor.verdict.name.clone(), tensor.calibrated))
+            .collect()
     }
 }
 
@@ -94,9 +96,15 @@ pub fn diagnose(blame: Blame) -> Result<Diagnosis> {
         ..Diagnosis::default()
     };
     let ratios = blame.ratios();
-    let prompt_agrees = ratios.iter().all(|(key, ratio)| key == "step_logits" || *ratio <= 1.0);
+    let prompt_agrees = ratios
+        .iter()
+        .all(|(key, ratio)| key == "step_logits" || *ratio <= 1.0);
     let whole = blame.scope.is_whole() && blame.mode == Mode::Accumulated;
-    let steps = if whole && prompt_agrees { cached_steps(&blame)? } else { None };
+    let steps = if whole && prompt_agrees {
+        cached_steps(&blame)?
+    } else {
+        None
+    };
     let explained_by_rounding = prompt_agrees && steps.is_none();
     let findings = match steps {
         Some(steps) if steps.before.ratio <= 1.0 => {

@@ -49,7 +49,10 @@ pub fn describe(
             shape.push("a constant shift of each feature, the same at every position".into());
         }
     }
-    let kept = observed.chunks(features).zip(expected.chunks(features)).all(|(o, e)| (norm(o) - norm(e)).abs() <= 1e-3 * norm(e));
+    let kept = observed
+        .chunks(features)
+        .zip(expected.chunks(features))
+        .all(|(o, e)| (norm(o) - norm(e)).abs() <= 1e-3 * norm(e));
     if kept && size > 1e-2 * norm(expected) {
         shape.push("a rotation: every position keeps its length and changes its direction".into());
     }

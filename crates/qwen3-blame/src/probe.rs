@@ -25,7 +25,9 @@ impl LayerTaps {
     /// For a tap outside the layers.
     pub fn get(&self, tap: Tap) -> &[f64] {
         let found = self.taps.iter().find(|(kept, _)| *kept == tap);
-        found.map(|(_, values)| &values[..]).expect("a tap of a layer")
+        found
+            .map(|(_, values)| &values[..])
+            .expect("a tap of a layer")
     }
 
     fn keep(&mut self, tap: Tap, values: &[f64]) {
@@ -59,7 +61,11 @@ pub fn run_layer(
     let attention = weights.o_proj.apply(&context, Layout::OutIn);
     taps.keep(Tap::OProj, &attention);
 
-    let hidden = if variant.attention_residual { add(x, &attention) } else { attention };
+    let hidden = if variant.attention_residual {
+        add(x, &attention)
+    } else {
+        attention
+    };
     let post_weight = if variant.post_norm_is_input_norm {
         &weights.input_layernorm
     } else {
@@ -78,7 +84,11 @@ pub fn run_layer(
     }
     let mlp = weights.down_proj.apply(&inner, Layout::OutIn);
     taps.keep(Tap::Mlp, &mlp);
-    let output = if variant.mlp_residual { add(&hidden, &mlp) } else { mlp };
+    let output = if variant.mlp_residual {
+        add(&hidden, &mlp)
+    } else {
+        mlp
+    };
     taps.keep(Tap::LayerOutput, &output);
     taps
 }
@@ -196,7 +206,13 @@ fn attend(
     let ([_, seq], head_dim) = (rows.dims(), config.head_dim);
     let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
     let groups = heads / kv_heads;
-    let kv_head = |head: usize| if variant.groups_interleaved { head % kv_heads } else { head / groups };
+    let kv_head = |head: usize| {
+        if variant.groups_interleaved {
+            head % kv_heads
+        } else {
+            head / groups
+        }
+    };
     let of = |x, token, count, head| head_of(x, (token * count + head) * head_dim, head_dim);
     let mut context = vec![0.0; q.len()];
     context
@@ -223,8 +239,11 @@ fn attend(
                 let score = |key: &usize| {
                     dot(q, of(k, row * seq + key, kv_heads, kv_head(head))) * variant.scale
                 };
-                let scores: Vec<f64> =
-                    if blind { vec![0.0; keys.len()] } else { keys.iter().map(score).collect() };
+                let scores: Vec<f64> = if blind {
+                    vec![0.0; keys.len()]
+                } else {
+                    keys.iter().map(score).collect()
+                };
                 let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let weights: Vec<f64> = scores.iter().map(|s| (s - largest).exp()).collect();
                 let total: f64 = weights.iter().sum();

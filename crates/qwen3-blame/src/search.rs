@@ -179,7 +179,12 @@ impl Search<'_, '_> {
         let mut list = Vec::new();
         if self.segment.steps.start < layers {
             list.extend(in_layers(config, seq));
-            if self.segment.watched.iter().any(|w| w.site.tap == Tap::KRope) {
+            if self
+                .segment
+                .watched
+                .iter()
+                .any(|w| w.site.tap == Tap::KRope)
+            {
                 list.extend(key_offsets(seq));
             }
         }
@@ -213,7 +218,11 @@ impl Search<'_, '_> {
             }
             let closely = trial.parts.len() > 1 || trial.parts.iter().any(|part| part.fitted);
             let before = self.before;
-            let explains = if closely { after.explains_closely(before) } else { after.explains(before) };
+            let explains = if closely {
+                after.explains_closely(before)
+            } else {
+                after.explains(before)
+            };
             if !explains {
                 continue;
             }

@@ -22,8 +22,7 @@ fn the_right_variant_is_the_oracle() {
             .join(checkpoint)
             .join("layer-1/decoder.safetensors");
         let file = TensorFile::open(&folder).unwrap();
-        let checkpoint =
-            Checkpoint::open(fixtures().join("checkpoints").join(checkpoint)).unwrap();
+        let checkpoint = Checkpoint::open(fixtures().join("checkpoints").join(checkpoint)).unwrap();
         let config = checkpoint.config().clone();
         let positions = file.read("position_ids").unwrap();
         let positions: Vec<Vec<usize>> = positions

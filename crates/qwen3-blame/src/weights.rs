@@ -43,7 +43,9 @@ impl LayerWeights {
         let read = |name: &str| {
             let key = layer_key(index, name);
             let weight = weights.iter().find(|weight| weight.key == key);
-            weight.map(|weight| checkpoint.values(&key, &weight.shape)).transpose()
+            weight
+                .map(|weight| checkpoint.values(&key, &weight.shape))
+                .transpose()
         };
         let norm = |name: &str| {
             let weight = read(&format!("{name}.weight"))?;
@@ -52,12 +54,20 @@ impl LayerWeights {
         let linear = |name: &str| {
             let weight = norm(name)?;
             let key = layer_key(index, &format!("{name}.weight"));
-            let shape = weights.iter().find(|weight| weight.key == key).map(|weight| &weight.shape);
+            let shape = weights
+                .iter()
+                .find(|weight| weight.key == key)
+                .map(|weight| &weight.shape);
             let [out, input] = shape.expect("just read")[..] else {
                 unreachable!("a projection is a matrix");
             };
             let bias = read(&format!("{name}.bias"))?;
-            Ok::<_, CheckpointError>(Projection { weight, out, input, bias })
+            Ok::<_, CheckpointError>(Projection {
+                weight,
+                out,
+                input,
+                bias,
+            })
         };
         Ok(Self {
             input_layernorm: norm("input_layernorm")?,

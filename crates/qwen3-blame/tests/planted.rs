@@ -72,7 +72,12 @@ fn diagnose(entry: &Value) -> Row {
     let found = examine(&checkpoint, &reference, &observed, options).unwrap();
     let planted = entry["causes"].as_array().unwrap().iter();
     let mut planted: Vec<String> = planted.map(|id| id.as_str().unwrap().into()).collect();
-    let causes: Vec<_> = found.diagnosis.causes.iter().map(|cause| cause.id.clone()).collect();
+    let causes: Vec<_> = found
+        .diagnosis
+        .causes
+        .iter()
+        .map(|cause| cause.id.clone())
+        .collect();
     let first = serde_json::to_value(&found.diagnosis.first_divergence).unwrap();
     let named = first == entry["first_divergence"] && causes.starts_with(&planted);
     let good = !found.verdicts.pass() && named;
@@ -106,8 +111,7 @@ fn every_planted_fault_is_named_first() {
     });
     let wrong = rows.iter().filter(|row| !row.good).count();
     let table: String = rows.iter().map(|row| format!("{}\n", row.text)).collect();
-    let named: BTreeSet<String> =
-        rows.iter().flat_map(|row| row.planted.clone()).collect();
+    let named: BTreeSet<String> = rows.iter().flat_map(|row| row.planted.clone()).collect();
     assert_eq!(wrong, 0, "\n{table}");
     let missing: Vec<_> = CATALOGUE
         .iter()

@@ -10,7 +10,15 @@ impl Rope {
         let pairs = head_dim / 2;
         let theta = self.theta();
         let plain = (0..pairs).map(|i| theta.powf(-2.0 * i as f64 / head_dim as f64));
-        let Self::Yarn { factor, original, beta_fast, beta_slow, truncate, .. } = *self else {
+        let Self::Yarn {
+            factor,
+            original,
+            beta_fast,
+            beta_slow,
+            truncate,
+            ..
+        } = *self
+        else {
             return plain.collect();
         };
         // The pair that turns so often within the original context.
@@ -34,7 +42,9 @@ impl Rope {
     pub fn attention_factor(&self) -> f64 {
         match *self {
             Self::Default { .. } => 1.0,
-            Self::Yarn { attention_factor, .. } => attention_factor,
+            Self::Yarn {
+                attention_factor, ..
+            } => attention_factor,
         }
     }
 }
@@ -47,7 +57,10 @@ mod tests {
         let found = rope.inverse_frequencies(16);
         assert_eq!(found.len(), 8);
         for (found, expected) in found.iter().zip(expected) {
-            assert!((found / expected - 1.0).abs() < 2e-7, "{found} and {expected}");
+            assert!(
+                (found / expected - 1.0).abs() < 2e-7,
+                "{found} and {expected}"
+            );
         }
     }
 
@@ -63,16 +76,19 @@ mod tests {
             beta_slow: 1.0,
             truncate: true,
         };
-        assert_frequencies(rope, [
-            1.0,
-            0.17782793939113617,
-            0.03162277862429619,
-            0.004217559937387705,
-            0.0005000000237487257,
-            4.4456985051510856e-05,
-            7.905693564680405e-06,
-            1.405853367941745e-06,
-        ]);
+        assert_frequencies(
+            rope,
+            [
+                1.0,
+                0.17782793939113617,
+                0.03162277862429619,
+                0.004217559937387705,
+                0.0005000000237487257,
+                4.4456985051510856e-05,
+                7.905693564680405e-06,
+                1.405853367941745e-06,
+            ],
+        );
         assert!((rope.attention_factor() - 1.138629436111989).abs() < 1e-12);
         let rope = Rope::Yarn {
             theta: 1e4,
@@ -83,16 +99,19 @@ mod tests {
             beta_slow: 0.5,
             truncate: false,
         };
-        assert_frequencies(rope, [
-            1.0,
-            0.29152563214302063,
-            0.05066439509391785,
-            0.007905694656074047,
-            0.0024999999441206455,
-            0.0007905694656074047,
-            0.0002500000118743628,
-            7.905694656074047e-05,
-        ]);
+        assert_frequencies(
+            rope,
+            [
+                1.0,
+                0.29152563214302063,
+                0.05066439509391785,
+                0.007905694656074047,
+                0.0024999999441206455,
+                0.0007905694656074047,
+                0.0002500000118743628,
+                7.905694656074047e-05,
+            ],
+        );
     }
 
     #[test]

@@ -42,10 +42,10 @@ pub use mlp::Mlp;
 pub use model::{Qwen3, Qwen3Model};
 pub use norm::RmsNorm;
 pub use parts::{End, Parts, Streamed};
+pub use precision::{burn_dtype, precision_of};
 pub use qwen3_config::{
     ConfigError, FeedForwardKind, LayerKind, Precision, Qwen3Config, Reach, Rope, Rows, Site, Tap,
 };
-pub use precision::{burn_dtype, precision_of};
 pub use random::RandomWeights;
 pub use rope::RotaryEmbedding;
 pub use session::{Logits, Prefill, Session, SessionError, SessionOptions};

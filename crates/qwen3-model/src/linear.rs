@@ -29,7 +29,10 @@ pub(crate) fn compiles_kernels(device: &Device) -> bool {
         return compiles;
     }
     let compiles = device.memory_pool_usage().is_some();
-    KNOWN.write().expect("no panic while held").push((device.clone(), compiles));
+    KNOWN
+        .write()
+        .expect("no panic while held")
+        .push((device.clone(), compiles));
     compiles
 }
 
@@ -51,7 +54,11 @@ pub(crate) fn products(x: Tensor<2>, weights: impl Iterator<Item = Tensor<2>>) -
 
 /// The tensors joined along `axis`; one tensor is left alone.
 fn side_by_side(mut tensors: Vec<Tensor<2>>, axis: usize) -> Tensor<2> {
-    if tensors.len() == 1 { tensors.remove(0) } else { Tensor::cat(tensors, axis) }
+    if tensors.len() == 1 {
+        tensors.remove(0)
+    } else {
+        Tensor::cat(tensors, axis)
+    }
 }
 
 impl Linear {

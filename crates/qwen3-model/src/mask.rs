@@ -34,7 +34,10 @@ pub fn causal_bias(
     Some(if compiles_kernels(device) {
         made_on_device(rows, padded, seq, keys, reach, device)
     } else {
-        let data = TensorData::new(made_on_host(rows, seq, keys, reach), [rows.len(), 1, 1, seq, keys]);
+        let data = TensorData::new(
+            made_on_host(rows, seq, keys, reach),
+            [rows.len(), 1, 1, seq, keys],
+        );
         Tensor::from_data(data, (device, DType::F32))
     })
 }
@@ -93,7 +96,10 @@ mod tests {
     fn mask_is_causal_and_hides_padding_and_the_unused_tail() {
         let visible = [vec![true; 3], vec![false, true, true]];
         let bias = made_on_host(&visible, 2, 4, Reach::All);
-        assert_eq!(seen(&bias), [1, 1, 0, 0, 1, 1, 1, 0, 0, 1, 0, 0, 0, 1, 1, 0]);
+        assert_eq!(
+            seen(&bias),
+            [1, 1, 0, 0, 1, 1, 1, 0, 0, 1, 0, 0, 0, 1, 1, 0]
+        );
     }
 
     #[test]

@@ -1,8 +1,6 @@
 use burn::tensor::{Device, Tensor};
 
-use crate::{
-    DecoderLayer, Qwen3, Qwen3Config, RmsNorm, Tap, Taps, VocabMatrix, WeightSource,
-};
+use crate::{DecoderLayer, Qwen3, Qwen3Config, RmsNorm, Tap, Taps, VocabMatrix, WeightSource};
 
 /// A model part by part, in the order in which tokens pass through it: all of it in memory, or one part after the
 /// other.
@@ -69,7 +67,11 @@ impl End<'_> {
 
 /// `x` on `device`; nothing happens when it is there.
 pub(crate) fn moved(x: Tensor<3>, device: &Device) -> Tensor<3> {
-    if x.device() == *device { x } else { x.to_device(device) }
+    if x.device() == *device {
+        x
+    } else {
+        x.to_device(device)
+    }
 }
 
 /// In memory, where every part is to be had.
@@ -132,7 +134,10 @@ impl<S: WeightSource> Parts for Streamed<S> {
     }
 
     fn layer(&mut self, index: usize) -> Result<&DecoderLayer, S::Error> {
-        assert!(index < self.config.num_hidden_layers, "there is no layer {index}");
+        assert!(
+            index < self.config.num_hidden_layers,
+            "there is no layer {index}"
+        );
         if !matches!(&self.part, Some(Part::Layer(built, _)) if *built == index) {
             self.part = None;
             let layer = DecoderLayer::build(&mut self.source, &self.config, index)?;

@@ -1,7 +1,11 @@
 use burn::tensor::{Int, Tensor, TensorData};
-use thiserror::Error;
 
+pub use self::error::SessionError;
+pub use self::prefill::Prefill;
 use crate::{KvCache, Qwen3, Rows, StepPlan, Taps};
+
+mod error;
+mod prefill;
 
 /// Attended key slots are rounded up to a multiple of this (the rest is masked), so that a GPU
 /// backend meets a new shape, which it compiles and tunes for, once per block and not at every step.
@@ -37,101 +41,6 @@ pub enum Logits {
     Last,
     /// Every token: `[batch, longest prompt, vocab_size]`, left-padded as the prompts are.
     All,
-}
-
-/// What a session refuses. A refused call leaves the session as it was.
-#[derive(Debug, Error, Clone, PartialEq, Eq)]
-pub enum SessionError {
-    /// Batch, capacity and chunk size are at least one.
-    #[error("session option `{option}` must be at least 1")]
-    ZeroOption {
-        /// The option's name.
-        option: &'static str,
-    },
-    /// The model was not made for so many positions.
-    #[error("capacity {capacity} exceeds the model's max_position_embeddings {max}")]
-    CapacityBeyondModel {
-        /// Capacity asked for, in tokens.
-        capacity: usize,
-        /// The config's `max_position_embeddings`.
-        max: usize,
-    },
-    /// One prompt or token per sequence.
-    #[error("{found} sequences given to a session with batch {expected}")]
-    BatchSize {
-        /// The session's batch.
-        expected: usize,
-        /// Sequences in the call.
-        found: usize,
-    },
-    /// A prompt has no token.
-    #[error("prompt {row} is empty")]
-    EmptyPrompt {
-        /// Index of the sequence.
-        row: usize,
-    },
-    /// A token id lies outside the vocabulary.
-    #[error("token id {id} in sequence {row} is not below vocab_size {vocab_size}")]
-    UnknownToken {
-        /// Index of the sequence.
-        row: usize,
-        /// The id.
-        id: u32,
-        /// The config's `vocab_size`.
-        vocab_size: usize,
-    },
-    /// The tokens do not fit into what is left of the cache.
-    #[error("the cache is full: {used} of {capacity} slots are used and {needed} more are needed")]
-    CacheFull {
-        /// Slots in use, padding included.
-        used: usize,
-        /// All slots.
-        capacity: usize,
-        /// Slots the call needs.
-        needed: usize,
-    },
-    /// A step needs a prefill before it.
-    #[error("`step` called before `prefill`")]
-    NotPrefilled,
-}
-
-/// Prompts on their way into a [`Session`]; see [`Session::begin`].
-#[derive(Clone, Debug)]
-pub struct Prefill {
-    rows: Vec<Vec<u32>>,
-    longest: usize,
-    read: usize,
-}
-
-impl Prefill {
-    /// Tokens read of the longest prompt, padding counted.
-    pub fn read(&self) -> usize {
-        self.read
-    }
-
-    /// Tokens of the longest prompt.
-    pub fn total(&self) -> usize {
-        self.longest
-    }
-
-    fn is_done(&self) -> bool {
-        self.read == self.longest
-    }
-
-    /// The next tokens of each sequence, `None` being padding; nothing behind the last.
-    fn next_chunk(&mut self, size: usize) -> Option<Vec<Vec<Option<u32>>>> {
-        if self.is_done() {
-            return None;
-        }
-        let columns = self.read..self.longest.min(self.read + size);
-        self.read = columns.end;
-        let row = |prompt: &Vec<u32>| {
-            let padding = self.longest - prompt.len();
-            let token = |column: usize| column.checked_sub(padding).map(|index| prompt[index]);
-            columns.clone().map(token).collect()
-        };
-        Some(self.rows.iter().map(row).collect())
-    }
 }
 
 /// A batch of sequences being decoded: owns the cache and the positions.
@@ -230,13 +139,9 @@ impl Session {
     /// As [`prefill`](Self::prefill).
     pub fn begin<P: AsRef<[u32]>>(&self, prompts: &[P]) -> Result<Prefill, SessionError> {
         let rows = prompts.iter().map(|prompt| prompt.as_ref().to_vec());
-        let rows = rows.collect::<Vec<_>>();
-        self.check(&rows)?;
-        Ok(Prefill {
-            longest: rows.iter().map(Vec::len).max().unwrap_or(0),
-            rows,
-            read: 0,
-        })
+        let prefill = Prefill::new(rows.collect());
+        self.check(&prefill)?;
+        Ok(prefill)
     }
 
     /// Reads the next chunk of prompts that [`begin`](Self::begin) has checked. The last one gives the
@@ -248,7 +153,7 @@ impl Session {
     /// another session or when other tokens have been read since `begin`. `prefill` must come from a
     /// session of the same model: tokens are not checked again.
     pub fn read(&mut self, prefill: &mut Prefill) -> Result<Option<Tensor<2>>, SessionError> {
-        self.check_fits(prefill.rows.len(), prefill.longest - prefill.read)?;
+        self.check_fits(prefill)?;
         let Some(chunk) = prefill.next_chunk(self.options.chunk_size) else {
             return Ok(None);
         };
@@ -319,11 +224,10 @@ impl Session {
         }
     }
 
-    fn check(&self, prompts: &[Vec<u32>]) -> Result<(), SessionError> {
-        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
-        self.check_fits(prompts.len(), longest)?;
+    fn check(&self, prefill: &Prefill) -> Result<(), SessionError> {
+        self.check_fits(prefill)?;
         let vocab_size = self.model.config.vocab_size;
-        for (row, prompt) in prompts.iter().enumerate() {
+        for (row, prompt) in prefill.rows().iter().enumerate() {
             if prompt.is_empty() {
                 return Err(SessionError::EmptyPrompt { row });
             }
@@ -338,18 +242,19 @@ impl Session {
         Ok(())
     }
 
-    /// Are there as many sequences, and so many slots left?
-    fn check_fits(&self, sequences: usize, needed: usize) -> Result<(), SessionError> {
+    /// Are there as many sequences, and are there slots for what has not been read?
+    fn check_fits(&self, prefill: &Prefill) -> Result<(), SessionError> {
         let SessionOptions {
             batch, capacity, ..
         } = self.options;
+        let sequences = prefill.rows().len();
         if sequences != batch {
             return Err(SessionError::BatchSize {
                 expected: batch,
                 found: sequences,
             });
         }
-        let used = self.used();
+        let (used, needed) = (self.used(), prefill.total() - prefill.read());
         if used + needed <= capacity {
             return Ok(());
         }
@@ -376,7 +281,10 @@ impl Session {
         }
 
         let device = self.model.device();
-        let keys = self.used().next_multiple_of(KEY_BLOCK).min(self.options.capacity);
+        let keys = self
+            .used()
+            .next_multiple_of(KEY_BLOCK)
+            .min(self.options.capacity);
         let visible = std::mem::take(&mut self.visible);
         let rows = Rows { positions, visible };
         let step = self.plan.step(&rows, keys, &device);

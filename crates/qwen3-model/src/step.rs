@@ -46,7 +46,10 @@ impl StepPlan {
         );
         let (cos, sin) = self.rope.tensors(&rows.positions, device);
         let bias = |reach: &Reach| {
-            (*reach, causal_bias(&rows.visible, seq, keys, *reach, device))
+            (
+                *reach,
+                causal_bias(&rows.visible, seq, keys, *reach, device),
+            )
         };
         Step {
             cos,
@@ -96,7 +99,11 @@ impl Step {
         Self {
             cos: self.cos.clone().to_device(device),
             sin: self.sin.clone().to_device(device),
-            biases: self.biases.iter().map(|(reach, bias)| (*reach, moved(bias))).collect(),
+            biases: self
+                .biases
+                .iter()
+                .map(|(reach, bias)| (*reach, moved(bias)))
+                .collect(),
             ..*self
         }
     }

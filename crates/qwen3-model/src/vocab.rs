@@ -3,8 +3,8 @@ use burn::tensor::{Int, Tensor};
 
 use qwen3_config::{EMBEDDING, HEAD};
 
-use crate::{Qwen3Config, WeightSource};
 use crate::linear::products;
+use crate::{Qwen3Config, WeightSource};
 
 /// The largest block of a [`VocabMatrix`] in bytes, counted in f32 whatever the dtype so that a
 /// model has the same blocks in every precision: 128 MiB, the smallest binding limit of a wgpu

@@ -173,14 +173,19 @@ impl VerifyReport {
         self.total_layers_tested = self.layer_results.len();
         self.layers_passed = passed;
         self.layers_failed = self.total_layers_tested - passed;
-                let failed = self.runs.iter().any(|run| run.status.failed());
+        let failed = self.runs.iter().any(|run| run.status.failed());
         self.overall_success = self.ran() && !failed && self.agree();
         let first = self.runs.iter().find(|run| run.status == Status::Fail);
         self.diagnosis = first.map(|run| run.diagnosis.clone()).unwrap_or_default();
         for run in self.runs.iter().filter(|run| run.status == Status::Pass) {
-            let Some(variant) = &run.label.variant else { continue };
+            let Some(variant) = &run.label.variant else {
+                continue;
+            };
             let usual = Label::new(&run.label.backend, run.label.dtype);
-            let base = self.runs.iter().find(|base| base.label == usual && base.status.failed());
+            let base = self
+                .runs
+                .iter()
+                .find(|base| base.label == usual && base.status.failed());
             self.diagnosis.notes.extend(base.map(|_| {
                 format!("{usual} fails as built and passes {variant}: that switch is where the failure comes from")
             }));
@@ -209,7 +214,9 @@ impl VerifyReport {
             return 1;
         }
         let missing = self.runs.iter().any(|run| {
-            let is_named = named.iter().any(|backend| backend.name() == run.label.backend);
+            let is_named = named
+                .iter()
+                .any(|backend| backend.name() == run.label.backend);
             run.status == Status::Unavailable && is_named
         });
         if missing || !self.ran() { 3 } else { 0 }

@@ -6,10 +6,10 @@
 use std::error::Error;
 
 use burn::module::Module;
+use burn::tensor::{DType, Device, Int, Tensor};
 use burn_nn::loss::CrossEntropyLossConfig;
 use burn_nn::{Linear, LinearConfig};
 use burn_optim::{AdamConfig, GradientsParams};
-use burn::tensor::{DType, Device, Int, Tensor};
 use qwen3_model::Qwen3;
 use qwen3_text::Tokenizer;
 

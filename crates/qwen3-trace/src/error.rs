@@ -110,5 +110,9 @@ pub(crate) fn ensure(
     file: &Path,
     reason: impl FnOnce() -> String,
 ) -> Result<(), TraceError> {
-    if holds { Ok(()) } else { Err(TraceError::malformed(file, reason())) }
+    if holds {
+        Ok(())
+    } else {
+        Err(TraceError::malformed(file, reason()))
+    }
 }

@@ -2,10 +2,12 @@
 
 use qwen3_config::{Qwen3Config, Site, Tap};
 
-use crate::logits::{self, TokenVerdict};
+use crate::logits;
 use crate::names::{layer_of, sequence_axis};
+use crate::tokens::{self, TokenVerdict};
 use crate::{
-    Compared, LayerVerdict, Limits, Mode, Neighbours, Preset, Reference, Trace, TraceError, Verdicts,
+    Compared, LayerVerdict, Limits, Mode, Neighbours, Preset, Reference, Trace, TraceError,
+    Verdicts,
 };
 
 /// Values on either side of the worst element.
@@ -59,7 +61,7 @@ impl<'a> Judge<'a> {
     ) -> Result<Verdicts, TraceError> {
         let mut tensors = self.tensors(Mode::Accumulated, observed, derived)?;
         let tokens = match observed.grid("generated_ids")? {
-            Some(grid) => logits::observed_tokens(self.reference, &grid, self.limits)?,
+            Some(grid) => tokens::free_run(self.reference, &grid, self.limits)?,
             None => Vec::new(),
         };
         tensors.extend(self.step_logits(observed, &tokens)?);
@@ -88,7 +90,10 @@ impl<'a> Judge<'a> {
                 (None, Some(derived)) => derived.array(&key)?,
                 (known, _) => known,
             };
-            let rows = self.embedding.as_deref().filter(|_| site.tap == Tap::Embedding);
+            let rows = self
+                .embedding
+                .as_deref()
+                .filter(|_| site.tap == Tap::Embedding);
             let expected = match (&expected, rows) {
                 (Some(array), _) => array.floats(&key)?,
                 (None, Some(rows)) => rows,
@@ -138,7 +143,14 @@ impl<'a> Judge<'a> {
         let step = |index: usize| index % per_row / expected.shape[2];
         let counted = |index: usize| step(index) <= followed[index / per_row];
         let mode = Mode::Accumulated;
-        Ok(Some(self.compare_where(mode, key, &expected.shape, values, wanted, counted)))
+        Ok(Some(self.compare_where(
+            mode,
+            key,
+            &expected.shape,
+            values,
+            wanted,
+            counted,
+        )))
     }
 
     /// In patched mode: the logits of the last token, the reference injected behind each layer.
@@ -152,7 +164,10 @@ impl<'a> Judge<'a> {
         let [batch, seq] = self.reference.rows.dims();
         let vocab = self.config.vocab_size;
         let all = expected.floats("logits")?.chunks(seq * vocab);
-        let last: Vec<f32> = all.flat_map(|row| &row[(seq - 1) * vocab..]).copied().collect();
+        let last: Vec<f32> = all
+            .flat_map(|row| &row[(seq - 1) * vocab..])
+            .copied()
+            .collect();
         let mut verdicts = Vec::new();
         for layer in 0..self.config.num_hidden_layers {
             let Some(observed) = observed.array(&format!("{layer:02}/last_logits"))? else {
@@ -187,11 +202,20 @@ impl<'a> Judge<'a> {
             });
         }
         let (values, expected) = (found.floats(key)?, self.reference.trace.array(key)?);
-        let expected = expected.as_ref().map(|array| array.floats(key)).transpose()?;
+        let expected = expected
+            .as_ref()
+            .map(|array| array.floats(key))
+            .transpose()?;
         let right = expected.unwrap_or(values).iter();
         let right: Vec<f64> = right.map(|value| f64::from(*value)).collect();
         let limit = self.limits.of(key, &right);
-        Ok(logits::tokens(self.reference, values, expected, vocab, &limit))
+        Ok(tokens::stepped(
+            self.reference,
+            values,
+            expected,
+            vocab,
+            &limit,
+        ))
     }
 
     fn compare(
@@ -217,14 +241,22 @@ impl<'a> Judge<'a> {
         expected: &[f32],
         counted: impl Fn(usize) -> bool,
     ) -> LayerVerdict {
-        let values = expected.iter().enumerate().filter(|(index, _)| counted(*index));
+        let values = expected
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| counted(*index));
         let kept: Vec<f64> = values.map(|(_, value)| f64::from(*value)).collect();
         let limits = match mode {
             Mode::Isolated => &self.isolated,
             Mode::Accumulated | Mode::Patched => self.limits,
         };
         let (floor, dtype) = (limits.floor(name, &kept), limits.dtype());
-        let compared = Compared { name, shape, observed, expected };
+        let compared = Compared {
+            name,
+            shape,
+            observed,
+            expected,
+        };
         let (metrics, limit) = compared.measure(floor, dtype, &counted);
         let calibrated = metrics.ratio(&limit);
         let ratio = match self.preset {

@@ -85,7 +85,9 @@ impl Limits {
     pub fn source(&self) -> String {
         let dtype = self.dtype;
         if self.floors.is_empty() {
-            return format!("the stated dtype {dtype}: the reference has no float64 noise floors in it");
+            return format!(
+                "the stated dtype {dtype}: the reference has no float64 noise floors in it"
+            );
         }
         format!("float64 noise floors in {dtype}, stored with the reference")
     }
@@ -170,7 +172,9 @@ impl Preset {
         let ratio = match self {
             Self::LayerVerification => {
                 let cosine = (1.0 - metrics.cosine) / 0.01;
-                (metrics.mse / 1e-4).max(metrics.relative / 0.01).max(cosine)
+                (metrics.mse / 1e-4)
+                    .max(metrics.relative / 0.01)
+                    .max(cosine)
             }
             Self::Bf16Reference => metrics.mse / 1e-5,
         };

@@ -57,7 +57,10 @@ impl Metrics {
     pub fn ratio(&self, limit: &Limit) -> f64 {
         let over = |error: f64, limit: f64| if error == 0.0 { 0.0 } else { error / limit };
         let ratios = [over(self.max_abs, limit.max_abs), over(self.rms, limit.rms)];
-        ratios.into_iter().map(|ratio| if ratio.is_nan() { f64::INFINITY } else { ratio }).fold(0.0, f64::max)
+        ratios
+            .into_iter()
+            .map(|ratio| if ratio.is_nan() { f64::INFINITY } else { ratio })
+            .fold(0.0, f64::max)
     }
 }
 

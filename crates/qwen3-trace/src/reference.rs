@@ -35,18 +35,22 @@ impl Reference {
     /// When the file is malformed, a tensor is misshapen, or a token is not in the vocabulary.
     pub fn open(path: &Path, config: &Qwen3Config, expects: bool) -> Result<Self, TraceError> {
         let trace = Trace::open(path)?;
-        let ids = trace.grid("input_ids")?.ok_or_else(|| TraceError::NoTensor {
-            file: path.into(),
-            tensor: "input_ids".into(),
-        })?;
+        let ids = trace
+            .grid("input_ids")?
+            .ok_or_else(|| TraceError::NoTensor {
+                file: path.into(),
+                tensor: "input_ids".into(),
+            })?;
         let [batch, seq] = [ids.len(), ids[0].len()];
         let visible = match mask(&trace)? {
             Some(visible) => visible,
             None => vec![vec![true; seq]; batch],
         };
-        ensure(visible.len() == batch && visible[0].len() == seq, path, || {
-            "`attention_mask` and `input_ids` differ in shape".into()
-        })?;
+        ensure(
+            visible.len() == batch && visible[0].len() == seq,
+            path,
+            || "`attention_mask` and `input_ids` differ in shape".into(),
+        )?;
         let left = |row: &Vec<bool>| row.is_sorted() && row.contains(&true);
         ensure(visible.iter().all(left), path, || {
             "`attention_mask` is not left padding".into()

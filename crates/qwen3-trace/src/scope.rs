@@ -40,7 +40,10 @@ impl Scope {
             }
         };
         let of = layers;
-        (start < end && end <= of).then_some(Self { layers: start..end, of })
+        (start < end && end <= of).then_some(Self {
+            layers: start..end,
+            of,
+        })
     }
 
     /// Is it the whole model?
@@ -76,7 +79,9 @@ mod tests {
         assert_eq!(parse("..7"), Some(0..7));
         assert_eq!(parse(".."), Some(0..28));
         assert_eq!(parse("3"), Some(3..4));
-        for none in ["7..3", "3..3", "0..29", "28", "x", "", "3..x", "..=28", "-1"] {
+        for none in [
+            "7..3", "3..3", "0..29", "28", "x", "", "3..x", "..=28", "-1",
+        ] {
             assert_eq!(parse(none), None, "{none}");
         }
         let from_three = Scope::parse("3..", 28).unwrap();

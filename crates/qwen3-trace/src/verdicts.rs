@@ -67,7 +67,9 @@ impl Verdicts {
 
     /// The tensors of a mode.
     pub fn of(&self, mode: Mode) -> impl DoubleEndedIterator<Item = &LayerVerdict> {
-        self.tensors.iter().filter(move |tensor| tensor.mode == mode)
+        self.tensors
+            .iter()
+            .filter(move |tensor| tensor.mode == mode)
     }
 
     /// Those of them that do not pass.
@@ -85,4 +87,3 @@ impl Verdicts {
         self.tokens.iter().find(|token| !token.passes())
     }
 }
-

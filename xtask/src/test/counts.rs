@@ -85,7 +85,9 @@ mod tests {
                 "status": "{status}"}}"#
             )
         };
-        let results = ["pass", "unavailable", "crash", "fail"].map(result).join(",");
+        let results = ["pass", "unavailable", "crash", "fail"]
+            .map(result)
+            .join(",");
         let report = format!(r#"{{"schema": 1, "burn": "0.22.1", "results": [{results}]}}"#);
         assert_eq!(Counts::of_report(&report).unwrap(), counts(1, 3));
         for nothing in [r#"{"schema": 1, "burn": "", "results": []}"#, "{}", ""] {

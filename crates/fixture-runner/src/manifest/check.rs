@@ -72,7 +72,10 @@ fn entries(file: &Path, manifest: &Manifest) -> Result<(), FixtureError> {
         if hash.len() == 64 && hash.bytes().all(hex) {
             return Ok(());
         }
-        Err(entry(key, "not a SHA-256 in 64 lower-case hexadecimal digits"))
+        Err(entry(
+            key,
+            "not a SHA-256 in 64 lower-case hexadecimal digits",
+        ))
     };
     for (name, checkpoint) in &manifest.checkpoints {
         let key = |file: &str| format!("checkpoints.{name}.files.{file}");
@@ -153,7 +156,9 @@ fn references(manifest: &Manifest, case: &Case) -> Result<(), String> {
     {
         return Err(format!("checkpoint `{name}` is not listed"));
     }
-    let lists = case.data().map(|data| [("inputs", &data.inputs), ("expected", &data.expected)]);
+    let lists = case
+        .data()
+        .map(|data| [("inputs", &data.inputs), ("expected", &data.expected)]);
     for (role, TensorList { file, tensors }) in lists.into_iter().flatten() {
         if !manifest.files.contains_key(file) {
             return Err(format!("file `{file}` of `{role}` is not listed"));
@@ -220,7 +225,10 @@ fn noise_floors(data: &Data) -> Result<(), String> {
 
 /// Outputs in their own dtype are given for RMSNorm only, and for formats of 16 bits.
 fn same_dtype(case: &Case) -> Result<(), String> {
-    let Subject::RmsNorm { data, same_dtype, .. } = &case.subject else {
+    let Subject::RmsNorm {
+        data, same_dtype, ..
+    } = &case.subject
+    else {
         return Ok(());
     };
     for (name, outputs) in same_dtype {

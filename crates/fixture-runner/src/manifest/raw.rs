@@ -9,8 +9,8 @@ use qwen3_report::Kind;
 use qwen3_trace::{Floor, Precision};
 
 use super::{
-    AttentionSizes, Case, CheckpointFiles, Data, ExpectedFailure, Norm, Place, SameDType,
-    Subject, TensorList,
+    AttentionSizes, Case, CheckpointFiles, Data, ExpectedFailure, Norm, Place, SameDType, Subject,
+    TensorList,
 };
 
 /// The one field that is read whatever the schema.
@@ -95,7 +95,11 @@ struct Fields {
 }
 
 impl Fields {
-    fn need<T>(&mut self, field: &'static str, take: fn(&mut RawCase) -> &mut Option<T>) -> Result<T, String> {
+    fn need<T>(
+        &mut self,
+        field: &'static str,
+        take: fn(&mut RawCase) -> &mut Option<T>,
+    ) -> Result<T, String> {
         let taken = take(&mut self.case).take();
         taken.ok_or_else(|| format!("kind {} needs `{field}`", self.kind))
     }
@@ -181,7 +185,12 @@ impl RawCase {
             Kind::RecordRoundtrip => Subject::RecordRoundtrip(fields.checkpoint()?),
         };
         fields.finish()?;
-        Ok(Case { id, description, subject, expected_failures })
+        Ok(Case {
+            id,
+            description,
+            subject,
+            expected_failures,
+        })
     }
 }
 

@@ -86,12 +86,21 @@ fn reads_every_field() {
         (norm.id.as_str(), norm.kind(), norm.checkpoint()),
         ("norm", Kind::RmsNorm, Some("tiny"))
     );
-    let Subject::RmsNorm { place, norm: which, data, same_dtype } = &norm.subject else {
+    let Subject::RmsNorm {
+        place,
+        norm: which,
+        data,
+        same_dtype,
+    } = &norm.subject
+    else {
         panic!("{norm:?}");
     };
     assert_eq!((place.layer, *which), (1, Norm::InputLayernorm));
     let (max_abs, rms) = (1e-7, 0.0);
-    assert_eq!(data.noise_floors["output"][&Precision::BF16], Floor { max_abs, rms });
+    assert_eq!(
+        data.noise_floors["output"][&Precision::BF16],
+        Floor { max_abs, rms }
+    );
     assert_eq!(same_dtype["output"][&Precision::BF16].unequal, 0.25);
     assert_eq!(norm.expected_failures[0].dtype, Precision::F16);
     assert_eq!(
@@ -99,7 +108,10 @@ fn reads_every_field() {
         ["logits", "generated_ids", "margins"]
     );
     assert!(record.data().is_none());
-    assert!(matches!(prefill.subject, Subject::Prefill { chunk_size: 64, .. }));
+    assert!(matches!(
+        prefill.subject,
+        Subject::Prefill { chunk_size: 64, .. }
+    ));
     assert_eq!(alone.checkpoint(), None);
     let sizes = AttentionSizes {
         num_attention_heads: 4,
@@ -107,7 +119,9 @@ fn reads_every_field() {
         causal: true,
         chunks: vec![6, 1],
     };
-    assert!(matches!(&alone.subject, Subject::ScaledDotProductAttention(found, _) if *found == sizes));
+    assert!(
+        matches!(&alone.subject, Subject::ScaledDotProductAttention(found, _) if *found == sizes)
+    );
 }
 
 #[test]

@@ -132,5 +132,9 @@ fn check_hash(file: &Path, expected: &str) -> Result<(), FixtureError> {
     if found == expected {
         return Ok(());
     }
-    Err(FixtureError::Hash { file: file.into(), expected: expected.into(), found })
+    Err(FixtureError::Hash {
+        file: file.into(),
+        expected: expected.into(),
+        found,
+    })
 }

@@ -3,8 +3,8 @@
 
 use anyhow::{Result, ensure};
 use burn::tensor::Tensor;
-use qwen3_trace::TensorFile;
 use qwen3_model::{AttendOptions, LayerCache, Linear, Reach, attend, causal_bias};
+use qwen3_trace::TensorFile;
 
 use super::{Bench, Output};
 use crate::manifest::AttentionSizes;

@@ -5,8 +5,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData};
 use qwen3_import::load;
-use qwen3_trace::{Rows, TensorFile};
 use qwen3_model::{StepPlan, Taps};
+use qwen3_trace::{Rows, TensorFile};
 
 use super::inputs::{Grid, read_mask, token};
 use super::{Bench, Output};
@@ -117,7 +117,8 @@ impl ModuleVisitor for Collected<'_> {
 
     // Keys are without the name of an enum's variant.
     fn enter_module(&mut self, name: &str, container: &str) {
-        self.path.extend((!container.starts_with("Enum:")).then(|| name.into()));
+        self.path
+            .extend((!container.starts_with("Enum:")).then(|| name.into()));
     }
 
     fn exit_module(&mut self, _: &str, container: &str) {

@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 use burn::tensor::{Int, Tensor, TensorData};
-use qwen3_trace::TensorFile;
 use qwen3_model::{Qwen3, Session, SessionOptions};
+use qwen3_trace::TensorFile;
 
 use super::inputs::{Grid, prompts, read_mask, token};
 use super::{Bench, Output};

@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 use burn::tensor::{Int, Tensor, TensorData};
-use qwen3_trace::TensorFile;
 use qwen3_model::{Logits, Observed, Qwen3, Session, SessionOptions, Site, Tap, Taps};
+use qwen3_trace::TensorFile;
 
 use super::inputs::{Grid, prompts, read_columns, read_mask, token};
 use super::{Bench, Output, observed_data, rope_tables};
@@ -18,7 +18,9 @@ impl Bench<'_> {
         let longest = ids.rows[0].len();
 
         let mut outputs = Vec::new();
-        let generated = file.has("generated_ids").then(|| Grid::read(file, "generated_ids"));
+        let generated = file
+            .has("generated_ids")
+            .then(|| Grid::read(file, "generated_ids"));
         let generated = generated.transpose()?;
         let capacity = generated
             .as_ref()

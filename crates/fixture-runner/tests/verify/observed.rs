@@ -148,7 +148,8 @@ fn presets_decide() {
             name == "embedding_output"
         })
     };
-    for (mse, calibrated, layer_verification, bf16_reference) in [(2e-6, 1, 0, 0), (3e-5, 1, 0, 1), (2e-4, 1, 1, 1)]
+    for (mse, calibrated, layer_verification, bf16_reference) in
+        [(2e-6, 1, 0, 0), (3e-5, 1, 0, 1), (2e-4, 1, 1, 1)]
     {
         let (_folder, file) = embeddings(mse);
         let code = |more: &[&str]| {
@@ -158,8 +159,16 @@ fn presets_decide() {
             code
         };
         assert_eq!(code(&[]), calibrated, "{mse}");
-        assert_eq!(code(&["--preset", "layer-verification"]), layer_verification, "{mse}");
-        assert_eq!(code(&["--preset", "bf16-reference"]), bf16_reference, "{mse}");
+        assert_eq!(
+            code(&["--preset", "layer-verification"]),
+            layer_verification,
+            "{mse}"
+        );
+        assert_eq!(
+            code(&["--preset", "bf16-reference"]),
+            bf16_reference,
+            "{mse}"
+        );
     }
 }
 

@@ -106,7 +106,12 @@ fn non_finite_values_fail_and_stay_valid_json() {
             assert!(metrics.ratio(&wide) > 1.0);
             let (name, shape) = ("x", &[2, 2][..]);
             let (observed, expected) = (&observed[..], &expected[..]);
-            let compared = crate::Compared { name, shape, observed, expected };
+            let compared = crate::Compared {
+                name,
+                shape,
+                observed,
+                expected,
+            };
             let verdict = compared.judge(Floor::default(), F32, |_| true);
             assert!(!verdict.pass);
             let json = serde_json::to_value(&verdict).unwrap();

@@ -145,10 +145,7 @@ fn arrays_that_cannot_be_used() {
     let good = npy(&plain("<f4", "(2,)"), &[0; 8]);
     for length in 0..good.len() {
         assert!(
-            matches!(
-                read_npy(good[..length].to_vec()),
-                Err(E::Tensor { .. })
-            ),
+            matches!(read_npy(good[..length].to_vec()), Err(E::Tensor { .. })),
             "{length}"
         );
     }
@@ -170,7 +167,10 @@ fn archives_that_cannot_be_used() {
     let good = npz(&[("x.npy", array.clone())]);
     for length in 0..good.len() {
         assert!(
-            matches!(open("a.npz", &good[..length]), Err(E::File(Malformed { .. }))),
+            matches!(
+                open("a.npz", &good[..length]),
+                Err(E::File(Malformed { .. }))
+            ),
             "{length}"
         );
     }
@@ -217,9 +217,6 @@ fn archives_that_cannot_be_used() {
             lying[directory + offset..][..4].copy_from_slice(&size.to_le_bytes());
         }
         let found = open("a.npz", &lying).and_then(|file| file.read("x"));
-        assert!(
-            matches!(found, Err(E::Tensor { .. })),
-            "{found:?}"
-        );
+        assert!(matches!(found, Err(E::Tensor { .. })), "{found:?}");
     }
 }
