@@ -97,7 +97,8 @@ fn memory(memory: &Memory) -> Markup {
                 tbody {
                     @for (name, mb) in bars {
                         @let share = 100.0 * mb.max(0.0) / largest;
-                        tr.peak[name.starts_with("peak")] {
+                        @let class = name.starts_with("peak").then_some("peak");
+                        tr class=[class] {
                             th scope="row" { (name) }
                             td.num { (megabytes(mb)) }
                             td.bar { i style=(format_args!("width:{share:.1}%")) {} }

@@ -50,7 +50,8 @@ fn matrix(tensor: &str, pairs: &[Pair], outlier: Option<&str>) -> Markup {
     }
     let largest = pairs.filter_map(|pair| pair.relative).fold(0.0, f64::max);
     let head = |scope: &str, name: &str| {
-        html! { th.outlier[outlier == Some(name)] scope=(scope) { (name) } }
+        let class = (outlier == Some(name)).then_some("outlier");
+        html! { th scope=(scope) class=[class] { (name) } }
     };
     html! {
         figure.card {
