@@ -1,53 +1,16 @@
-//! What got worse from one report to the next, of `cargo xtask verify` or of `cargo xtask parity`.
+//! What got worse from one report to the next, of `verify` or of `parity`.
 
 mod display;
-mod read;
+mod entry;
 mod run;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{ErrorKind, Write, stdout};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
-use serde_json::Value;
-
-use self::read::{Report, Run};
-
-/// Arguments of `cargo xtask diff`.
-#[derive(clap::Args)]
-pub struct Args {
-    /// The earlier report, as `--json` of verify or parity writes it.
-    old: PathBuf,
-    /// The later report, of the same command.
-    new: PathBuf,
-}
-
-/// Prints what differs; returns 1 when something got worse.
-///
-/// # Errors
-/// When a file cannot be read or is no such report.
-pub fn run(args: &Args) -> Result<u8> {
-    let (old, new) = (read(&args.old)?, read(&args.new)?);
-    let names = [&args.old, &args.new].map(|file| file.display().to_string());
-    let diff = compare(&old, &new, [&names[0], &names[1]])?;
-    // A reader that has seen enough is no error.
-    match writeln!(stdout().lock(), "{diff}") {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error)?,
-        _ => Ok(diff.exit_code()),
-    }
-}
-
-fn read(file: &Path) -> Result<Value> {
-    let place = || file.display().to_string();
-    // Opening a pipe would wait for somebody who writes to it.
-    let metadata = fs::metadata(file).with_context(place)?;
-    ensure!(metadata.is_file(), "{}: not a regular file", place());
-    let text = fs::read_to_string(file).with_context(place)?;
-    serde_json::from_str(&text).with_context(place)
-}
+use self::entry::{Entry, entries, facts};
+use crate::{AnyReport, ReadError, Status};
 
 /// One thing that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,11 +40,40 @@ pub struct Diff {
     pub notes: Vec<Change>,
 }
 
+/// Why two reports cannot be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum DiffError {
+    /// One of them cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// They are of different commands.
+    #[error("{old} is a {old_kind} report and {new} is a {new_kind} report")]
+    Kinds {
+        /// The old report's file.
+        old: String,
+        /// `verify` or `parity`.
+        old_kind: &'static str,
+        /// The new report's file.
+        new: String,
+        /// `verify` or `parity`.
+        new_kind: &'static str,
+    },
+}
+
 impl Diff {
-    /// The command's exit code: 1 when anything got worse, else 0. (2 is for an error of [`compare`].)
+    /// The command's exit code: 1 when anything got worse, else 0. (2 is for a [`DiffError`].)
     pub fn exit_code(&self) -> u8 {
         u8::from(!self.worse.is_empty())
     }
+}
+
+/// Reads two reports and compares them as [`compare`] does.
+///
+/// # Errors
+/// When a file is no report of schema 1, or when both are of different kinds.
+pub fn compare_files(old: &Path, new: &Path) -> Result<Diff, DiffError> {
+    let names = [old, new].map(|file| file.display().to_string());
+    compare(&AnyReport::read(old)?, &AnyReport::read(new)?, [&names[0], &names[1]])
 }
 
 /// Compares an old report with a new one.
@@ -92,62 +84,52 @@ impl Diff {
 /// unavailable. `names` are for errors.
 ///
 /// # Errors
-/// When a value is no such report of schema 1, or when both are of different kinds.
-pub fn compare(old: &Value, new: &Value, names: [&str; 2]) -> Result<Diff> {
-    let (old, new) = (Report::read(old, names[0])?, Report::read(new, names[1])?);
-    ensure!(
-        old.kind == new.kind,
-        "{} is a {} report and {} is a {} report",
-        names[0],
-        old.kind,
-        names[1],
-        new.kind
-    );
+/// When both are of different kinds.
+pub fn compare(old: &AnyReport, new: &AnyReport, names: [&str; 2]) -> Result<Diff, DiffError> {
+    if old.kind() != new.kind() {
+        return Err(DiffError::Kinds {
+            old: names[0].into(),
+            old_kind: old.kind(),
+            new: names[1].into(),
+            new_kind: new.kind(),
+        });
+    }
     let mut diff = Diff {
-        kind: new.kind,
+        kind: new.kind(),
         ..Diff::default()
     };
-    for (name, before) in &old.facts {
-        let after = new.facts.get(name).map_or("none", String::as_str);
+    for ((name, before), (_, after)) in facts(old).into_iter().zip(facts(new)) {
         if before != after {
             let what = format!("{name}: {before} -> {after}");
-            diff.notes.push(Change {
-                place: "report".into(),
-                what,
-            });
+            let place = "report".into();
+            diff.notes.push(Change { place, what });
         }
     }
-    let (before, after) = (
-        numbered(&old.runs, Run::name),
-        numbered(&new.runs, Run::name),
-    );
-    let (mut missing, mut added) = (Vec::new(), Vec::new());
+    let (old, new) = (entries(old), entries(new));
+    let (before, after) = (numbered(&old, |run| &run.name), numbered(&new, |run| &run.name));
+    let mut missing = Vec::new();
     for (key, run) in &before {
         match after.get(key) {
             Some(other) => diff.run(run, other),
             // It never said anything.
-            None if run.status == "unavailable" => diff.notes.push(run.change("missing".into())),
+            None if run.status == Status::Unavailable => diff.notes.push(run.change("missing".into())),
             None => missing.push(*run),
         }
     }
-    for (key, run) in &after {
-        if !before.contains_key(key) {
-            added.push(*run);
-        }
-    }
-    let was = |run: &Run| format!("missing; was {}", run.status);
+    let added = after.iter().filter(|(key, _)| !before.contains_key(key));
+    let added: Vec<&Entry> = added.map(|(_, run)| *run).collect();
+    let was = |run: &Entry| format!("missing; was {}", run.status);
     diff.worse.extend(absent(&missing, &new, "missing: ", was));
-    let is = |run: &Run| run.status.clone();
-    diff.new.extend(absent(&added, &old, "", is));
+    diff.new.extend(absent(&added, &old, "", |run| run.status.to_string()));
     Ok(diff)
 }
 
 /// Says of each run that it is absent from `other`; of a parity report that lacks a whole backend only once.
-fn absent(runs: &[&Run], other: &Report, all: &str, one: impl Fn(&Run) -> String) -> Vec<Change> {
+fn absent(runs: &[&Entry], other: &[Entry], all: &str, one: impl Fn(&Entry) -> String) -> Vec<Change> {
     let (mut changes, mut cases) = (Vec::new(), BTreeMap::<&str, Vec<&str>>::new());
     for run in runs {
-        let known = other.runs.iter().any(|other| other.place == run.place);
-        match &run.case {
+        let known = other.iter().any(|other| other.place == run.place);
+        match run.case {
             Some(case) if !known => cases.entry(&run.place).or_default().push(case),
             _ => changes.push(run.change(one(run))),
         }
@@ -160,12 +142,12 @@ fn absent(runs: &[&Run], other: &Report, all: &str, one: impl Fn(&Run) -> String
 }
 
 /// Elements by name and by how many of the name came before.
-fn numbered<T>(elements: &[T], name: impl Fn(&T) -> &str) -> BTreeMap<(String, usize), &T> {
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+fn numbered<'a, T>(elements: &'a [T], name: impl Fn(&'a T) -> &'a str) -> BTreeMap<(&'a str, usize), &'a T> {
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
     let number = |element| {
-        let count = seen.entry(name(element).to_owned()).or_default();
+        let count = seen.entry(name(element)).or_default();
         *count += 1;
-        ((name(element).to_owned(), *count), element)
+        ((name(element), *count), element)
     };
     elements.iter().map(number).collect()
 }

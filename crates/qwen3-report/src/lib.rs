@@ -3,17 +3,29 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod any;
+pub mod diff;
+pub mod html;
+pub mod junit;
 mod label;
 mod layer_results;
+mod measure;
 mod memory;
 mod parity;
+mod report_file;
+#[cfg(test)]
+mod sample;
+mod serde_forms;
 mod status;
+pub mod text;
 mod verify;
 
+pub use any::{AnyReport, ReadError};
 pub use label::Label;
 pub use layer_results::LayerResult;
 pub use memory::{Memory, peak_rss_mb};
 pub use parity::{CaseResult, Kind, ParityReport};
+pub use report_file::{ReportFile, ReportFileError};
 pub use status::Status;
 pub use verify::{RunResult, Timing, VerifyReport};
 
@@ -21,3 +33,12 @@ pub use verify::{RunResult, Timing, VerifyReport};
 pub const BURN_VERSION: &str = "0.22.1";
 /// The version of the reports' form that is written and read.
 pub const SCHEMA: u32 = 1;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn burn_version_is_the_locked_one() {
+        let lock = include_str!("../../../Cargo.lock").replace("\r\n", "\n");
+        assert!(lock.contains(&format!("name = \"burn\"\nversion = \"{}\"\n", super::BURN_VERSION)));
+    }
+}

@@ -5,7 +5,7 @@ use std::fmt;
 use qwen3_trace::{Backend, Precision, Switches, Verdict};
 use serde::{Deserialize, Serialize};
 
-use crate::{BURN_VERSION, SCHEMA, Status};
+use crate::{BURN_VERSION, SCHEMA, Status, serde_forms};
 
 /// What a parity case runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -77,6 +77,7 @@ pub struct ParityReport {
     /// The form's version, 1.
     pub schema: u32,
     /// The Burn release.
+    #[serde(default)]
     pub burn: String,
     /// Every case on every backend and dtype, in the order in which they ended.
     pub results: Vec<CaseResult>,
@@ -93,6 +94,14 @@ impl Default for ParityReport {
 }
 
 impl ParityReport {
+    /// The report as JSON text.
+    ///
+    /// # Panics
+    /// Never: every field has a form in JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("every field has a form in JSON") + "\n"
+    }
+
     /// How many cases ended so.
     pub fn count(&self, status: Status) -> usize {
         let same = |result: &&CaseResult| result.status == status;
@@ -116,7 +125,7 @@ pub struct CaseResult {
     /// Wall time of loading and computing, in milliseconds; comparing is not counted.
     pub elapsed_ms: f64,
     /// Every tensor compared, in the order of computation.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "serde_forms::null_as_default")]
     pub tensors: Vec<Verdict>,
     /// Why, when the status needs saying more: a crash, an unavailable backend, an expected failure.
     #[serde(skip_serializing_if = "Option::is_none", default)]

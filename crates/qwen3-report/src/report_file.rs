@@ -1,11 +1,46 @@
 //! Reports are written whole, or not at all.
 
 use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
 use tempfile::NamedTempFile;
+
+/// Why a report cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportFileError {
+    /// What the system says.
+    #[error("cannot write {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// There is a folder of that name.
+    #[error("cannot write {path}: it is a folder")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// What is to be read would be overwritten.
+    #[error("cannot write {path}: it is an input, {input}")]
+    Input {
+        /// The file.
+        path: PathBuf,
+        /// The input, maybe by another name.
+        input: PathBuf,
+    },
+    /// The later would overwrite the earlier.
+    #[error("two reports are to go to {path}")]
+    Twice {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+type Result<T> = std::result::Result<T, ReportFileError>;
 
 /// A file that a report will be written to, checked before the run so that a wrong path is found out early.
 pub struct ReportFile {
@@ -21,36 +56,30 @@ impl ReportFile {
     /// # Errors
     /// When it cannot, is a folder, or is an input.
     pub fn prepare<'a>(path: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> Result<Self> {
-        let place = || format!("cannot write {}", path.display());
+        let failed = |source| ReportFileError::Io { path: path.into(), source };
         let metadata = match fs::metadata(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
-            metadata => Some(metadata.with_context(place)?),
+            metadata => Some(metadata.map_err(failed)?),
         };
         let Some(metadata) = metadata else {
-            let name = path.file_name().with_context(place)?;
-            let folder = fs::canonicalize(folder_of(path)).with_context(place)?;
-            let path = folder.join(name);
-            temporary(&path).with_context(place)?;
-            return Ok(Self {
-                path,
-                device: false,
-            });
+            let name = path.file_name().ok_or_else(|| failed(ErrorKind::InvalidInput.into()))?;
+            let path = fs::canonicalize(folder_of(path)).map_err(failed)?.join(name);
+            temporary(&path).map_err(failed)?;
+            let device = false;
+            return Ok(Self { path, device });
         };
-        ensure!(!metadata.is_dir(), "{}: it is a folder", place());
-        let device = !metadata.is_file();
-        let target = fs::canonicalize(path).with_context(place)?;
-        if !device {
-            for input in inputs {
-                if same_file(&target, input) {
-                    bail!("{}: it is an input, {}", place(), input.display());
-                }
-            }
-            temporary(&target).with_context(place)?;
+        if metadata.is_dir() {
+            return Err(ReportFileError::Folder { path: path.into() });
         }
-        Ok(Self {
-            path: target,
-            device,
-        })
+        let device = !metadata.is_file();
+        let target = fs::canonicalize(path).map_err(failed)?;
+        if !device {
+            if let Some(input) = inputs.into_iter().find(|input| same_file(&target, input)) {
+                return Err(ReportFileError::Input { path: path.into(), input: input.into() });
+            }
+            temporary(&target).map_err(failed)?;
+        }
+        Ok(Self { path: target, device })
     }
 
     /// Checks that no two are the same file.
@@ -62,7 +91,9 @@ impl ReportFile {
             let mut others = files[..index].iter();
             let twice =
                 others.any(|other| other.path == file.path || same_file(&other.path, &file.path));
-            ensure!(!twice, "two reports are to go to {}", file.path.display());
+            if twice {
+                return Err(ReportFileError::Twice { path: file.path.clone() });
+            }
         }
         Ok(())
     }
@@ -72,21 +103,17 @@ impl ReportFile {
     /// # Errors
     /// When that fails; what was there before is then still there.
     pub fn write(self, text: &str) -> Result<()> {
-        let place = || format!("cannot write {}", self.path.display());
+        let failed = |source| ReportFileError::Io { path: self.path.clone(), source };
         if self.device {
             let file = OpenOptions::new().write(true).open(&self.path);
             return match file.and_then(|mut file| file.write_all(text.as_bytes())) {
-                Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-                    Err(error).with_context(place)
-                }
+                Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(failed(error)),
                 _ => Ok(()),
             };
         }
-        let mut file = temporary(&self.path).with_context(place)?;
-        file.write_all(text.as_bytes()).with_context(place)?;
-        file.persist(&self.path)
-            .map_err(|error| error.error)
-            .with_context(place)?;
+        let mut file = temporary(&self.path).map_err(failed)?;
+        file.write_all(text.as_bytes()).map_err(failed)?;
+        file.persist(&self.path).map_err(|error| failed(error.error))?;
         Ok(())
     }
 }
@@ -136,7 +163,7 @@ mod tests {
         let input = path("input");
         let prepare = |name: &str| ReportFile::prepare(&path(name), [input.as_path()]);
         for name in ["input", "hard", "soft", "again/input", "again", "none/x"] {
-            let error = format!("{:#}", prepare(name).err().unwrap());
+            let error = prepare(name).err().unwrap().to_string();
             assert!(error.contains(name), "{error}");
         }
         assert!(prepare(&"x".repeat(300)).is_err());

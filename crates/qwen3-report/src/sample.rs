@@ -1,6 +1,12 @@
 //! A made-up report with every part in it, for the renderers' tests.
 
-use serde_json::{Value, json};
+use qwen3_blame::{Cause, Diagnosis, Divergence};
+use qwen3_config::Qwen3Config;
+use qwen3_trace::consensus::{Consensus, Pair};
+use qwen3_trace::names::layer_of;
+use qwen3_trace::{Backend, LayerVerdict, Mode, Neighbours, Precision, Switches, TokenVerdict, Verdict, Verdicts};
+
+use crate::{CaseResult, Kind, Label, Memory, RunResult, Status, VerifyReport};
 
 /// What each layer records, in the order of computation.
 const NAMES: [&str; 13] = [
@@ -19,7 +25,75 @@ const NAMES: [&str; 13] = [
     "_output",
 ];
 /// The layer from which the failing run rotates the wrong pairs.
-const BROKEN_FROM: i64 = 3;
+const BROKEN_FROM: usize = 3;
+
+/// A tensor that passes when its error is at most its limit, with no numbers but their ratio.
+pub fn tensor(mode: Mode, name: &str, ratio: Option<f64>) -> LayerVerdict {
+    LayerVerdict {
+        mode,
+        layer: layer_of(name),
+        derived: false,
+        verdict: Verdict {
+            name: name.into(),
+            shape: vec![1, 5, 8],
+            mse: None,
+            max_abs: None,
+            max_abs_index: vec![0, 4, 3],
+            relative: None,
+            cosine: None,
+            nmse: None,
+            max_ulp: None,
+            noise_floor: 0.25,
+            limit: 1.0,
+            rms: None,
+            noise_floor_rms: 0.25,
+            limit_rms: 1.0,
+            expected: None,
+            observed: None,
+            pass: ratio.is_some_and(|ratio| ratio <= 1.0),
+            note: None,
+        },
+        ratio,
+        calibrated: 0.0,
+        neighbours: None,
+        kl_divergence: None,
+        top1_agreement: None,
+        regret_nats: None,
+    }
+}
+
+/// A token chosen at a step of the first sequence.
+pub fn token(step: usize, expected: u32, observed: i64) -> TokenVerdict {
+    TokenVerdict {
+        row: 0,
+        step,
+        position: 5 + step,
+        expected,
+        observed,
+        margin: None,
+        tie: false,
+        kl_divergence: None,
+        regret_nats: None,
+    }
+}
+
+/// A run of a backend in f32.
+pub fn run(backend: &str, status: Status, tensors: Vec<LayerVerdict>) -> RunResult {
+    let tokens = Vec::new();
+    RunResult {
+        status,
+        verdicts: Verdicts { tensors, tokens },
+        ..RunResult::new(Label::new(backend, Precision::F32))
+    }
+}
+
+/// A report of nothing but its runs.
+pub fn report_of(runs: Vec<RunResult>) -> VerifyReport {
+    VerifyReport {
+        runs,
+        ..VerifyReport::new(&Qwen3Config::tiny(), Precision::F32)
+    }
+}
 
 /// Numbers that look random and are the same on every run.
 struct Noise(u64);
@@ -36,157 +110,225 @@ impl Noise {
 }
 
 /// A report of `layers` layers: two runs that pass, one that fails from layer 3, one that is unavailable.
-pub fn report(layers: i64) -> Value {
-    let diagnosis = diagnosis(layers);
-    json!({
-        "schema": 1, "burn": "0.22.1",
-        "model_path": "models/Qwen3-0.6B", "reference": "reference_data/prompt2/reference.npz", "observed": null,
-        "test_input": "The capital of France is", "preset": null,
-        "limits": "4 x the largest error and 3 x the rms error of Transformers' own f32 run against float64, and 2 ULP",
-        "overall_success": false,
-        "total_layers_tested": 3 * (layers + 3), "layers_passed": 2 * (layers + 3) + BROKEN_FROM + 1, "layers_failed": layers - BROKEN_FROM + 2,
-        "layer_results": [],
-        "diagnosis": diagnosis,
-        "runs": [
-            run("flex", None, layers, false, 11),
-            run("tch", None, layers, false, 23),
-            run("wgpu", Some(json!({"fusion": true, "autotune": true})), layers, true, 37),
-            {"backend": "cuda", "dtype": "f32", "variant": null, "status": "unavailable", "reason": "no CUDA device: cuInit returned 100 (no device)",
-             "switches": null, "elapsed_ms": 3.0, "peak_rss_mb": null, "tensors": [], "tokens": [], "diagnosis": null},
+pub fn report(layers: usize) -> VerifyReport {
+    let label = |backend| Label::new(backend, Precision::F32);
+    let reason = "no CUDA device: cuInit returned 100 (no device)";
+    let switches = Switches {
+        fusion: true,
+        autotune: true,
+    };
+    let pair = |a: &str, b: &str, max_abs, relative| Pair {
+        a: a.into(),
+        b: b.into(),
+        tensor: "logits".into(),
+        max_abs: Some(max_abs),
+        relative: Some(relative),
+    };
+    VerifyReport {
+        model_path: "models/Qwen3-0.6B".into(),
+        reference: Some("reference_data/prompt2/reference.npz".into()),
+        test_input: "The capital of France is".into(),
+        limits: "4 x the largest error and 3 x the rms error of Transformers' own f32 run against float64, and 2 ULP"
+            .into(),
+        total_layers_tested: 3 * (layers + 3),
+        layers_passed: 2 * (layers + 3) + BROKEN_FROM + 1,
+        layers_failed: layers + 2 - BROKEN_FROM,
+        diagnosis: diagnosis(layers),
+        pairwise: vec![
+            pair("flex f32", "tch f32", 3.1e-5, 4.2e-7),
+            pair("flex f32", "wgpu f32", 9.7, 0.61),
+            pair("tch f32", "wgpu f32", 9.7, 0.61),
         ],
-        "pairwise": [
-            {"a": "flex f32", "b": "tch f32", "tensor": "logits", "max_abs": 3.1e-5, "relative": 4.2e-7},
-            {"a": "flex f32", "b": "wgpu f32", "tensor": "logits", "max_abs": 9.7, "relative": 0.61},
-            {"a": "tch f32", "b": "wgpu f32", "tensor": "logits", "max_abs": 9.7, "relative": 0.61},
-        ],
-        "consensus": {"outlier": "wgpu f32", "explanation": "flex f32 and tch f32 agree with each other to 4.2e-7 and with the reference; wgpu f32 agrees with neither."},
-        "memory": {"peak_rss_mb": 903.4, "embedding_mb": 622.3, "layer_mb": 60.0, "head_mb": 622.3, "model_mb": 2384.1},
-    })
+        consensus: Some(Consensus {
+            agree: false,
+            outlier: Some("wgpu f32".into()),
+            explanation: "flex f32 and tch f32 agree with each other to 4.2e-7 and with the reference; \
+                          wgpu f32 agrees with neither."
+                .into(),
+        }),
+        memory: Memory {
+            peak_rss_mb: Some(903.4),
+            embedding_mb: 622.3,
+            layer_mb: 60.0,
+            head_mb: 622.3,
+            model_mb: 2384.1,
+        },
+        ..report_of(vec![
+            noisy_run("flex", None, layers, false, 11),
+            noisy_run("tch", None, layers, false, 23),
+            noisy_run("wgpu", Some(switches), layers, true, 37),
+            RunResult {
+                elapsed_ms: 3.0,
+                ..RunResult::stopped(label("cuda"), Status::Unavailable, reason.into())
+            },
+        ])
+    }
 }
 
-fn diagnosis(layers: i64) -> Value {
-    json!({
-        "first_divergence": {"layer": BROKEN_FROM, "tensor": "layer_03.self_attn.q_rope"},
-        "operation": "self_attn.q_rope",
-        "causes": [
-            {"id": "rope_interleaved", "explanation": "layer 3 matches to 3e-7 if RoPE rotates interleaved pairs instead of halves", "residual_before": 0.41, "residual_after": 3.1e-7, "layers": (BROKEN_FROM..layers).collect::<Vec<_>>()},
-            {"id": "rope_theta", "explanation": "theta = 10,000 instead of 1,000,000 explains a part of the rotation", "residual_before": 0.41, "residual_after": 0.27, "layers": [3, 4]},
-            {"id": "rope_position_offset", "explanation": "positions that start at 1", "residual_before": 0.41, "residual_after": 0.39, "layers": [3]},
+fn diagnosis(layers: usize) -> Diagnosis {
+    let cause = |id: &str, explanation: &str, after, layers| Cause {
+        id: id.into(),
+        explanation: explanation.into(),
+        residual_before: Some(0.41),
+        residual_after: Some(after),
+        layers,
+    };
+    let explanation = "layer 3 matches to 3e-7 if RoPE rotates interleaved pairs instead of halves";
+    let theta = "theta = 10,000 instead of 1,000,000 explains a part of the rotation";
+    Diagnosis {
+        first_divergence: Some(Divergence {
+            layer: Some(BROKEN_FROM),
+            tensor: "layer_03.self_attn.q_rope".into(),
+        }),
+        operation: Some("self_attn.q_rope".into()),
+        causes: vec![
+            cause("rope_interleaved", explanation, 3.1e-7, (BROKEN_FROM..layers).collect()),
+            cause("rope_theta", theta, 0.27, vec![3, 4]),
+            cause("rope_position_offset", "positions that start at 1", 0.39, vec![3]),
         ],
-        "error_shape": ["the norm of each head is kept (1.0000): a rotation, not a scale", "zero at position 0 and growing with the position"],
-        "notes": ["q_norm of the same layer is within its limit, so what enters the operation is right", "the same kernels pass without fusion: see the issue list of burn-fusion"],
-    })
+        error_shape: vec![
+            "the norm of each head is kept (1.0000): a rotation, not a scale".into(),
+            "zero at position 0 and growing with the position".into(),
+        ],
+        notes: vec![
+            "q_norm of the same layer is within its limit, so what enters the operation is right".into(),
+            "the same kernels pass without fusion: see the issue list of burn-fusion".into(),
+        ],
+    }
 }
 
-fn run(backend: &str, switches: Option<Value>, layers: i64, broken: bool, seed: u64) -> Value {
+fn noisy_run(backend: &str, switches: Option<Switches>, layers: usize, broken: bool, seed: u64) -> RunResult {
     let mut noise = Noise(seed);
     let mut tensors = Vec::new();
-    for mode in ["accumulated", "isolated"] {
-        tensors.push(tensor(mode, None, "embedding_output", 0.0, &mut noise));
+    for mode in [Mode::Accumulated, Mode::Isolated] {
+        let accumulated = mode == Mode::Accumulated;
+        tensors.push(noisy_tensor(mode, "embedding_output", 0.0, &mut noise));
         for layer in 0..layers {
             let depth = layer as f64 / layers as f64;
             for (at, suffix) in NAMES.iter().enumerate() {
-                let drift = if mode == "accumulated" {
-                    0.12 + 0.4 * depth
-                } else {
-                    0.16
-                };
+                let drift = if accumulated { 0.12 + 0.4 * depth } else { 0.16 };
                 let mut ratio = drift * (0.55 + 0.8 * noise.next());
-                let wrong_here = matches!(at, 6 | 7) || at > 7 && matches!(at, 8 | 11);
-                if broken && layer >= BROKEN_FROM && mode == "isolated" && wrong_here {
+                let wrong_here = matches!(at, 6 | 7 | 8 | 11);
+                if broken && layer >= BROKEN_FROM && !accumulated && wrong_here {
                     ratio = 2.4e4 * (0.3 + noise.next()) * if at > 7 { 0.02 } else { 1.0 };
                 }
-                if broken
-                    && mode == "accumulated"
-                    && (layer > BROKEN_FROM || layer == BROKEN_FROM && at > 5)
-                {
+                let behind = layer > BROKEN_FROM || layer == BROKEN_FROM && at > 5;
+                if broken && accumulated && behind {
                     ratio = 1.1e3 * 60_f64.powf(depth) * (0.4 + noise.next());
                 }
-                tensors.push(tensor(
-                    mode,
-                    Some(layer),
-                    &format!("layer_{layer:02}{suffix}"),
-                    ratio,
-                    &mut noise,
-                ));
+                let name = format!("layer_{layer:02}{suffix}");
+                tensors.push(noisy_tensor(mode, &name, ratio, &mut noise));
             }
         }
-        let end = if broken && mode == "accumulated" {
-            7e4
-        } else {
-            0.4
-        };
+        let end = if broken && accumulated { 7e4 } else { 0.4 };
         for name in ["final_norm_output", "logits"] {
             let ratio = end * (0.6 + 0.6 * noise.next());
-            tensors.push(tensor(mode, None, name, ratio, &mut noise));
+            tensors.push(noisy_tensor(mode, name, ratio, &mut noise));
         }
     }
     for layer in 0..layers {
         let left = (layers - 1 - layer) as f64 / layers as f64;
-        let ratio = match broken && layer + 1 < layers {
-            true => 6e4 * left.powi(2) * (0.7 + 0.5 * noise.next()) + 20.0,
-            false => (0.15 + 0.3 * left) * (0.7 + 0.5 * noise.next()),
+        let ratio = if broken && layer + 1 < layers {
+            6e4 * left.powi(2) * (0.7 + 0.5 * noise.next()) + 20.0
+        } else {
+            (0.15 + 0.3 * left) * (0.7 + 0.5 * noise.next())
         };
-        tensors.push(tensor("patched", Some(layer), "logits", ratio, &mut noise));
+        let mut tensor = noisy_tensor(Mode::Patched, "logits", ratio, &mut noise);
+        tensor.layer = Some(layer);
+        tensors.push(tensor);
     }
-    json!({
-        "backend": backend, "dtype": "f32", "variant": null, "status": if broken { "fail" } else { "pass" }, "reason": null,
-        "switches": switches, "elapsed_ms": 4200.0 + 9000.0 * noise.next(), "peak_rss_mb": 812.0 + 91.0 * noise.next(),
-        "tensors": tensors, "tokens": tokens(broken, &mut noise),
-        "diagnosis": if broken { diagnosis(layers) } else { json!({"first_divergence": null, "operation": null, "causes": [], "error_shape": [], "notes": []}) },
-    })
+    RunResult {
+        switches,
+        elapsed_ms: 4200.0 + 9000.0 * noise.next(),
+        peak_rss_mb: Some(812.0 + 91.0 * noise.next()),
+        verdicts: Verdicts {
+            tensors,
+            tokens: tokens(broken, &mut noise),
+        },
+        diagnosis: if broken { diagnosis(layers) } else { Diagnosis::default() },
+        ..run(backend, Status::of(!broken), Vec::new())
+    }
 }
 
-fn tensor(mode: &str, layer: Option<i64>, name: &str, ratio: f64, noise: &mut Noise) -> Value {
+fn noisy_tensor(mode: Mode, name: &str, ratio: f64, noise: &mut Noise) -> LayerVerdict {
     let (limit, limit_rms) = (1.2e-5 * (0.5 + noise.next()), 2.1e-6 * (0.5 + noise.next()));
     let (expected, max_abs) = (4.0 * noise.next() - 2.0, ratio * limit);
-    let column = (1000.0 * noise.next()) as u64 + 3;
-    let near: Vec<f64> = (0..5)
-        .map(|at| {
-            if at == 2 {
-                expected
-            } else {
-                4.0 * noise.next() - 2.0
-            }
-        })
-        .collect();
-    let observed: Vec<f64> = near
-        .iter()
-        .map(|value| {
-            value
-                + max_abs
-                    * if value == &expected {
-                        1.0
-                    } else {
-                        noise.next() - 0.5
-                    }
-        })
-        .collect();
+    let column = (1000.0 * noise.next()) as usize + 3;
+    let mut value = |at| if at == 2 { expected } else { 4.0 * noise.next() - 2.0 };
+    let near: Vec<f64> = (0..5).map(&mut value).collect();
+    let mut error = |at: usize| if at == 2 { 1.0 } else { noise.next() - 0.5 };
+    let observed = near.iter().enumerate().map(|(at, value)| Some(value + max_abs * error(at)));
+    let neighbours = Neighbours {
+        axis: 2,
+        start: column - 2,
+        observed: observed.collect(),
+        expected: near.iter().copied().map(Some).collect(),
+    };
     let logits = name == "logits";
-    json!({
-        "mode": mode, "layer": layer, "name": name, "derived": name.ends_with("_rope"), "shape": [1, 5, if logits { 151_936 } else { 1024 }],
-        "mse": (ratio * limit_rms * 0.8).powi(2), "max_abs": max_abs, "max_abs_index": [0, 4, column], "relative": max_abs / 2.1,
-        "cosine": 1.0 - (max_abs * max_abs).min(1.7), "nmse": max_abs * max_abs / 3.0, "max_ulp": (max_abs / 1.2e-7).round(), "rms": ratio * limit_rms * 0.8,
-        "noise_floor": limit / 4.5, "limit": limit, "noise_floor_rms": limit_rms / 3.2, "limit_rms": limit_rms, "ratio": ratio, "pass": ratio <= 1.0,
-        "expected": expected, "observed": expected + max_abs,
-        "neighbours": {"axis": 2, "start": column - 2, "expected": near, "observed": observed},
-        "kl_divergence": logits.then_some(1e-10 * ratio * ratio), "top1_agreement": logits.then_some(if ratio > 1.0 { 0.6 } else { 1.0 }),
-        "regret_nats": logits.then_some(if ratio > 1.0 { 0.83 } else { 0.0 }),
-    })
+    let passes = ratio <= 1.0;
+    let plain = tensor(mode, name, Some(ratio));
+    LayerVerdict {
+        derived: name.ends_with("_rope"),
+        verdict: Verdict {
+            shape: vec![1, 5, if logits { 151_936 } else { 1024 }],
+            mse: Some((ratio * limit_rms * 0.8).powi(2)),
+            max_abs: Some(max_abs),
+            max_abs_index: vec![0, 4, column],
+            relative: Some(max_abs / 2.1),
+            cosine: Some(1.0 - (max_abs * max_abs).min(1.7)),
+            nmse: Some(max_abs * max_abs / 3.0),
+            max_ulp: Some((max_abs / 1.2e-7).round()),
+            noise_floor: limit / 4.5,
+            limit,
+            rms: Some(ratio * limit_rms * 0.8),
+            noise_floor_rms: limit_rms / 3.2,
+            limit_rms,
+            expected: Some(expected),
+            observed: Some(expected + max_abs),
+            ..plain.verdict
+        },
+        neighbours: Some(neighbours),
+        kl_divergence: logits.then_some(1e-10 * ratio * ratio),
+        top1_agreement: logits.then_some(if passes { 1.0 } else { 0.6 }),
+        regret_nats: logits.then_some(if passes { 0.0 } else { 0.83 }),
+        ..plain
+    }
 }
 
-fn tokens(broken: bool, noise: &mut Noise) -> Vec<Value> {
+fn tokens(broken: bool, noise: &mut Noise) -> Vec<TokenVerdict> {
     let expected = [12_095, 13, 576, 6722, 315, 9856, 374, 19_846];
     let margins = [3.91, 1.27, 0.52, 2.2, 6.4, 1e-6, 4.9, 0.9];
-    let token = |step: usize| {
+    let noisy = |step: usize| {
         let wrong = broken && matches!(step, 2 | 3 | 7);
         let tie = margins[step] < 1e-5;
-        json!({
-            "row": 0, "step": step, "position": 5 + step, "expected": expected[step],
-            "observed": if wrong { 220 + step as i64 } else if broken && tie { 17_689 } else { expected[step] },
-            "margin": margins[step], "tie": tie, "kl_divergence": if broken { 0.31 } else { 2e-10 } * (0.2 + noise.next()),
-            "regret_nats": if wrong { 1.4 * margins[step] } else { 0.0 },
-        })
+        let observed = match (wrong, broken && tie) {
+            (true, _) => 220 + step as i64,
+            (false, true) => 17_689,
+            (false, false) => i64::from(expected[step]),
+        };
+        let divergence = if broken { 0.31 } else { 2e-10 } * (0.2 + noise.next());
+        TokenVerdict {
+            margin: Some(margins[step]),
+            tie,
+            kl_divergence: Some(divergence),
+            regret_nats: Some(if wrong { 1.4 * margins[step] } else { 0.0 }),
+            ..token(step, expected[step], observed)
+        }
     };
-    (0..expected.len()).map(token).collect()
+    (0..expected.len()).map(noisy).collect()
+}
+
+/// A case of parity on a backend in f32, without tensors.
+pub fn case(case: &str, kind: Kind, backend: Backend, status: Status) -> CaseResult {
+    CaseResult {
+        case: case.into(),
+        kind,
+        backend,
+        dtype: Precision::F32,
+        status,
+        elapsed_ms: 4.0,
+        tensors: Vec::new(),
+        reason: None,
+        switches: None,
+    }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::layer_results::{LayerResult, layers_of};
 use crate::memory::{Memory, peak_rss_mb};
-use crate::{BURN_VERSION, Label, SCHEMA, Status};
+use crate::{BURN_VERSION, Label, SCHEMA, Status, serde_forms};
 
 /// One backend, or somebody's activations.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,10 +34,10 @@ pub struct RunResult {
     #[serde(default)]
     pub timings: Vec<Timing>,
     /// Every tensor and every generated token that was judged.
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "serde_forms::verdicts")]
     pub verdicts: Verdicts,
     /// Where and why it first goes wrong.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "serde_forms::null_as_default")]
     pub diagnosis: Diagnosis,
 }
 
@@ -120,7 +120,7 @@ pub struct VerifyReport {
     #[serde(default)]
     pub layer_results: Vec<LayerResult>,
     /// That of the first run that fails.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "serde_forms::null_as_default")]
     pub diagnosis: Diagnosis,
     /// Every run.
     pub runs: Vec<RunResult>,
@@ -131,7 +131,7 @@ pub struct VerifyReport {
     #[serde(default)]
     pub consensus: Option<Consensus>,
     /// What was in memory.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "serde_forms::null_as_default")]
     pub memory: Memory,
 }
 
@@ -193,6 +193,14 @@ impl VerifyReport {
         let peaks = self.runs.iter().map(|run| run.peak_rss_mb);
         let peaks = peaks.chain([peak_rss_mb()]).flatten();
         self.memory.peak_rss_mb = peaks.reduce(f64::max);
+    }
+
+    /// The report as JSON text.
+    ///
+    /// # Panics
+    /// Never: every field has a form in JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("every field has a form in JSON") + "\n"
     }
 
     /// Without a reference, differing from each other is what fails.

@@ -22,11 +22,7 @@ const SHORT: Cap = Cap {
 
 impl Display for Diff {
     fn fmt(&self, f: &mut Formatter) -> Result {
-        let runs = if self.kind == "parity" {
-            "cases"
-        } else {
-            "runs"
-        };
+        let runs = if self.kind == "parity" { "cases" } else { "runs" };
         writeln!(
             f,
             "{} reports: {} {runs} and {} tensors are in both",
@@ -36,10 +32,10 @@ impl Display for Diff {
             f,
             "an error counts as changed when error/limit changes by more than a factor of {FACTOR} and is above {SHARE}"
         )?;
-        match self.worse.is_empty() {
-            true => writeln!(f, "\nnothing got worse")?,
-            false => list(f, "WORSE", &self.worse, &ALL)?,
+        if self.worse.is_empty() {
+            writeln!(f, "\nnothing got worse")?;
         }
+        list(f, "WORSE", &self.worse, &ALL)?;
         list(f, "better", &self.better, &SHORT)?;
         list(f, "new", &self.new, &SHORT)?;
         list(f, "for information", &self.notes, &SHORT)
@@ -60,14 +56,15 @@ fn list(f: &mut Formatter, title: &str, changes: &[Change], cap: &Cap) -> Result
         }
     }
     for (place, lines) in places.iter().take(cap.places) {
+        let place = harmless(place);
         // One change of a case fits on its line, as most have only one.
         if let [line] = lines[..] {
-            writeln!(f, "  {place}: {line}")?;
+            writeln!(f, "  {place}: {}", harmless(line))?;
             continue;
         }
         writeln!(f, "  {place}")?;
         for line in lines.iter().take(cap.lines) {
-            writeln!(f, "    {line}")?;
+            writeln!(f, "    {}", harmless(line))?;
         }
         if lines.len() > cap.lines {
             writeln!(f, "    ... and {} more", lines.len() - cap.lines)?;
@@ -77,4 +74,9 @@ fn list(f: &mut Formatter, title: &str, changes: &[Change], cap: &Cap) -> Result
         writeln!(f, "  ... and {} more", places.len() - cap.places)?;
     }
     Ok(())
+}
+
+/// Without what would move a terminal's cursor.
+fn harmless(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
 }

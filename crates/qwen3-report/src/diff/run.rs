@@ -3,8 +3,12 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use super::read::{Divergence, Run, Tensor, shown};
+use qwen3_blame::Divergence;
+use qwen3_trace::TokenVerdict;
+
+use super::entry::{Entry, Tensor, depth, shown};
 use super::{Diff, numbered};
+use crate::Status;
 
 /// A tensor that stays on its side of the limit changes when its error over its limit grows or falls by more
 /// than this factor ...
@@ -21,19 +25,19 @@ const WRONG_TOKENS: usize = 4;
 
 impl Diff {
     /// Adds what differs between an old run and the new one of its name.
-    pub fn run(&mut self, old: &Run, new: &Run) {
+    pub fn run(&mut self, old: &Entry, new: &Entry) {
         self.runs += 1;
         if old.status != new.status {
             let change = new.change(format!("status: {} -> {}", old.status, new.status));
-            match (old.status.as_str(), new.status.as_str()) {
-                (_, "pass") | ("crash", "fail") => self.better.push(change),
+            match (old.status, new.status) {
+                (_, Status::Pass) | (Status::Crash, Status::Fail) => self.better.push(change),
                 // No longer measured is worse than failed, and failed worse than not measured.
                 _ => self.worse.push(change),
             }
         }
         self.divergence(old, new);
         // What a run did not come to is said by its status.
-        if !(new.tensors.is_empty() && matches!(new.status.as_str(), "crash" | "unavailable")) {
+        if new.status.ran() || !new.tensors.is_empty() {
             // Few lines first: a list of many is cut.
             self.tokens(old, new);
             self.tensors(old, new);
@@ -42,40 +46,27 @@ impl Diff {
             let what = format!("switches: {} -> {}", old.switches, new.switches);
             self.notes.push(new.change(what));
         }
-        if let (Some(before), Some(after)) = (old.elapsed_ms, new.elapsed_ms)
-            && before.max(after) >= TIME_FLOOR_MS
-            && before.max(after) > TIME_FACTOR * before.min(after)
-        {
-            let what = format!("time: {before:.0} ms -> {after:.0} ms");
-            self.notes.push(new.change(what));
+        let (before, after) = (old.elapsed_ms, new.elapsed_ms);
+        let longer = before.max(after);
+        if longer >= TIME_FLOOR_MS && longer > TIME_FACTOR * before.min(after) {
+            self.notes.push(new.change(format!("time: {before:.0} ms -> {after:.0} ms")));
         }
     }
 
-    fn divergence(&mut self, old: &Run, new: &Run) {
+    fn divergence(&mut self, old: &Entry, new: &Entry) {
         if old.first == new.first {
             return;
         }
-        let name = |first: &Option<Divergence>| match first {
-            Some(first) => first.tensor.clone(),
-            None => "none".into(),
-        };
-        let what = format!(
-            "first divergence: {} -> {}",
-            name(&old.first),
-            name(&new.first)
-        );
+        let name = |first: Option<&Divergence>| first.map_or("none".into(), |first| first.tensor.clone());
+        let what = format!("first divergence: {} -> {}", name(old.first), name(new.first));
         let change = new.change(what);
         // The order of computation is the order in which a run lists its tensors.
-        let order = |first: &Divergence| {
-            let listed = |run: &Run| {
-                run.tensors
-                    .iter()
-                    .position(|tensor| tensor.tensor == first.tensor)
-            };
-            (first.depth(), listed(new).or_else(|| listed(old)))
+        let listed = |run: &Entry, first: &Divergence| {
+            run.tensors.iter().position(|tensor| tensor.tensor == first.tensor)
         };
-        match (&old.first, &new.first) {
-            (Some(_), None) if new.status == "pass" => self.better.push(change),
+        let order = |first| (depth(first), listed(new, first).or_else(|| listed(old, first)));
+        match (old.first, new.first) {
+            (Some(_), None) if new.status == Status::Pass => self.better.push(change),
             // A run that came to nothing has no divergence either.
             (Some(_), None) => self.notes.push(change),
             (None, _) => self.worse.push(change),
@@ -87,15 +78,15 @@ impl Diff {
         }
     }
 
-    fn tensors(&mut self, old: &Run, new: &Run) {
-        let after = numbered(&new.tensors, Tensor::name);
-        let mut before: BTreeMap<&str, usize> = BTreeMap::new();
-        let (mut missing, mut pairs) = (Vec::new(), Vec::new());
+    fn tensors(&mut self, old: &Entry, new: &Entry) {
+        let before = numbered(&old.tensors, |tensor| &tensor.name);
+        let after = numbered(&new.tensors, |tensor| &tensor.name);
         // In the report's order, so that the first to change comes first.
+        let (mut missing, mut pairs, mut seen) = (Vec::new(), Vec::new(), BTreeMap::<&str, usize>::new());
         for tensor in &old.tensors {
-            let count = before.entry(&tensor.name).or_default();
+            let count = seen.entry(&tensor.name).or_default();
             *count += 1;
-            match after.get(&(tensor.name.clone(), *count)) {
+            match after.get(&(tensor.name.as_str(), *count)) {
                 Some(other) => pairs.push((tensor, *other)),
                 None => missing.push(tensor.name.as_str()),
             }
@@ -104,9 +95,8 @@ impl Diff {
             let what = format!("missing: {}", names(&missing, "tensor"));
             self.worse.push(new.change(what));
         }
-        let count = |name: &str| before.get(name).copied().unwrap_or(0);
-        let added = after.keys().filter(|(name, number)| *number > count(name));
-        let added: Vec<&str> = added.map(|key| key.0.as_str()).collect();
+        let added = after.keys().filter(|key| !before.contains_key(key));
+        let added: Vec<&str> = added.map(|key| key.0).collect();
         if !added.is_empty() {
             self.new.push(new.change(names(&added, "tensor")));
         }
@@ -116,18 +106,12 @@ impl Diff {
         }
     }
 
-    fn tensor(&mut self, run: &Run, old: &Tensor, new: &Tensor) {
+    fn tensor(&mut self, run: &Entry, old: &Tensor, new: &Tensor) {
         let change = |verdict: &str| {
             let (before, after) = (shown(old.ratio), shown(new.ratio));
-            run.change(format!(
-                "{}: {verdict}error/limit {before} -> {after}",
-                new.name
-            ))
+            run.change(format!("{}: {verdict}error/limit {before} -> {after}", new.name))
         };
-        let grew = |from: Option<f64>, to: Option<f64>| {
-            from.zip(to)
-                .is_some_and(|(from, to)| to > SHARE && to > FACTOR * from)
-        };
+        let grew = |from: f64, to: f64| to > SHARE && to > FACTOR * from;
         match (old.pass, new.pass) {
             (true, false) => self.worse.push(change("now beyond its limit, ")),
             (false, true) => self.better.push(change("now within its limit, ")),
@@ -137,12 +121,9 @@ impl Diff {
         }
     }
 
-    fn tokens(&mut self, old: &Run, new: &Run) {
-        let common = old
-            .tokens
-            .keys()
-            .filter(|key| new.tokens.contains_key(key))
-            .count();
+    fn tokens(&mut self, old: &Entry, new: &Entry) {
+        let common = old.tokens.keys().filter(|key| new.tokens.contains_key(key)).count();
+        let right = |token: &TokenVerdict| i64::from(token.expected) == token.observed;
         if common < old.tokens.len() {
             let what = format!("missing: {}", plural(old.tokens.len() - common, "token"));
             self.worse.push(new.change(what));
@@ -158,17 +139,14 @@ impl Diff {
             };
             let place = format!("token of row {}, step {}", key.0, key.1);
             if before.expected != after.expected {
-                let what = format!(
-                    "{place}: expected {} -> {}",
-                    before.expected, after.expected
-                );
+                let what = format!("{place}: expected {} -> {}", before.expected, after.expected);
                 self.notes.push(new.change(what));
             }
-            if before.observed == after.observed && before.right() == after.right() {
+            if before.observed == after.observed && right(before) == right(after) {
                 continue;
             }
             let what = format!("{place}: {} -> {}", before.observed, after.observed);
-            match (after.right(), after.tie) {
+            match (right(after), after.tie) {
                 (true, _) => self.better.push(new.change(what + ", now as expected")),
                 (false, true) => self.notes.push(new.change(what + ", a tie")),
                 (false, false) => wrong.push(format!("{what}, expected {}", after.expected)),
@@ -194,8 +172,5 @@ pub fn names(names: &[&str], noun: &str) -> String {
 }
 
 fn plural(number: usize, noun: &str) -> String {
-    match number {
-        1 => format!("1 {noun}"),
-        _ => format!("{number} {noun}s"),
-    }
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }

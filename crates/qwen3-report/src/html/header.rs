@@ -1,136 +1,111 @@
 //! The verdict, what was compared with what, and what it took.
 
-use serde_json::Value;
+use maud::{Markup, html};
+use qwen3_trace::Preset;
 
-use super::text::{chip, esc, megabytes};
-use crate::verify::view::{Run, Status, number, text};
+use super::text::{chip, megabytes};
+use crate::{Memory, Status, VerifyReport};
 
 /// The page's title.
-pub fn title(report: &Value) -> String {
-    let model = text(report, "model_path").unwrap_or("Qwen3");
-    let model = model.trim_end_matches(['/', '\\']);
+pub fn title(report: &VerifyReport) -> String {
+    let model = report.model_path.trim_end_matches(['/', '\\']);
     let model = model.rsplit(['/', '\\']).next().unwrap_or(model);
-    format!(
-        "{} \u{2013} {} \u{2013} verification",
-        verdict(report).1,
-        esc(model)
-    )
+    format!("{} \u{2013} {model} \u{2013} verification", verdict(report).1)
 }
 
 /// The part above the sections.
-pub fn header(report: &Value, runs: &[Run]) -> String {
+pub fn header(report: &VerifyReport) -> Markup {
     let (class, word) = verdict(report);
-    let chips = runs.iter().map(|run| {
-        let label = esc(&run.label());
-        format!(
-            "<li><span class=\"name\">{label}</span> {}</li>",
-            chip(run.status())
-        )
-    });
-    format!(
-        "<header class=\"{class}\">\n<p class=\"verdict\"><span class=\"word\">{word}</span> <span>{}</span></p>\n\
-         <ul class=\"chips\" aria-label=\"Runs\">{}</ul>\n{}</header>\n",
-        sentence(report, runs),
-        chips.collect::<String>(),
-        facts(report),
-    )
-}
-
-fn verdict(report: &Value) -> (&'static str, &'static str) {
-    match report.get("overall_success").and_then(Value::as_bool) {
-        Some(true) => ("passed", "Pass"),
-        Some(false) => ("failed", "Fail"),
-        None => ("unknown", "No verdict"),
+    html! {
+        header class=(class) {
+            p.verdict { span.word { (word) } " " span { (sentence(report)) } }
+            ul.chips aria-label="Runs" {
+                @for run in &report.runs { li { span.name { (run.label) } " " (chip(run.status)) } }
+            }
+            (facts(report))
+        }
     }
 }
 
-/// The verdict in one sentence, in HTML.
-fn sentence(report: &Value, runs: &[Run]) -> String {
-    if runs.is_empty() {
+fn verdict(report: &VerifyReport) -> (&'static str, &'static str) {
+    if report.overall_success { ("passed", "Pass") } else { ("failed", "Fail") }
+}
+
+/// The verdict in one sentence.
+fn sentence(report: &VerifyReport) -> String {
+    if report.runs.is_empty() {
         return "Nothing was run.".into();
     }
-    let ended = |status| runs.iter().filter(|run| run.status() == status).count();
-    let passed = ended(Status::Pass);
-    let mut parts = vec![match (passed, runs.len()) {
+    let ended = |status| report.runs.iter().filter(|run| run.status == status).count();
+    let mut sentence = match (ended(Status::Pass), report.runs.len()) {
         (1, 1) => "The run matches the reference".into(),
         (passed, total) => format!("{passed} of {total} runs match the reference"),
-    }];
+    };
     for (status, word) in [
         (Status::Fail, "failed"),
         (Status::Crash, "crashed"),
         (Status::Unavailable, "unavailable"),
-        (Status::Unknown, "without a verdict"),
     ] {
-        match ended(status) {
-            0 => {}
-            number => parts.push(format!("{number} {word}")),
+        let number = ended(status);
+        if number > 0 {
+            sentence += &format!(", {number} {word}");
         }
     }
-    let mut sentence = parts.join(", ") + ".";
-    if let (Some(total), Some(passed)) = (
-        number(report, "total_layers_tested"),
-        number(report, "layers_passed"),
-    ) {
-        sentence += &format!(" {passed} of {total} layer comparisons are within their limits.");
-    }
-    sentence
+    let (passed, total) = (report.layers_passed, report.total_layers_tested);
+    sentence + &format!(". {passed} of {total} layer comparisons are within their limits.")
 }
 
-/// What was compared with what, and the memory it took; nothing when the report has none of it.
-fn facts(report: &Value) -> String {
-    let preset = text(report, "preset");
-    let observed = text(report, "observed");
-    let rows = [
-        ("Model", text(report, "model_path"), true),
-        ("Reference", text(report, "reference"), true),
-        ("Observed", observed, true),
-        ("Input", text(report, "test_input"), false),
-        ("Preset", preset, false),
-        ("Limits", text(report, "limits"), false),
-        ("Burn", text(report, "burn"), false),
+/// What was compared with what, and the memory it took.
+fn facts(report: &VerifyReport) -> Markup {
+    let files = [
+        ("Model", Some(report.model_path.as_str())),
+        ("Reference", report.reference.as_deref()),
+        ("Observed", report.observed.as_deref()),
     ];
-    let mut out = String::new();
-    for (term, value, code) in rows {
-        let Some(value) = value else { continue };
-        let value = esc(value);
-        out += &match code {
-            true => format!("<dt>{term}</dt><dd><code>{value}</code></dd>\n"),
-            false => format!("<dt>{term}</dt><dd>{value}</dd>\n"),
-        };
-    }
-    let memory = memory(report.get("memory").unwrap_or(&Value::Null));
-    match out.is_empty() && memory.is_empty() {
-        true => out,
-        false => format!("<div class=\"facts\">\n<dl>\n{out}</dl>\n{memory}</div>\n"),
+    let facts = [
+        ("Input", Some(report.test_input.as_str())),
+        ("Preset", report.preset.map(Preset::name)),
+        ("Limits", Some(report.limits.as_str())),
+        ("Burn", Some(report.burn.as_str())),
+    ];
+    html! {
+        div.facts {
+            dl {
+                @for (term, file) in files { @if let Some(file) = file { dt { (term) } dd { code { (file) } } } }
+                @for (term, fact) in facts { @if let Some(fact) = fact { dt { (term) } dd { (fact) } } }
+            }
+            (memory(&report.memory))
+        }
     }
 }
 
 /// Bars that compare the process's peak with the whole model and with the parts that it held one at a time.
-fn memory(memory: &Value) -> String {
-    const BARS: [(&str, &str); 5] = [
-        ("peak_rss_mb", "peak, resident"),
-        ("model_mb", "whole model"),
-        ("embedding_mb", "embedding"),
-        ("layer_mb", "one layer"),
-        ("head_mb", "head"),
+fn memory(memory: &Memory) -> Markup {
+    let bars = [
+        ("peak, resident", memory.peak_rss_mb),
+        ("whole model", Some(memory.model_mb)),
+        ("embedding", Some(memory.embedding_mb)),
+        ("one layer", Some(memory.layer_mb)),
+        ("head", Some(memory.head_mb)),
     ];
-    let bars = BARS
-        .iter()
-        .filter_map(|&(key, name)| Some((key, name, number(memory, key)?)));
-    let largest = bars.clone().map(|bar| bar.2).fold(0.0, f64::max);
-    if largest <= 0.0 {
-        return String::new();
+    let bars = bars.into_iter().filter_map(|(name, mb)| Some((name, mb?)));
+    let largest = bars.clone().map(|bar| bar.1).fold(0.0, f64::max);
+    html! {
+        @if largest > 0.0 {
+            table.bars {
+                caption { "Memory" }
+                tbody {
+                    @for (name, mb) in bars {
+                        @let share = 100.0 * mb.max(0.0) / largest;
+                        @let class = name.starts_with("peak").then_some("peak");
+                        tr class=[class] {
+                            th scope="row" { (name) }
+                            td.num { (megabytes(mb)) }
+                            td.bar { i style=(format_args!("width:{share:.1}%")) {} }
+                        }
+                    }
+                }
+            }
+        }
     }
-    let rows = bars.map(|(key, name, mb)| {
-        let class = if key == "peak_rss_mb" { " class=\"peak\"" } else { "" };
-        let share = 100.0 * mb.max(0.0) / largest;
-        format!(
-            "<tr{class}><th scope=\"row\">{name}</th><td class=\"num\">{}</td><td class=\"bar\"><i style=\"width:{share:.1}%\"></i></td></tr>\n",
-            megabytes(Some(mb))
-        )
-    });
-    format!(
-        "<table class=\"bars\"><caption>Memory</caption><tbody>\n{}</tbody></table>\n",
-        rows.collect::<String>()
-    )
 }

@@ -1,25 +1,21 @@
-//! Strings and numbers as a page shows them.
+//! Numbers and small parts as a page shows them.
 
-use serde_json::Value;
+use maud::{Markup, html};
 
-use crate::verify::view::Status;
+use crate::Status;
 
 /// What stands where the report has nothing.
 pub const NOTHING: &str = "\u{2013}";
 
-/// Makes any string safe as text and in a quoted attribute.
-///
-/// Control characters become visible, and so do those that turn the reading direction: a name must not be able
-/// to look like another one.
-pub fn esc(text: &str) -> String {
+/// The class of a column of numbers; `None` is that of words.
+pub const NUM: Option<&str> = Some("num");
+
+/// Makes control characters visible, and those that turn the reading direction: a name must not be able to
+/// look like another one.
+pub fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
-            '&' => out += "&amp;",
-            '<' => out += "&lt;",
-            '>' => out += "&gt;",
-            '"' => out += "&quot;",
-            '\'' => out += "&#39;",
             '\n' | '\t' => out.push(c),
             '\0'..='\u{1f}' => out.extend(char::from_u32(0x2400 + u32::from(c))),
             '\u{7f}' => out.push('\u{2421}'),
@@ -31,6 +27,32 @@ pub fn esc(text: &str) -> String {
         }
     }
     out
+}
+
+/// A table's row of heads: names and classes.
+pub fn heads(columns: &[(&str, Option<&str>)]) -> Markup {
+    html! { thead { tr { @for (name, class) in columns { th scope="col" class=[class] { (name) } } } } }
+}
+
+/// A number's cell.
+pub fn num(shown: String) -> Markup {
+    html! { td.num { (shown) } }
+}
+
+/// A status as a coloured word with a sign, so that colour alone says nothing.
+pub fn chip(status: Status) -> Markup {
+    let (class, sign) = match status {
+        Status::Pass => ("pass", '\u{2713}'),
+        Status::Fail => ("fail", '\u{2717}'),
+        Status::Crash => ("fail", '\u{26a0}'),
+        Status::Unavailable => ("none", '\u{2205}'),
+    };
+    html! { span class={ "chip " (class) } { (sign) " " (status) } }
+}
+
+/// `[0, 1, 2]`, in a shape or an index per axis.
+pub fn axes(axes: &[usize]) -> Markup {
+    html! { code { (format_args!("{axes:?}")) } }
 }
 
 /// A number in a table: four decimals near one, whole when it is whole, else `3.10e-7` or `not finite`.
@@ -64,10 +86,7 @@ pub fn decimals(error: Option<f64>) -> usize {
 
 /// A number with so many decimals; as [`number`] when it is too large or too small for them.
 pub fn fixed(value: f64, decimals: usize) -> String {
-    match (0.01..100_000.0).contains(&value.abs()) {
-        true => format!("{value:.decimals$}"),
-        false => number(value),
-    }
+    if (0.01..100_000.0).contains(&value.abs()) { format!("{value:.decimals$}") } else { number(value) }
 }
 
 /// As [`number`], or a dash.
@@ -75,12 +94,9 @@ pub fn number_or_dash(value: Option<f64>) -> String {
     value.map_or(NOTHING.into(), number)
 }
 
-/// A field that is null only when its number is not finite; a dash when there is no such field.
-pub fn finite_field(value: &Value, key: &str) -> String {
-    match value.get(key) {
-        None => NOTHING.into(),
-        Some(value) => number(value.as_f64().unwrap_or(f64::NAN)),
-    }
+/// A number that is absent only when it is not finite.
+pub fn finite(value: Option<f64>) -> String {
+    number(value.unwrap_or(f64::NAN))
 }
 
 /// An error over its limit in at most four characters.
@@ -107,32 +123,17 @@ pub fn ratio(value: f64) -> String {
 }
 
 /// A wall time given in milliseconds.
-pub fn duration(ms: Option<f64>) -> String {
+pub fn duration(ms: f64) -> String {
     match ms {
-        None => NOTHING.into(),
-        Some(ms) if ms < 1000.0 => format!("{ms:.0} ms"),
-        Some(ms) if ms < 120_000.0 => format!("{:.1} s", ms / 1000.0),
-        Some(ms) => format!("{:.1} min", ms / 60_000.0),
+        ms if ms < 1000.0 => format!("{ms:.0} ms"),
+        ms if ms < 120_000.0 => format!("{:.1} s", ms / 1000.0),
+        ms => format!("{:.1} min", ms / 60_000.0),
     }
 }
 
-/// Mebibytes or megabytes, as the report has them.
-pub fn megabytes(mb: Option<f64>) -> String {
-    mb.map_or(NOTHING.into(), |mb| match mb < 10.0 {
-        true => format!("{mb:.1} MB"),
-        false => format!("{mb:.0} MB"),
-    })
-}
-
-/// A status as a coloured word with a sign, so that colour alone says nothing.
-pub fn chip(status: Status) -> &'static str {
-    match status {
-        Status::Pass => "<span class=\"chip pass\">\u{2713} pass</span>",
-        Status::Fail => "<span class=\"chip fail\">\u{2717} fail</span>",
-        Status::Crash => "<span class=\"chip fail\">\u{26a0} crash</span>",
-        Status::Unavailable => "<span class=\"chip none\">\u{2205} unavailable</span>",
-        Status::Unknown => "<span class=\"chip none\">? unknown</span>",
-    }
+/// Mebibytes.
+pub fn megabytes(mb: f64) -> String {
+    if mb < 10.0 { format!("{mb:.1} MB") } else { format!("{mb:.0} MB") }
 }
 
 /// `1 layer`, `2 layers`.
@@ -146,20 +147,18 @@ pub fn count(number: usize, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn markup_controls_and_direction_are_made_harmless() {
+        let markup = html! { a title=("<\">&") { ("<a b='c' d=\"e\">&") } }.into_string();
+        let text = "&lt;a b='c' d=&quot;e&quot;&gt;&amp;";
+        assert_eq!(markup, format!("<a title=\"&lt;&quot;&gt;&amp;\">{text}</a>"));
         assert_eq!(
-            esc("<a b='c' d=\"e\">&"),
-            "&lt;a b=&#39;c&#39; d=&quot;e&quot;&gt;&amp;"
-        );
-        assert_eq!(
-            esc("a\0\u{1b}[31m\u{7f}\u{9b}\r\n"),
+            visible("a\0\u{1b}[31m\u{7f}\u{9b}\r\n"),
             "a\u{2400}\u{241b}[31m\u{2421}\u{fffd}\u{240d}\n"
         );
-        assert_eq!(esc("x\u{202e}y"), "x[U+202E]y");
-        assert_eq!(esc("日本 \u{1f600}"), "日本 \u{1f600}");
+        assert_eq!(visible("x\u{202e}y"), "x[U+202E]y");
+        assert_eq!(visible("日本 \u{1f600}"), "日本 \u{1f600}");
     }
 
     #[test]
@@ -189,10 +188,9 @@ mod tests {
 
     #[test]
     fn null_is_not_finite_and_absence_is_a_dash() {
-        let value = json!({"a": null, "b": 0.25});
-        assert_eq!(finite_field(&value, "a"), "not finite");
-        assert_eq!(finite_field(&value, "b"), "0.2500");
-        assert_eq!(finite_field(&value, "c"), NOTHING);
+        assert_eq!(finite(None), "not finite");
+        assert_eq!(finite(Some(0.25)), "0.2500");
+        assert_eq!(number_or_dash(None), NOTHING);
     }
 
     #[test]
@@ -215,9 +213,9 @@ mod tests {
         assert_eq!(number(2e9), "2.00e9");
         assert_eq!(number(27_913.0), "27913");
         assert_eq!((number(-3.0), number(-0.0)), ("-3".into(), "0".into()));
-        assert_eq!(duration(Some(812.4)), "812 ms");
-        assert_eq!(duration(Some(95_000.0)), "95.0 s");
-        assert_eq!(duration(Some(600_000.0)), "10.0 min");
-        assert_eq!(megabytes(None), NOTHING);
+        assert_eq!(duration(812.4), "812 ms");
+        assert_eq!(duration(95_000.0), "95.0 s");
+        assert_eq!(duration(600_000.0), "10.0 min");
+        assert_eq!((megabytes(9.96), megabytes(12.3)), ("10.0 MB".into(), "12 MB".into()));
     }
 }

@@ -1,180 +1,156 @@
 //! The generated tokens: expected and observed ids beside the margin that the reference chose them by.
 
-use super::text::{NOTHING, chip, count, esc, number_or_dash};
-use crate::verify::view::{Run, Token, number, wrong};
+use maud::{Markup, html};
+use qwen3_trace::{Mode, TokenVerdict};
+
+use super::text::{NUM, chip, count, heads, num, number, number_or_dash};
+use crate::RunResult;
 
 /// Tokens of a run that are shown; a page is no place for thousands.
 const SHOWN: usize = 200;
 
 /// The section's body; `None` when no run generated any.
-pub fn section(runs: &[Run]) -> Option<String> {
-    let with_tokens: Vec<(Run, Vec<Token>)> = runs
-        .iter()
-        .map(|&run| (run, Token::all(run)))
-        .filter(|(_, tokens)| !tokens.is_empty())
-        .collect();
-    if with_tokens.is_empty() {
-        return None;
-    }
-    let mut out = String::from(
-        "<p class=\"lead\">The margin is by how much the reference preferred its first choice over its second: \
-         an id that differs where the margin is next to nothing is a tie, not an error. Regret is what the other choice costs.</p>\n",
-    );
+pub fn section(runs: &[RunResult]) -> Option<Markup> {
+    let with_tokens = runs.iter().filter(|run| !run.verdicts.tokens.is_empty());
+    let with_tokens: Vec<&RunResult> = with_tokens.collect();
     // A wrong token is what one looks for; when there is none, one table shows what they all look like.
-    let first_wrong = with_tokens
-        .iter()
-        .position(|(_, tokens)| wrong(tokens) > 0)
-        .unwrap_or(0);
-    for (index, (run, tokens)) in with_tokens.iter().enumerate() {
-        let open = if index == first_wrong { " open" } else { "" };
-        out += &format!(
-            "<details class=\"card\"{open}><summary><b>{}</b> {} <span class=\"quiet\">{}</span></summary>\n{}{}</details>\n",
-            esc(&run.label()),
-            chip(run.status()),
-            summary(tokens),
-            logits(*run),
-            table(tokens)
-        );
-    }
-    Some(out)
+    let wrong = with_tokens.iter().position(|run| run.verdicts.wrong_token().is_some());
+    let opened = wrong.unwrap_or(0);
+    (!with_tokens.is_empty()).then(|| {
+        html! {
+            p.lead {
+                "The margin is by how much the reference preferred its first choice over its second: an id that \
+                 differs where the margin is next to nothing is a tie, not an error. Regret is what the other \
+                 choice costs."
+            }
+            @for (index, run) in with_tokens.into_iter().enumerate() {
+                details.card open[index == opened] {
+                    summary {
+                        b { (run.label) } " " (chip(run.status)) " "
+                        span.quiet { (summary(&run.verdicts.tokens)) }
+                    }
+                    (logits(run))
+                    (table(&run.verdicts.tokens))
+                }
+            }
+        }
+    })
 }
 
-fn summary(tokens: &[Token]) -> String {
-    let equal = tokens.iter().filter(|token| token.matches()).count();
-    let ties = tokens
-        .iter()
-        .filter(|token| !token.matches() && token.tie())
-        .count();
+fn same(token: &TokenVerdict) -> bool {
+    i64::from(token.expected) == token.observed
+}
+
+fn summary(tokens: &[TokenVerdict]) -> String {
+    let equal = tokens.iter().filter(|token| same(token)).count();
+    let wrong = tokens.iter().filter(|token| !token.passes()).count();
+    let ties = tokens.len() - equal - wrong;
     let mut out = format!("{equal} of {} as expected", count(tokens.len(), "token"));
     if ties > 0 {
         out += &format!(", {} another way", count(ties, "tie"));
     }
-    match wrong(tokens) {
-        0 => out,
-        wrong => format!("{out}, {wrong} wrong"),
+    if wrong > 0 {
+        out += &format!(", {wrong} wrong");
     }
+    out
 }
 
 /// What the report has on the distribution itself, over all positions of the prompt.
-fn logits(run: Run) -> String {
-    let logits = run
-        .tensors()
-        .filter(|tensor| tensor.name() == "logits" && tensor.mode() == "accumulated");
-    let mut out = String::new();
-    for tensor in logits {
-        let field = |key| number(tensor.0, key);
+fn logits(run: &RunResult) -> Markup {
+    let nats = |nats: f64| format!("{} nats", number(nats));
+    let logits = run.verdicts.of(Mode::Accumulated).filter(|tensor| tensor.verdict.name == "logits");
+    let lines = logits.map(|tensor| {
         let shown = [
-            (
-                "top-1 agreement",
-                field("top1_agreement").map(|share| format!("{:.1} %", 100.0 * share)),
-            ),
-            (
-                "KL divergence",
-                field("kl_divergence").map(|nats| format!("{} nats", number_or_dash(Some(nats)))),
-            ),
-            (
-                "regret",
-                field("regret_nats").map(|nats| format!("{} nats", number_or_dash(Some(nats)))),
-            ),
+            ("top-1 agreement", tensor.top1_agreement.map(|share| format!("{:.1} %", 100.0 * share))),
+            ("KL divergence", tensor.kl_divergence.map(nats)),
+            ("regret", tensor.regret_nats.map(nats)),
         ];
-        let shown = shown
-            .iter()
-            .filter_map(|(name, value)| Some(format!("{name} {}", value.as_ref()?)));
-        let shown = shown.collect::<Vec<_>>().join(" \u{b7} ");
-        if !shown.is_empty() {
-            out += &format!("<p class=\"quiet\">Logits over the prompt: {shown}</p>\n");
-        }
+        let shown = shown.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", value?)));
+        shown.collect::<Vec<_>>().join(" \u{b7} ")
+    });
+    html! {
+        @for line in lines.filter(|line| !line.is_empty()) { p.quiet { "Logits over the prompt: " (line) } }
     }
-    out
 }
 
-fn table(tokens: &[Token]) -> String {
-    let rows = tokens
-        .iter()
-        .any(|token| token.integer("row").unwrap_or(0) != 0);
-    let largest = tokens
-        .iter()
-        .filter_map(|token| number(token.0, "margin"))
-        .fold(0.0, f64::max);
-    let row_head = if rows {
-        "<th scope=\"col\" class=\"num\">row</th>"
-    } else {
-        ""
+fn table(tokens: &[TokenVerdict]) -> Markup {
+    let rows = tokens.iter().any(|token| token.row != 0);
+    let columns = [
+        ("row", NUM),
+        ("step", NUM),
+        ("position", NUM),
+        ("expected", NUM),
+        ("observed", NUM),
+        ("verdict", None),
+        ("margin", None),
+        ("KL, nats", NUM),
+        ("regret, nats", NUM),
+    ];
+    let columns = if rows { &columns[..] } else { &columns[1..] };
+    let largest = tokens.iter().filter_map(|token| token.margin).fold(0.0, f64::max);
+    html! {
+        div.scroll {
+            table.tokens {
+                (heads(columns))
+                tbody { @for token in tokens.iter().take(SHOWN) { (line(token, rows, largest)) } }
+            }
+        }
+        @if tokens.len() > SHOWN {
+            p.quiet { "The first " (SHOWN) " of " (tokens.len()) "; the rest is in the JSON report." }
+        }
+    }
+}
+
+fn line(token: &TokenVerdict, rows: bool, largest: f64) -> Markup {
+    let (class, verdict) = match (same(token), token.tie) {
+        (true, false) => ("same", "\u{2713} same"),
+        (true, true) => ("same", "\u{2713} same, a tie"),
+        (false, true) => ("tie", "\u{2248} tie"),
+        (false, false) => ("wrong", "\u{2717} wrong"),
     };
-    let mut out = format!(
-        "<div class=\"scroll\"><table class=\"tokens\"><thead><tr>{row_head}<th scope=\"col\" class=\"num\">step</th><th scope=\"col\" class=\"num\">position</th>\
-         <th scope=\"col\" class=\"num\">expected</th><th scope=\"col\" class=\"num\">observed</th><th scope=\"col\">verdict</th>\
-         <th scope=\"col\">margin</th><th scope=\"col\" class=\"num\">KL, nats</th><th scope=\"col\" class=\"num\">regret, nats</th></tr></thead>\n<tbody>\n",
-    );
-    for token in tokens.iter().take(SHOWN) {
-        let integer = |key| {
-            token
-                .integer(key)
-                .map_or(NOTHING.to_owned(), |value| value.to_string())
-        };
-        let (class, verdict) = match (token.matches(), token.tie()) {
-            (true, false) => ("same", "\u{2713} same"),
-            (true, true) => ("same", "\u{2713} same, a tie"),
-            (false, true) => ("tie", "\u{2248} tie"),
-            (false, false) => ("wrong", "\u{2717} wrong"),
-        };
-        let row = match rows {
-            true => format!("<td class=\"num\">{}</td>", integer("row")),
-            false => String::new(),
-        };
-        let margin = number(token.0, "margin");
-        let width = if largest > 0.0 {
-            60.0 * (margin.unwrap_or(0.0) / largest).clamp(0.0, 1.0)
-        } else {
-            0.0
-        };
-        out += &format!(
-            "<tr class=\"{class}\">{row}<th scope=\"row\" class=\"num\">{}</th><td class=\"num\">{}</td><td class=\"num\">{}</td><td class=\"num\">{}</td>\
-             <td class=\"mark\">{verdict}</td><td class=\"bar\"><i style=\"width:{width:.1}%\"></i><span>{}</span></td><td class=\"num\">{}</td><td class=\"num\">{}</td></tr>\n",
-            integer("step"),
-            integer("position"),
-            integer("expected"),
-            integer("observed"),
-            number_or_dash(margin),
-            number_or_dash(number(token.0, "kl_divergence")),
-            number_or_dash(number(token.0, "regret_nats")),
-        );
+    let share = token.margin.filter(|_| largest > 0.0).map_or(0.0, |margin| margin / largest);
+    let width = 60.0 * share.clamp(0.0, 1.0);
+    html! {
+        tr class=(class) {
+            @if rows { td.num { (token.row) } }
+            th.num scope="row" { (token.step) }
+            td.num { (token.position) }
+            td.num { (token.expected) }
+            td.num { (token.observed) }
+            td.mark { (verdict) }
+            td.bar { i style=(format_args!("width:{width:.1}%")) {} span { (number_or_dash(token.margin)) } }
+            (num(number_or_dash(token.kl_divergence)))
+            (num(number_or_dash(token.regret_nats)))
+        }
     }
-    out += "</tbody></table></div>\n";
-    if tokens.len() > SHOWN {
-        out += &format!(
-            "<p class=\"quiet\">The first {SHOWN} of {}; the rest is in the JSON report.</p>\n",
-            tokens.len()
-        );
-    }
-    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::Status;
+    use crate::sample::{self, token};
 
     #[test]
     fn a_tie_is_told_from_an_error() {
-        let run = json!({"backend": "flex", "tokens": [
-            {"step": 0, "expected": 1, "observed": 1, "margin": 2.0},
-            {"step": 1, "expected": 2, "observed": 3, "margin": 0.0, "tie": true},
-            {"step": 2, "expected": 4, "observed": 5, "margin": 0.5},
-            {"step": 3, "expected": null, "observed": null},
-        ]});
-        let html = section(&[Run(&run)]).unwrap();
-        assert!(
-            html.contains("1 of 4 tokens as expected, 1 tie another way, 2 wrong"),
-            "{html}"
-        );
+        let mut run = sample::run("flex", Status::Fail, Vec::new());
+        assert!(section(std::slice::from_ref(&run)).is_none());
+        run.verdicts.tokens = vec![token(0, 1, 1), token(1, 2, 3), token(2, 4, 5), token(3, 6, -1)];
+        run.verdicts.tokens[1].tie = true;
+        let html = section(&[run]).unwrap().into_string();
+        assert!(html.contains("1 of 4 tokens as expected, 1 tie another way, 2 wrong"), "{html}");
         assert_eq!(html.matches("class=\"wrong\"").count(), 2);
-        assert!(section(&[Run(&json!({"tokens": []}))]).is_none());
     }
 
     #[test]
     fn rows_have_a_column_only_in_a_batch() {
-        let table = |row| table(&[Token(&json!({ "row": row }))]);
+        let table = |row| {
+            let token = TokenVerdict {
+                row,
+                ..token(0, 1, 1)
+            };
+            table(&[token]).into_string()
+        };
         assert!(!table(0).contains(">row<"));
         assert!(table(1).contains(">row<"));
     }

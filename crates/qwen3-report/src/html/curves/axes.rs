@@ -1,6 +1,8 @@
 //! Where a value lies in a plot, and the axes' labels.
 
-use crate::verify::html::grid::Place;
+use maud::{Markup, html};
+
+use crate::html::grid::Place;
 
 /// A plot's height, in units of its `viewBox`; so are the margins.
 pub const HEIGHT: f64 = 250.0;
@@ -58,34 +60,33 @@ impl Scale {
     }
 }
 
+/// A coordinate with one decimal.
+pub fn one(value: f64) -> String {
+    format!("{value:.1}")
+}
+
+/// A word in the plot, anchored at a point.
+pub fn label(class: &str, [x, y]: [f64; 2], anchor: &str, name: &str) -> Markup {
+    html! { text class=(class) x=(one(x)) y=(one(y)) text-anchor=(anchor) { (name) } }
+}
+
 /// The grid lines and their labels, powers of ten with one among them.
-pub fn decades(scale: &Scale) -> String {
+pub fn decades(scale: &Scale) -> Markup {
     let (low, high) = (scale.low as i64, scale.high as i64);
     let every = ((high - low) as u64).div_ceil(7).max(1) as i64;
-    let mut out = String::new();
-    for decade in (low..=high).filter(|decade| decade % every == 0) {
-        let y = scale.y(10_f64.powi(decade as i32));
-        let power: String = decade.to_string().chars().map(superscript).collect();
-        let label = match decade {
-            0 => "1".into(),
-            1 => "10".into(),
-            _ => format!("10{power}"),
-        };
-        out += &format!(
-            "<path class=\"rule\" d=\"M{LEFT} {y:.1}H{:.1}\"/><text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>",
-            scale.width - RIGHT,
-            LEFT - 6.0,
-            y + 3.5
-        );
+    let name = |decade: i64| match decade {
+        0 => "1".into(),
+        1 => "10".into(),
+        _ => format!("10{}", decade.to_string().chars().map(superscript).collect::<String>()),
+    };
+    html! {
+        @for decade in (low..=high).filter(|decade| decade % every == 0) {
+            @let y = scale.y(10_f64.powi(decade as i32));
+            path.rule d=(format_args!("M{LEFT} {y:.1}H{:.1}", scale.width - RIGHT)) {}
+            (label("tick", [LEFT - 6.0, y + 3.5], "end", &name(decade)))
+        }
+        @if scale.infinite { (label("tick", [LEFT - 6.0, scale.y(f64::INFINITY) + 4.0], "end", "\u{221e}")) }
     }
-    if scale.infinite {
-        out += &format!(
-            "<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">\u{221e}</text>",
-            LEFT - 6.0,
-            scale.y(f64::INFINITY) + 4.0
-        );
-    }
-    out
 }
 
 fn superscript(c: char) -> char {
@@ -101,7 +102,7 @@ fn superscript(c: char) -> char {
 
 /// Which depths have a label: round layer numbers with room between them, and both ends.
 pub fn ticks(places: &[Place], step: f64) -> Vec<(usize, String)> {
-    let room = |labels: i64| labels as f64 * step >= 26.0;
+    let room = |labels: usize| labels as f64 * step >= 26.0;
     let every = [1, 2, 4, 5, 10, 20, 25, 50, 100, 200, 500]
         .into_iter()
         .find(|&every| room(every))

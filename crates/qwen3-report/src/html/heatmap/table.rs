@@ -1,8 +1,11 @@
 //! One run in one mode as a table.
 
-use crate::verify::html::grid::Grid;
-use crate::verify::html::text::{esc, finite_field, number_or_dash, ratio};
-use crate::verify::view::{Run, Tensor, number};
+use maud::{Markup, html};
+use qwen3_trace::{LayerVerdict, Mode};
+
+use crate::html::grid::Grid;
+use crate::html::text::{finite, number, ratio};
+use crate::{RunResult, measure};
 
 /// Upper ends of the classes within the limit, half a decade each: `c0` to `c5`.
 const COLD: [f64; 6] = [0.003_162, 0.01, 0.031_62, 0.1, 0.3162, 1.0];
@@ -12,112 +15,100 @@ const HOT: [f64; 5] = [3.162, 10.0, 100.0, 1e4, f64::INFINITY];
 const TALL: usize = 40;
 
 /// The table, in a region of its own that scrolls and has the Tab key's one stop.
-pub fn render(grid: &Grid, run: Run, mode: &str) -> String {
+pub fn render(grid: &Grid, run: &RunResult, mode: Mode) -> Markup {
     // A patched error is of the logits: no tensor diverges there.
-    let first = run.first_divergence().filter(|_| mode != "patched");
-    let mut body = String::new();
-    for (place, cells) in &grid.rows {
-        body += &format!("<tr><th scope=\"row\">{}</th>", esc(&place.label()));
-        for tensor in cells {
-            match tensor {
-                Some(tensor) => body += &cell(*tensor, first == Some(tensor.name())),
-                None => body += "<td></td>",
+    let first = run.diagnosis.first_divergence.as_ref().filter(|_| mode != Mode::Patched);
+    let is_first = |tensor: &LayerVerdict| first.is_some_and(|first| first.tensor == tensor.verdict.name);
+    let width = 9 + 6 * grid.columns.len();
+    let label = format!("{}, {mode}: error over limit", run.label);
+    html! {
+        div.scroll.tall[grid.rows.len() > TALL] role="region" tabindex="0" aria-label=(label) {
+            table.grid style={ "max-width:" (width) "rem" } {
+                caption.sr { (label) }
+                (head(grid))
+                tbody {
+                    @for (place, cells) in &grid.rows {
+                        tr {
+                            th scope="row" { (place.label()) }
+                            @for tensor in cells {
+                                @if let Some(tensor) = tensor { (cell(tensor, is_first(tensor))) } @else { td {} }
+                            }
+                        }
+                        "\n"
+                    }
+                }
             }
         }
-        body += "</tr>\n";
+        @if (0..grid.columns.len()).any(|column| derived(grid, column)) {
+            p.quiet { "* derived from the reference's tensors, not one of them" }
+        }
     }
-    let note = match (0..grid.columns.len()).any(|column| derived(grid, column)) {
-        true => "<p class=\"quiet\">* derived from the reference's tensors, not one of them</p>\n",
-        false => "",
-    };
-    let tall = if grid.rows.len() > TALL { " tall" } else { "" };
-    let label = esc(&format!("{}, {mode}: error over limit", run.label()));
-    format!(
-        "<div class=\"scroll{tall}\" role=\"region\" tabindex=\"0\" aria-label=\"{label}\"><table class=\"grid\" style=\"max-width:{}rem\">\
-         <caption class=\"sr\">{label}</caption>\n{}<tbody>\n{body}</tbody></table></div>\n{note}",
-        9 + 6 * grid.columns.len(),
-        head(grid)
-    )
 }
 
 /// Two rows where tensors belong to a module such as `self_attn`, else one.
-fn head(grid: &Grid) -> String {
-    let split = |name: &&'_ str| match name.rsplit_once('.') {
-        Some((module, name)) => (module.to_owned(), name.to_owned()),
-        None => (String::new(), (*name).to_owned()),
+fn head(grid: &Grid) -> Markup {
+    let columns = grid.columns.iter().enumerate().map(|(at, column)| {
+        let (module, name) = column.rsplit_once('.').unwrap_or(("", column));
+        (module, name, derived(grid, at))
+    });
+    let columns: Vec<(&str, &str, bool)> = columns.collect();
+    let nested = columns.iter().any(|(module, ..)| !module.is_empty());
+    let rows = nested.then_some("2");
+    let column = |(_, name, derived): &(&str, &str, bool), rows| {
+        html! {
+            th.v scope="col" rowspan=[rows] {
+                span {
+                    // A long name breaks after an underscore.
+                    @for part in name.split_inclusive('_') { (part) @if part.ends_with('_') { wbr; } }
+                    @if *derived { "*" }
+                }
+            }
+        }
     };
-    let parts: Vec<(String, String)> = grid.columns.iter().map(split).collect();
-    let nested = parts.iter().any(|(module, _)| !module.is_empty());
-    let both = if nested { " rowspan=\"2\"" } else { "" };
-    let (mut upper, mut lower) = (format!("<td{both}></td>"), String::new());
-    let mut column = 0;
-    for group in parts.chunk_by(|a, b| a.0 == b.0) {
-        let module = &group[0].0;
-        if !module.is_empty() {
-            upper += &format!(
-                "<th scope=\"colgroup\" colspan=\"{}\">{}</th>",
-                group.len(),
-                esc(module)
-            );
+    html! {
+        thead {
+            tr {
+                td rowspan=[rows] {}
+                @for group in columns.chunk_by(|a, b| a.0 == b.0) {
+                    @if group[0].0.is_empty() { @for name in group { (column(name, rows)) } }
+                    @else { th scope="colgroup" colspan=(group.len()) { (group[0].0) } }
+                }
+            }
+            @if nested {
+                tr { @for name in columns.iter().filter(|column| !column.0.is_empty()) { (column(name, None)) } }
+            }
         }
-        for (_, name) in group {
-            let mark = if derived(grid, column) { "*" } else { "" };
-            // A long name breaks after an underscore.
-            let name = esc(name).replace('_', "_<wbr>");
-            let (row, rows) = match module.is_empty() {
-                true => (&mut upper, both),
-                false => (&mut lower, ""),
-            };
-            *row += &format!("<th scope=\"col\" class=\"v\"{rows}><span>{name}{mark}</span></th>");
-            column += 1;
-        }
-    }
-    match nested {
-        true => format!("<thead><tr>{upper}</tr>\n<tr>{lower}</tr></thead>\n"),
-        false => format!("<thead><tr>{upper}</tr></thead>\n"),
     }
 }
 
 fn derived(grid: &Grid, column: usize) -> bool {
-    let tensors = grid.rows.values().filter_map(|row| row[column]);
-    let derived = |tensor: Tensor| tensor.0.get("derived")?.as_bool();
-    tensors.filter_map(derived).any(|derived| derived)
+    let mut tensors = grid.rows.values().filter_map(|row| row[column]);
+    tensors.any(|tensor| tensor.derived)
 }
 
-fn cell(tensor: Tensor, first: bool) -> String {
-    let value = tensor.ratio();
-    let mut class = value.map_or("cn".into(), class);
+fn cell(tensor: &LayerVerdict, first: bool) -> Markup {
+    let value = measure::ratio(tensor);
     // A verdict that the colour does not show.
-    if !tensor.pass() && !class.starts_with('h') {
-        class += " fails";
+    let fails = !tensor.verdict.pass && value <= 1.0;
+    html! {
+        td class={ (class(value)) @if fails { " fails" } @if first { " first" } } title=(title(tensor)) {
+            (ratio(value))
+        }
     }
-    if first {
-        class += " first";
-    }
-    if class.contains(' ') {
-        class = format!("\"{class}\"");
-    }
-    let shown = esc(&value.map_or("?".into(), ratio));
-    format!("<td class={class} title=\"{}\">{shown}</td>", title(tensor))
 }
 
 /// The numbers behind a cell.
-fn title(tensor: Tensor) -> String {
-    let json = tensor.0;
-    let limit = |key| number_or_dash(number(json, key));
+fn title(tensor: &LayerVerdict) -> String {
+    let verdict = &tensor.verdict;
     let mut title = format!(
         "max {} of {}, rms {} of {}",
-        finite_field(json, "max_abs"),
-        limit("limit"),
-        finite_field(json, "rms"),
-        limit("limit_rms")
+        finite(verdict.max_abs),
+        number(verdict.limit),
+        finite(verdict.rms),
+        number(verdict.limit_rms)
     );
-    if !tensor.pass() {
-        title += &format!(
-            "; {} instead of {}",
-            finite_field(json, "observed"),
-            finite_field(json, "expected")
-        );
+    if !verdict.pass {
+        title += &format!("; {} instead of {}", finite(verdict.observed), finite(verdict.expected));
     }
     title
 }
@@ -137,7 +128,8 @@ pub fn class(ratio: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::Status;
+    use crate::sample::{self, tensor};
 
     #[test]
     fn colours_change_sides_at_one() {
@@ -152,25 +144,30 @@ mod tests {
 
     #[test]
     fn a_failure_within_the_limit_is_still_marked() {
-        let cell = |value, first| cell(Tensor(&value), first);
-        assert!(cell(json!({"ratio": 0.5, "pass": false}), false).contains("\"c5 fails\""));
-        assert!(cell(json!({"ratio": 0.5, "pass": true}), true).contains("\"c5 first\""));
-        assert!(cell(json!({"pass": true}), false).contains("class=cn"));
-        let nan = json!({"pass": false, "max_abs": null, "ratio": null});
-        assert!(cell(nan, false).contains("class=hx title=\"max not finite of"));
+        let cell = |ratio, pass, first| {
+            let mut tensor = tensor(Mode::Isolated, "logits", ratio);
+            tensor.verdict.pass = pass;
+            cell(&tensor, first).into_string()
+        };
+        assert!(cell(Some(0.5), false, false).contains("\"c5 fails\""));
+        assert!(cell(Some(0.5), true, true).contains("\"c5 first\""));
+        assert!(cell(None, false, false).contains("class=\"hx\" title=\"max not finite of"));
     }
 
     #[test]
     fn modules_head_their_columns() {
-        let tensor = |name: &str| json!({"mode": "isolated", "name": name, "derived": name.ends_with("rope")});
-        let names = [
+        let tensors = [
             "layer_00.input_norm",
             "layer_00.self_attn.q_proj",
             "layer_00.self_attn.q_rope",
             "layer_00_output",
         ];
-        let run = json!({"tensors": names.map(tensor)});
-        let head = head(&Grid::new(Run(&run), "isolated").unwrap());
+        let tensors = tensors.map(|name| LayerVerdict {
+            derived: name.ends_with("rope"),
+            ..tensor(Mode::Isolated, name, Some(0.1))
+        });
+        let run = sample::run("flex", Status::Pass, tensors.into());
+        let head = head(&Grid::new(&run, Mode::Isolated).unwrap()).into_string();
         assert!(head.contains("colspan=\"2\">self_attn</th>"), "{head}");
         assert_eq!(head.matches("rowspan=\"2\"").count(), 3);
         assert!(head.contains("q_<wbr>rope*"));
