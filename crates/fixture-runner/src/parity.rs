@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use qwen3_args::{ParityArgs, backends, named};
-use qwen3_report::text::ParityText;
+use qwen3_report::text::{ParityText, coloured};
 use qwen3_report::{BURN_VERSION, ParityReport, ReportFile, Status};
 
 use crate::failure::unless_closed;
@@ -55,7 +55,7 @@ pub fn parity(args: &Args) -> Result<ExitCode> {
     writeln!(out, "burn {BURN_VERSION}; oracle: {}", manifest.oracle())?;
     let program = std::env::current_exe().context("this program's own path")?;
     let mut report = ParityReport::default();
-    let mut text = ParityText::new();
+    let mut text = ParityText::new(coloured());
     let work = Work {
         program: &program,
         manifest: file,

@@ -3,6 +3,7 @@
 mod prompt;
 mod verification;
 
+use std::io::stdout;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -68,12 +69,13 @@ pub fn verify(args: &Args) -> Result<ExitCode> {
         file.write(&report.to_json())?;
     }
     if let Some(file) = junit {
-        file.write(&junit::render(&report))?;
+        file.write(&junit::verify(&report))?;
     }
     if let Some(file) = html {
         file.write(&html::render(&report))?;
     }
     // Whoever does not read to the end still gets the reports and the verdict.
-    unless_closed(text::verify(&report).map_err(Into::into))?;
+    let colour = text::coloured();
+    unless_closed(text::write_verify(&report, &mut stdout().lock(), colour).map_err(Into::into))?;
     Ok(ExitCode::from(report.exit_code(&verification.named)))
 }
