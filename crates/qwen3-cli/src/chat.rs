@@ -223,9 +223,10 @@ enum Lines {
 
 impl Lines {
     fn new() -> Result<Self> {
-        Ok(match stdin().is_terminal() && stdout().is_terminal() {
-            true => Self::Terminal(Box::new(DefaultEditor::new()?)),
-            false => Self::Other,
+        Ok(if stdin().is_terminal() && stdout().is_terminal() {
+            Self::Terminal(Box::new(DefaultEditor::new()?))
+        } else {
+            Self::Other
         })
     }
 

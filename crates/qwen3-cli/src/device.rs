@@ -4,71 +4,29 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::{Result, anyhow};
 use burn::tensor::{DType, Device};
-use clap::ValueEnum;
+use qwen3_model::{Precision, burn_dtype};
+use qwen3_trace::Backend;
 
 use crate::failure::bad_input;
 
-/// A Burn backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Backend {
-    /// Pure Rust, the faster of the two: f32, f16 and bf16
-    Flex,
-    /// Pure Rust: f32 only
-    Ndarray,
-    /// Vulkan, Metal, DirectX or WebGPU (built with `--features wgpu`)
-    Wgpu,
-    /// libtorch on the CPU (built with `--features tch`)
-    Tch,
-    /// An NVIDIA GPU (built with `--features cuda`)
-    Cuda,
-}
-
-/// What to compute in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs, reason = "named as on the command line")]
-pub enum Dtype {
-    F32,
-    F16,
-    Bf16,
-}
-
-impl Dtype {
-    /// Every dtype, widest first.
-    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Bf16];
-
-    /// As Burn has it.
-    pub fn burn(self) -> DType {
-        match self {
-            Self::F32 => DType::F32,
-            Self::F16 => DType::F16,
-            Self::Bf16 => DType::BF16,
-        }
-    }
-
-    /// The name on command lines and in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-        }
-    }
-
-    /// Bytes of one value.
-    pub fn bytes(self) -> usize {
-        if self == Self::F32 { 4 } else { 2 }
-    }
-}
+/// Every backend, in the order in which one is taken where none is named.
+const BACKENDS: [Backend; 5] = [
+    Backend::Flex,
+    Backend::Ndarray,
+    Backend::Wgpu,
+    Backend::Tch,
+    Backend::Cuda,
+];
 
 /// Where and in what a model computes.
 #[derive(clap::Args, Debug)]
 pub struct DeviceArgs {
     /// The backend; without it, the first this command was built with: flex, ndarray, wgpu, tch, cuda
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = qwen3_args::backend())]
     backend: Option<Backend>,
     /// The dtype to compute in
-    #[arg(long, value_name = "DTYPE", default_value = "f32")]
-    dtype: Dtype,
+    #[arg(long, value_name = "DTYPE", default_value = "f32", value_parser = qwen3_args::dtype())]
+    dtype: Precision,
 }
 
 impl DeviceArgs {
@@ -77,32 +35,31 @@ impl DeviceArgs {
     /// # Errors
     /// When the backend is not in this build, has no device here, or does not compute in the dtype.
     pub fn device(&self) -> Result<(Device, DType)> {
-        let backend = match self.backend {
-            Some(backend) => backend,
-            None => default_backend()?,
-        };
-        let name = backend.to_possible_value();
-        let name = name.as_ref().map_or("", |value| value.get_name());
+        let backend = self.backend.map_or_else(default_backend, Ok)?;
+        let dtype = burn_dtype(self.dtype);
         let open = || device(backend).map(|open| open());
         // Burn panics where there is no adapter.
         let device = catch_unwind(AssertUnwindSafe(|| {
             let device = open()?;
-            let supported = device.supports_dtype(self.dtype.burn());
+            let supported = device.supports_dtype(dtype);
             Some((device, supported))
         }));
         match device {
-            Ok(Some((device, true))) => Ok((device, self.dtype.burn())),
+            Ok(Some((device, true))) => Ok((device, dtype)),
             Ok(Some((_, false))) => Err(bad_input(format!(
-                "{name} does not compute in {}",
-                self.dtype.name()
+                "{backend} does not compute in {}",
+                self.dtype
             ))),
             Ok(None) => Err(bad_input(format!(
-                "this command was built without {name}; build it with `--features {name}`"
+                "this command was built without {backend}; build it with `--features {backend}`"
             ))),
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
                 let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-                Err(anyhow!("{name} has no device here: {}", text.unwrap_or("")))
+                Err(anyhow!(
+                    "{backend} has no device here: {}",
+                    text.unwrap_or("")
+                ))
             }
         }
     }
@@ -112,12 +69,11 @@ impl DeviceArgs {
 ///
 /// # Errors
 /// When there is none.
-pub fn default_backend() -> Result<Backend> {
-    let backends = Backend::value_variants().iter().copied();
-    let mut built = backends.filter(|backend| device(*backend).is_some());
-    built
-        .next()
-        .ok_or_else(|| bad_input("this command was built without a backend"))
+fn default_backend() -> Result<Backend> {
+    let built = BACKENDS
+        .into_iter()
+        .find(|backend| device(*backend).is_some());
+    built.ok_or_else(|| bad_input("this command was built without a backend"))
 }
 
 /// What opens a backend's device; `None` when it is not in this build.
@@ -149,12 +105,8 @@ fn device(backend: Backend) -> Option<fn() -> Device> {
 ///
 /// # Errors
 /// When there is no backend in this build.
-pub fn storage(dtype: Dtype) -> Result<Device> {
-    let backends = Backend::value_variants().iter();
-    let mut devices = backends
-        .filter_map(|backend| device(*backend))
-        .map(|open| open());
-    devices
-        .find(|device| device.supports_dtype(dtype.burn()))
-        .ok_or_else(|| bad_input(format!("no backend of this build holds {}", dtype.name())))
+pub fn storage(dtype: Precision) -> Result<Device> {
+    let mut devices = BACKENDS.into_iter().filter_map(device).map(|open| open());
+    let device = devices.find(|device| device.supports_dtype(burn_dtype(dtype)));
+    device.ok_or_else(|| bad_input(format!("no backend of this build holds {dtype}")))
 }

@@ -64,10 +64,8 @@ pub fn report(error: &Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     note(&format!("error: {}", line(error)));
-    match error.chain().any(|cause| cause.is::<BadInput>()) {
-        true => ExitCode::from(BAD_INPUT),
-        false => ExitCode::from(FAILED),
-    }
+    let blamed = error.chain().any(|cause| cause.is::<BadInput>());
+    ExitCode::from(if blamed { BAD_INPUT } else { FAILED })
 }
 
 /// Prints a line on standard error, whether anybody reads it or not.

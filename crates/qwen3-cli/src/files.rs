@@ -71,19 +71,17 @@ impl ModelArg {
         if path.is_dir() {
             return Ok(of_folder(path.into()));
         }
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "safetensors")
-        {
+        if path.extension().is_some_and(|end| end == "safetensors") {
             let text = format!("{}: pass the folder that it lies in", path.display());
             return Err(bad_input(text));
         }
         if path.exists() {
             return record(path);
         }
-        match hub::is_name(&self.model) {
-            true => Ok(of_folder(hub::folder(&self.model, need)?)),
-            false => Err(bad_input(format!("{}: no such file or folder", self.model))),
+        if hub::is_name(&self.model) {
+            Ok(of_folder(hub::folder(&self.model, need)?))
+        } else {
+            Err(bad_input(format!("{}: no such file or folder", self.model)))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `qwen3 generate`: a prompt continued.
 
 use std::io::{IsTerminal, Write, stdout};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use qwen3_text::{Event, FinishReason, GenerateError, Generation, SamplingOptions, Timing};
@@ -108,9 +108,10 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// The seed, where tokens were drawn.
 fn seed(sampling: &SamplingOptions) -> String {
-    match sampling.greedy {
-        true => String::new(),
-        false => format!(", seed {}", sampling.seed),
+    if sampling.greedy {
+        String::new()
+    } else {
+        format!(", seed {}", sampling.seed)
     }
 }
 
@@ -143,16 +144,13 @@ pub struct Speed {
 impl Spoken {
     /// The speed, for a prompt of so many tokens.
     pub fn speed(&self, prompt: usize) -> Speed {
-        let rate = |tokens: usize, seconds: f64| match tokens > 0 && seconds > 0.0 {
-            true => tokens as f64 / seconds,
-            false => 0.0,
+        let rate = |tokens: usize, time: Duration| {
+            let rate = tokens as f64 / time.as_secs_f64();
+            if rate.is_finite() { rate } else { 0.0 }
         };
         Speed {
-            prefill: rate(prompt, self.timing.prefill.as_secs_f64()),
-            decode: rate(
-                self.ids.len().saturating_sub(1),
-                self.timing.decode.as_secs_f64(),
-            ),
+            prefill: rate(prompt, self.timing.prefill),
+            decode: rate(self.ids.len().saturating_sub(1), self.timing.decode),
         }
     }
 }

@@ -105,19 +105,15 @@ fn download(name: &str, need: Need, cache: &Cache) -> Result<PathBuf> {
     };
     let config = fetch(CONFIG)?;
     if need == Need::Weights {
-        match has(WEIGHTS) {
-            true => {
-                fetch(WEIGHTS)?;
-            }
-            false => {
-                let index = fetch(INDEX)?;
-                for shard in shards(&index)? {
-                    ensure!(
-                        has(&shard) && !shard.contains(['/', '\\']),
-                        "{INDEX}: {shard:?} is not a file of {name}"
-                    );
-                    fetch(&shard)?;
-                }
+        if has(WEIGHTS) {
+            fetch(WEIGHTS)?;
+        } else {
+            for shard in shards(&fetch(INDEX)?)? {
+                ensure!(
+                    has(&shard) && !shard.contains(['/', '\\']),
+                    "{INDEX}: {shard:?} is not a file of {name}"
+                );
+                fetch(&shard)?;
             }
         }
     }

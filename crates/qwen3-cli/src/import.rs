@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use qwen3_import::save_record_with_texts;
+use qwen3_model::{Precision, burn_dtype};
 use qwen3_text::Tokenizer;
 
-use crate::device::{Dtype, storage};
+use crate::device::storage;
 use crate::failure::{Blame, bad_input, note};
 use crate::files::{Files, ModelArg, Need, TEXT_FILES, Weights};
+use crate::inspect::{self, Entry};
 use crate::interrupt::Interrupt;
-use crate::{inspect, model, progress};
+use crate::{model, progress};
 
 /// A record with more text than this could not be opened again.
 const MAX_TEXT_BYTES: u64 = 90 << 20;
@@ -25,8 +27,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// The dtype of the weights in the record; without it, the checkpoint's own
-    #[arg(long, value_name = "DTYPE")]
-    dtype: Option<Dtype>,
+    #[arg(long, value_name = "DTYPE", value_parser = qwen3_args::dtype())]
+    dtype: Option<Precision>,
 }
 
 /// Reads, writes and tells.
@@ -36,10 +38,7 @@ pub fn run(args: &Args) -> Result<()> {
     let files = args.model.files(Need::Weights)?;
     check_no_input(&args.out, &files.weights)?;
     let texts = texts(&files)?;
-    let dtype = match args.dtype {
-        Some(dtype) => dtype,
-        None => own_dtype(&files.weights)?,
-    };
+    let dtype = args.dtype.map_or_else(|| own_dtype(&files.weights), Ok)?;
     let device = storage(dtype)?;
     // A folder, so that a command that is ended leaves nothing behind; made before the long work, which
     // would be in vain if it cannot be.
@@ -49,24 +48,24 @@ pub fn run(args: &Args) -> Result<()> {
         .with_context(|| format!("{} cannot be written to", parent.display()))?;
     let unfinished = folder.path().join("model.bpk");
     let parameters = interrupt.with_unfinished(folder.path().into(), || -> Result<usize> {
-        let model = model::weights(&files, &device, dtype.burn())?;
+        let model = model::weights(&files, &device, burn_dtype(dtype))?;
         let spinner = progress::spinner("writing");
-        save_record_with_texts(&model, &unfinished, dtype.burn(), &texts)?;
+        save_record_with_texts(&model, &unfinished, burn_dtype(dtype), &texts)?;
         std::fs::rename(&unfinished, &args.out)
             .with_context(|| format!("{} cannot be written", args.out.display()))?;
         spinner.finish_and_clear();
         Ok(model.config.num_parameters())
     })?;
     let bytes = std::fs::metadata(&args.out)?.len();
+    let inside = if texts.contains_key("tokenizer.json") {
+        texts.into_keys().collect::<Vec<_>>().join(", ")
+    } else {
+        "no tokenizer".into()
+    };
     note(&format!(
-        "{}: {parameters} parameters in {}, {:.1} MB, with {}",
+        "{}: {parameters} parameters in {dtype}, {:.1} MB, with {inside}",
         args.out.display(),
-        dtype.name(),
         bytes as f64 / 1e6,
-        match texts.contains_key("tokenizer.json") {
-            true => texts.into_keys().collect::<Vec<_>>().join(", "),
-            false => "no tokenizer".into(),
-        }
     ));
     Ok(())
 }
@@ -78,9 +77,10 @@ fn target_folder(out: &Path) -> Result<PathBuf> {
     }
     let parent = out.parent().filter(|path| !path.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
-    match parent.is_dir() {
-        true => Ok(parent.into()),
-        false => Err(bad_input(format!("{}: no such folder", parent.display()))),
+    if parent.is_dir() {
+        Ok(parent.into())
+    } else {
+        Err(bad_input(format!("{}: no such folder", parent.display())))
     }
 }
 
@@ -100,13 +100,11 @@ fn check_no_input(out: &Path, weights: &Weights) -> Result<()> {
         let pair = (file.canonicalize(), out.canonicalize());
         matches!(pair, (Ok(file), Ok(out)) if file == out)
     };
-    match inputs.into_iter().any(same) {
-        true => Err(bad_input(format!(
-            "--out {}: it is an input",
-            out.display()
-        ))),
-        false => Ok(()),
+    if inputs.into_iter().any(same) {
+        let text = format!("--out {}: it is an input", out.display());
+        return Err(bad_input(text));
     }
+    Ok(())
 }
 
 /// The files that go into the record with the weights, each sound.
@@ -137,14 +135,12 @@ fn texts(files: &Files) -> Result<BTreeMap<String, String>> {
 }
 
 /// The dtype that most values of the weights are stored in.
-fn own_dtype(weights: &Weights) -> Result<Dtype> {
+fn own_dtype(weights: &Weights) -> Result<Precision> {
     let entries = inspect::tensors(weights).bad_input()?;
-    let values = |dtype: Dtype| -> usize {
+    let values = |dtype: &Precision| -> usize {
         let of_it = entries.iter().filter(|entry| entry.dtype == dtype.name());
-        of_it.map(|entry| entry.values()).sum()
+        of_it.map(Entry::values).sum()
     };
-    Ok(Dtype::ALL
-        .into_iter()
-        .max_by_key(|dtype| values(*dtype))
-        .unwrap_or(Dtype::F32))
+    let most = Precision::ALL.into_iter().max_by_key(values);
+    Ok(most.expect("a list of dtypes"))
 }

@@ -5,10 +5,9 @@ use std::io::{Write, stdout};
 
 use anyhow::Result;
 use qwen3_import::{Checkpoint, CheckpointError, ImportError, RecordFile, read_config};
-use qwen3_model::Qwen3Config;
+use qwen3_model::{Precision, Qwen3Config};
 use serde::Serialize;
 
-use crate::device::{Dtype, storage};
 use crate::failure::Blame;
 use crate::files::{Files, ModelArg, Need, Weights};
 
@@ -74,7 +73,7 @@ struct Memory {
 }
 
 impl Memory {
-    fn new(config: &Qwen3Config, dtype: Dtype) -> Self {
+    fn new(config: &Qwen3Config, dtype: Precision) -> Self {
         let weights = config.num_parameters().saturating_mul(dtype.bytes());
         let cache_per_token = [
             2,
@@ -99,9 +98,10 @@ impl Memory {
 pub fn run(args: &Args) -> Result<()> {
     let report = report(&args.model.model, &args.model.files(Need::Texts)?)?;
     let mut out = stdout().lock();
-    match args.json {
-        true => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
-        false => print(&mut out, &report)?,
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
+    } else {
+        print(&mut out, &report)?;
     }
     Ok(out.flush()?)
 }
@@ -129,7 +129,7 @@ fn report(model: &str, files: &Files) -> Result<Report> {
         stored.tensors += 1;
         stored.values = stored.values.saturating_add(tensor.values());
     }
-    let memory = Dtype::ALL.map(|dtype| (dtype.name(), Memory::new(&config, dtype)));
+    let memory = Precision::ALL.map(|dtype| (dtype.name(), Memory::new(&config, dtype)));
     Ok(Report {
         model: model.into(),
         format,
@@ -158,8 +158,7 @@ pub fn tensors(weights: &Weights) -> Result<Vec<Entry>, ImportError> {
     };
     Ok(match weights {
         Weights::Checkpoint(folder) => {
-            let tensors = Checkpoint::open(folder)?.tensors();
-            let tensors = tensors.into_iter();
+            let tensors = Checkpoint::open(folder)?.tensors().into_iter();
             tensors
                 .map(|(name, found)| {
                     entry(name, format!("{:?}", found.dtype), found.shape, &found.file)
@@ -215,7 +214,7 @@ fn print(out: &mut impl Write, report: &Report) -> Result<()> {
         "memory in MiB", "f32", "f16", "bf16"
     )?;
     let row = |out: &mut dyn Write, name: &str, of: &dyn Fn(&Memory) -> usize| {
-        let cells = Dtype::ALL.map(|dtype| mib(of(&report.memory[dtype.name()])));
+        let cells = Precision::ALL.map(|dtype| mib(of(&report.memory[dtype.name()])));
         let [f32, f16, bf16] = cells;
         writeln!(out, "  {name:<24} {f32:>12} {f16:>12} {bf16:>12}")
     };

@@ -40,13 +40,12 @@ pub fn run(args: &Args) -> Result<()> {
     if args.decode {
         let ids = parse_ids(&input)?;
         let text = tokenizer.decode(&ids, args.skip_special).bad_input()?;
-        match args.json {
-            true => writeln!(out, "{}", json!({ "ids": ids, "text": text }))?,
-            false => {
-                out.write_all(text.as_bytes())?;
-                if out.is_terminal() {
-                    writeln!(out)?;
-                }
+        if args.json {
+            writeln!(out, "{}", json!({ "ids": ids, "text": text }))?;
+        } else {
+            out.write_all(text.as_bytes())?;
+            if out.is_terminal() {
+                writeln!(out)?;
             }
         }
         return Ok(out.flush()?);

@@ -16,7 +16,8 @@ use thiserror::Error;
 pub use self::events::{Event, FinishReason, Generated, Timing};
 pub use self::options::GenerateOptions;
 use self::sequence::Sequence;
-use crate::{TextError, Tokenizer};
+use crate::sampling::Choices;
+use crate::{SamplingOptions, TextError, Tokenizer};
 
 /// Slots for generated tokens that a session begins with.
 const FIRST_SLOTS: usize = 512;
@@ -76,6 +77,7 @@ pub struct Generation<'a> {
     session: Session,
     stage: Stage,
     sequences: Vec<Sequence<'a>>,
+    sampling: SamplingOptions,
     events: VecDeque<Event>,
     /// Slots that the session may grow to.
     limit: usize,
@@ -163,6 +165,7 @@ impl<'a> Generation<'a> {
             tokenizer,
             stage: Stage::Reading(prefill),
             sequences,
+            sampling: options.sampling.clone(),
             events: VecDeque::new(),
             limit: session.capacity(),
             session,
@@ -251,18 +254,25 @@ impl<'a> Generation<'a> {
     /// Chooses a token for every unfinished sequence from `logits` `[batch, vocab_size]`.
     fn accept(&mut self, logits: Tensor<2>) -> Result<(), GenerateError> {
         let [_, vocab_size] = logits.dims();
-        let mut logits = logits.into_data().iter::<f32>().collect::<Vec<_>>();
+        let mut choices = Choices::new(logits, &self.sampling);
         if let Stage::Reading(_) = self.stage {
             self.prefill = self.begun.elapsed();
             self.stage = Stage::Decoding;
         }
-        for (sequence, logits) in self.sequences.iter_mut().zip(logits.chunks_mut(vocab_size)) {
+        for (row, sequence) in self.sequences.iter_mut().enumerate() {
             if sequence.is_finished() {
                 continue;
             }
-            let reason = match sequence.is_full() {
-                true => Some(FinishReason::Length),
-                false => sequence.choose(logits, self.tokenizer, &mut self.events)?,
+            let reason = if sequence.is_full() {
+                Some(FinishReason::Length)
+            } else {
+                let id = match &mut choices {
+                    Choices::Ids(ids) => ids[row],
+                    Choices::Rows(rows) => {
+                        sequence.choose(&mut rows[row * vocab_size..][..vocab_size])?
+                    }
+                };
+                sequence.push(id, self.tokenizer, &mut self.events)?
             };
             let full = sequence.is_full().then_some(FinishReason::Length);
             if let Some(reason) = reason.or(full) {

@@ -34,12 +34,13 @@ enum State {
 
 impl<'a> TokenStream<'a> {
     pub(crate) fn new(tokenizer: &'a Tokenizer, skip_special: bool) -> Self {
-        let state = match tokenizer.is_byte_level() {
-            true => State::Bytes(Vec::new()),
-            false => State::Window {
+        let state = if tokenizer.is_byte_level() {
+            State::Bytes(Vec::new())
+        } else {
+            State::Window {
                 ids: VecDeque::new(),
                 done: 0,
-            },
+            }
         };
         Self {
             tokenizer,

@@ -119,9 +119,10 @@ fn title(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut inside = false;
     for character in text.chars() {
-        match inside {
-            true => out.extend(character.to_lowercase()),
-            false => out.extend(character.to_uppercase()),
+        if inside {
+            out.extend(character.to_lowercase());
+        } else {
+            out.extend(character.to_uppercase());
         }
         inside = character.is_lowercase() || character.is_uppercase();
     }

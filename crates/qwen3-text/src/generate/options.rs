@@ -38,9 +38,10 @@ impl GenerateOptions {
     /// What a checkpoint recommends; where its config names no stop token, the tokenizer's end token.
     pub fn recommended(config: &GenerationConfig, tokenizer: &Tokenizer) -> Self {
         let default = Self::default();
-        let stop_tokens = match config.eos_token_ids.is_empty() {
-            true => tokenizer.eos_token_id().into_iter().collect(),
-            false => config.eos_token_ids.clone(),
+        let stop_tokens = if config.eos_token_ids.is_empty() {
+            tokenizer.eos_token_id().into_iter().collect()
+        } else {
+            config.eos_token_ids.clone()
         };
         // As in Transformers, `max_length` counts where there is no `max_new_tokens`.
         let (max_new_tokens, max_length) = match (config.max_new_tokens, config.max_length) {

@@ -70,16 +70,20 @@ impl<'a> Sequence<'a> {
         self.finished
     }
 
-    /// Chooses the next token from its row of logits; why the text ends with it, if it does.
-    pub(super) fn choose(
+    /// Chooses the next token from its row of logits.
+    pub(super) fn choose(&mut self, logits: &mut [f32]) -> Result<u32, TextError> {
+        let generated = &self.ids[self.prompt..];
+        self.sampler.process(logits, &self.ids, generated)?;
+        self.sampler.choose(logits)
+    }
+
+    /// Goes on with the token `id`; why the text ends with it, if it does.
+    pub(super) fn push(
         &mut self,
-        logits: &mut [f32],
+        id: u32,
         tokenizer: &Tokenizer,
         events: &mut VecDeque<Event>,
     ) -> Result<Option<FinishReason>, TextError> {
-        let generated = &self.ids[self.prompt..];
-        self.sampler.process(logits, &self.ids, generated)?;
-        let id = self.sampler.choose(logits)?;
         self.ids.push(id);
         let row = self.row;
         events.push_back(Event::Token { row, id });

@@ -43,6 +43,11 @@ impl Default for SamplingOptions {
 }
 
 impl SamplingOptions {
+    /// Is the token that with the largest logit of the model, with nothing done to the logits before?
+    pub(crate) fn takes_largest(&self) -> bool {
+        self.greedy && self.repetition_penalty == 1.0 && self.presence_penalty == 0.0
+    }
+
     /// Checks every value, also those that have no effect.
     ///
     /// # Errors

@@ -108,9 +108,10 @@ impl Sampler {
         if !logits.iter().any(|logit| logit.is_finite()) {
             return Err(none);
         }
-        match self.options.greedy {
-            true => Ok(argmax(logits)),
-            false => draw(logits, &mut self.random).ok_or(none),
+        if self.options.greedy {
+            Ok(argmax(logits))
+        } else {
+            draw(logits, &mut self.random).ok_or(none)
         }
     }
 }
