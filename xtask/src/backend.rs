@@ -25,10 +25,7 @@ pub fn join(backends: &Backends) -> String {
 
 /// Reads back what [`join`] wrote. Unknown words are dropped: an older or newer xtask wrote them.
 pub fn parse_remembered(text: &str) -> Backends {
-    text.trim()
-        .split(',')
-        .filter_map(|word| word.parse().ok())
-        .collect()
+    text.trim().split(',').filter_map(|word| word.parse().ok()).collect()
 }
 
 /// The backends to build with: those asked for and those built last, so that asking for fewer
@@ -70,9 +67,7 @@ const USUAL: [Switch; 1] = [Switch::Fusion];
 /// The usual switches and those `with`, but for those `without`.
 pub fn switches(with: &[Switch], without: &[Switch]) -> Vec<Switch> {
     let all = [Switch::Fusion, Switch::Autotune].into_iter();
-    let on = |switch: &Switch| {
-        (USUAL.contains(switch) || with.contains(switch)) && !without.contains(switch)
-    };
+    let on = |switch: &Switch| (USUAL.contains(switch) || with.contains(switch)) && !without.contains(switch);
     all.filter(on).collect()
 }
 
@@ -120,14 +115,8 @@ mod tests {
     #[test]
     fn the_union_is_built() {
         let remembered = set(&[Flex, Tch]);
-        assert_eq!(
-            to_build(&set(&[Ndarray]), &remembered, true),
-            set(&[Ndarray, Flex, Tch])
-        );
-        assert_eq!(
-            to_build(&set(&[Ndarray]), &remembered, false),
-            set(&[Ndarray, Flex])
-        );
+        assert_eq!(to_build(&set(&[Ndarray]), &remembered, true), set(&[Ndarray, Flex, Tch]));
+        assert_eq!(to_build(&set(&[Ndarray]), &remembered, false), set(&[Ndarray, Flex]));
         assert_eq!(to_build(&set(&[Tch]), &set(&[]), false), set(&[Ndarray]));
     }
 
@@ -138,10 +127,7 @@ mod tests {
         let usual = switches(&[], &[]);
         assert_eq!(features(&set(&[Wgpu]), &usual), ["wgpu", "fusion"]);
         let both = switches(&[autotune], &[]);
-        assert_eq!(
-            features(&set(&[Wgpu]), &both),
-            ["wgpu", "fusion", "autotune"]
-        );
+        assert_eq!(features(&set(&[Wgpu]), &both), ["wgpu", "fusion", "autotune"]);
         assert_eq!(switches(&[autotune], &[fusion, autotune]), []);
     }
 
@@ -151,9 +137,6 @@ mod tests {
         let first = announcement(&set(&[Ndarray]), &set(&[])).expect("a first build");
         assert!(first.contains("about 4 minutes"), "{first}");
         let more = announcement(&set(&[Ndarray, Flex]), &set(&[Ndarray])).expect("flex is new");
-        assert!(
-            more.contains("with ndarray,flex;") && more.contains("with flex takes about 5"),
-            "{more}"
-        );
+        assert!(more.contains("with ndarray,flex;") && more.contains("with flex takes about 5"), "{more}");
     }
 }

@@ -42,14 +42,11 @@ impl Lock {
     pub fn take(folder: &Path) -> Result<Self> {
         let path = folder.with_added_extension("lock");
         let parent = path.parent().context("the cache directory has no parent")?;
-        fs::create_dir_all(parent)
-            .with_context(|| format!("{} cannot be made", parent.display()))?;
-        let file =
-            File::create(&path).with_context(|| format!("{} cannot be made", path.display()))?;
+        fs::create_dir_all(parent).with_context(|| format!("{} cannot be made", parent.display()))?;
+        let file = File::create(&path).with_context(|| format!("{} cannot be made", path.display()))?;
         if file.try_lock().is_err() {
             eprintln!("xtask: waiting for another set-up of {}", folder.display());
-            file.lock()
-                .with_context(|| format!("{} cannot be locked", path.display()))?;
+            file.lock().with_context(|| format!("{} cannot be locked", path.display()))?;
         }
         Ok(Self(file))
     }
@@ -58,9 +55,7 @@ impl Lock {
 /// Removes what an interrupted set-up left beside `folder`. Only under its lock.
 pub fn remove_leftovers(folder: &Path) -> Result<()> {
     let prefix = partial_prefix(folder);
-    let parent = folder
-        .parent()
-        .context("the cache directory has no parent")?;
+    let parent = folder.parent().context("the cache directory has no parent")?;
     for entry in fs::read_dir(parent)? {
         let entry = entry?;
         if entry.file_name().to_string_lossy().starts_with(&prefix) {
@@ -72,12 +67,8 @@ pub fn remove_leftovers(folder: &Path) -> Result<()> {
 
 /// A new folder beside `folder`, on the same file system, removed when dropped.
 pub fn partial(folder: &Path) -> Result<tempfile::TempDir> {
-    let parent = folder
-        .parent()
-        .context("the cache directory has no parent")?;
-    let partial = tempfile::Builder::new()
-        .prefix(&partial_prefix(folder))
-        .tempdir_in(parent);
+    let parent = folder.parent().context("the cache directory has no parent")?;
+    let partial = tempfile::Builder::new().prefix(&partial_prefix(folder)).tempdir_in(parent);
     partial.with_context(|| format!("no folder can be made in {}", parent.display()))
 }
 
@@ -102,10 +93,7 @@ mod tests {
     #[test]
     fn leftovers_go_and_neighbours_stay() {
         let temp = tempfile::tempdir().unwrap();
-        let (folder, neighbour) = (
-            temp.path().join("libtorch"),
-            temp.path().join("libtorch-other"),
-        );
+        let (folder, neighbour) = (temp.path().join("libtorch"), temp.path().join("libtorch-other"));
         fs::create_dir(&neighbour).unwrap();
         let left = partial(&folder).unwrap().keep();
         remove_leftovers(&folder).unwrap();
@@ -118,12 +106,7 @@ mod tests {
         let folder = temp.path().join("libtorch-2.9.0");
         drop(Lock::take(&folder).unwrap());
         let held = Lock::take(&folder).unwrap();
-        assert!(
-            File::open(temp.path().join("libtorch-2.9.0.lock"))
-                .unwrap()
-                .try_lock()
-                .is_err()
-        );
+        assert!(File::open(temp.path().join("libtorch-2.9.0.lock")).unwrap().try_lock().is_err());
         drop(held);
     }
 }

@@ -34,9 +34,7 @@ pub fn compare(expected: &Path, found: &Path, entries: &[&str]) -> Result<Compar
             _ => None,
         };
         match problem {
-            Some(word) => comparison
-                .differences
-                .push(format!("{word:<8}{}", path.display())),
+            Some(word) => comparison.differences.push(format!("{word:<8}{}", path.display())),
             None => comparison.identical += 1,
         }
     }
@@ -51,9 +49,7 @@ fn read(file: &Path) -> Result<Vec<u8>> {
 fn collect(base: &Path, relative: &Path, files: &mut BTreeSet<PathBuf>) -> Result<()> {
     let path = base.join(relative);
     if path.is_dir() {
-        for entry in
-            fs::read_dir(&path).with_context(|| format!("{} cannot be read", path.display()))?
-        {
+        for entry in fs::read_dir(&path).with_context(|| format!("{} cannot be read", path.display()))? {
             collect(base, &relative.join(entry?.file_name()), files)?;
         }
     } else if path.exists() {
@@ -81,13 +77,7 @@ mod tests {
         }
         write(b.path(), "not-compared.txt", b"");
         let comparison = compare(a.path(), b.path(), &["manifest.json", "fixtures"]).unwrap();
-        assert_eq!(
-            comparison,
-            Comparison {
-                identical: 2,
-                differences: vec![]
-            }
-        );
+        assert_eq!(comparison, Comparison { identical: 2, differences: vec![] });
     }
 
     #[test]

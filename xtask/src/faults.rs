@@ -40,10 +40,7 @@ pub fn run(args: &Args) -> Result<u8> {
     let copy = tempfile::tempdir()?;
     // A target directory of its own: cargo tells workspaces apart by relative paths only, and a faulty
     // crate must never be taken for the sound one.
-    let there = Workspace {
-        root: copy.path().into(),
-        target: Workspace::find()?.target.join("faults"),
-    };
+    let there = Workspace { root: copy.path().into(), target: Workspace::find()?.target.join("faults") };
     fs::create_dir_all(&there.target)?;
     for name in ["Cargo.toml", "Cargo.lock", "README.md", "crates", "xtask"] {
         copy_all(&root().join(name), &there.root.join(name))?;
@@ -53,11 +50,7 @@ pub fn run(args: &Args) -> Result<u8> {
     let json = copy.path().join("report.json");
     println!("{:<28} {:>7}  first to differ", "fault", "failing");
     let mut unnoticed = 0;
-    let wanted = |fault: &&Fault| {
-        args.filter
-            .as_deref()
-            .is_none_or(|text| fault.id.contains(text))
-    };
+    let wanted = |fault: &&Fault| args.filter.as_deref().is_none_or(|text| fault.id.contains(text));
     for fault in faults.iter().filter(wanted) {
         let file = there.root.join(&fault.file);
         let sound = fs::read_to_string(&file)?;
@@ -88,12 +81,7 @@ fn plant(fault: &Fault, sound: &str) -> Result<String> {
     let mut source = sound.to_string();
     for (find, replace) in &fault.edits {
         let found = source.matches(find.as_str()).count();
-        ensure!(
-            found == 1,
-            "{}: `{find}` occurs {found} times in {}",
-            fault.id,
-            fault.file
-        );
+        ensure!(found == 1, "{}: `{find}` occurs {found} times in {}", fault.id, fault.file);
         source = source.replace(find, replace);
     }
     Ok(source)
@@ -101,19 +89,11 @@ fn plant(fault: &Fault, sound: &str) -> Result<String> {
 
 /// How many results are not a pass, and the first tensor that differs.
 fn verdict(report: &ParityReport) -> (usize, String) {
-    let failing = || {
-        report
-            .results
-            .iter()
-            .filter(|result| result.status != Status::Pass)
-    };
+    let failing = || report.results.iter().filter(|result| result.status != Status::Pass);
     let first = failing().next().map_or(String::new(), |result| {
         let tensor = result.tensors.iter().find(|tensor| !tensor.pass);
         let tensor = tensor.map_or("(crash)", |tensor| &tensor.name);
-        format!(
-            "{} {} {} {tensor}",
-            result.backend, result.dtype, result.case
-        )
+        format!("{} {} {} {tensor}", result.backend, result.dtype, result.case)
     });
     (failing().count(), first)
 }

@@ -26,10 +26,7 @@ const OUTPUTS: [&str; 2] = ["manifest.json", "fixtures"];
 
 /// What the oracle takes over from the folder that it writes into: the trained checkpoint, and the strings
 /// with the digests of the official tokenizer's tokens.
-const INPUTS: [&str; 2] = [
-    "fixtures/checkpoints/trained-tiny",
-    "fixtures/text/strings.npz",
-];
+const INPUTS: [&str; 2] = ["fixtures/checkpoints/trained-tiny", "fixtures/text/strings.npz"];
 
 /// What a finished environment holds, beside the packages that its folder's name stands for.
 const STAMP: &str = "oracle environment, recipe 1\n";
@@ -63,10 +60,7 @@ pub fn run(args: &Args) -> Result<u8> {
         println!("{} files identical", comparison.identical);
         return Ok(0);
     }
-    println!(
-        "{} files identical, {differences} not",
-        comparison.identical
-    );
+    println!("{} files identical, {differences} not", comparison.identical);
     Ok(1)
 }
 
@@ -89,24 +83,17 @@ pub fn oracle(root: &Path, command: &str) -> Result<Command> {
     let tools = root.join("tools");
     let mut oracle = Command::new(environment(&tools)?);
     oracle.arg(tools.join("oracle.py")).arg(command);
-    oracle
-        .env_remove("PYTHONPATH")
-        .env_remove("PYTHONHOME")
-        .env("PYTHONDONTWRITEBYTECODE", "1");
+    oracle.env_remove("PYTHONPATH").env_remove("PYTHONHOME").env("PYTHONDONTWRITEBYTECODE", "1");
     Ok(oracle)
 }
 
 /// The python of an environment with exactly the packages of `tools/requirements.txt`, made when it is missing.
 fn environment(tools: &Path) -> Result<PathBuf> {
     let requirements = tools.join("requirements.txt");
-    let pins = fs::read(&requirements)
-        .with_context(|| format!("{} cannot be read", requirements.display()))?;
+    let pins =
+        fs::read(&requirements).with_context(|| format!("{} cannot be read", requirements.display()))?;
     let folder = cache::folder()?.join(folder_name(&pins));
-    let python = folder.join(if cfg!(windows) {
-        "Scripts/python.exe"
-    } else {
-        "bin/python"
-    });
+    let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
     if cache::is_complete(&folder, STAMP) && python.exists() {
         return Ok(python);
     }
@@ -139,33 +126,19 @@ fn install(tools: &Path, folder: &Path, python: &Path) -> Result<()> {
         create = Command::new(if cfg!(windows) { "python" } else { "python3" });
         create.args(["-m", "venv"]);
         install = Command::new(python);
-        install.args([
-            "-m",
-            "pip",
-            "install",
-            "--disable-pip-version-check",
-            "--no-input",
-        ]);
+        install.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input"]);
     }
     // In tools/, where uv reads which Python the project wants.
     run_for_set_up(create.arg(folder).current_dir(tools))
         .context("no Python environment could be made (install uv, or python3 with venv)")?;
-    run_for_set_up(
-        install
-            .args(["--require-hashes", "-r", "requirements.txt"])
-            .current_dir(tools),
-    )
-    .context("the oracle's packages could not be installed")
+    run_for_set_up(install.args(["--require-hashes", "-r", "requirements.txt"]).current_dir(tools))
+        .context("the oracle's packages could not be installed")
 }
 
 /// `oracle-` and the first 12 hexadecimal digits of the SHA-256 of requirements.txt.
 fn folder_name(pins: &[u8]) -> String {
     let digest = Sha256::digest(pins);
-    let digits: String = digest
-        .iter()
-        .take(6)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let digits: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     format!("oracle-{digits}")
 }
 

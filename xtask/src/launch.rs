@@ -31,27 +31,17 @@ impl SetUp {
         let tch_asked = asked.contains(&Backend::Tch);
         let libtorch = libtorch::require_cxx().and_then(|()| {
             let bring = tch_asked && !only_look;
-            if bring {
-                libtorch::ensure(root).map(Some)
-            } else {
-                libtorch::find(root)
-            }
+            if bring { libtorch::ensure(root).map(Some) } else { libtorch::find(root) }
         });
         let (libtorch, problem) = match libtorch {
-            Ok(found) => (
-                found.map(|libtorch| libtorch.folder),
-                "libtorch is not set up".to_string(),
-            ),
+            Ok(found) => (found.map(|libtorch| libtorch.folder), "libtorch is not set up".to_string()),
             Err(error) => (None, format!("{error:#}")),
         };
         let tch_unavailable = (tch_asked && libtorch.is_none()).then_some(problem);
         if let Some(problem) = &tch_unavailable {
             eprintln!("xtask: tch is left out: {problem}");
         }
-        Self {
-            libtorch,
-            tch_unavailable,
-        }
+        Self { libtorch, tch_unavailable }
     }
 }
 
@@ -70,9 +60,7 @@ pub fn start(runner: &Path, words: Vec<OsString>) -> Result<u8> {
 /// What tells the runner that tch is known not to work.
 pub fn unavailable(set_up: &SetUp) -> Vec<OsString> {
     let reason = set_up.tch_unavailable.iter();
-    reason
-        .flat_map(|reason| ["--unavailable".into(), format!("tch={reason}").into()])
-        .collect()
+    reason.flat_map(|reason| ["--unavailable".into(), format!("tch={reason}").into()]).collect()
 }
 
 /// What a long build would otherwise end in: an error for a manifest that is not there.
@@ -81,10 +69,7 @@ pub fn unavailable(set_up: &SetUp) -> Vec<OsString> {
 /// When it is not there.
 pub fn check_manifest(manifest: &Path) -> Result<()> {
     if !manifest.is_file() {
-        bail!(
-            "there is no manifest {} (`cargo xtask fixtures` makes the repository's)",
-            manifest.display()
-        );
+        bail!("there is no manifest {} (`cargo xtask fixtures` makes the repository's)", manifest.display());
     }
     Ok(())
 }
@@ -95,9 +80,7 @@ pub fn check_manifest(manifest: &Path) -> Result<()> {
 /// When one is not there.
 pub fn check_outputs<'a>(files: impl IntoIterator<Item = Option<&'a Path>>) -> Result<()> {
     for file in files.into_iter().flatten() {
-        let folder = file
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
         if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
             bail!("there is no folder {} for the report", folder.display());
         }

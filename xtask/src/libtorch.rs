@@ -14,21 +14,11 @@ use crate::workspace::{env_path, on_path};
 const STAMP: &str = "PyTorch 2.9.0, CPU parts for Linux x86-64, recipe 1\n";
 
 /// The libraries of a finished folder.
-const LIBRARIES: [&str; 6] = [
-    "libtorch.so",
-    "libtorch_cpu.so",
-    "libc10.so",
-    "libgomp.so.1",
-    "libcupti.so.12",
-    "libcudart.so.12",
-];
+const LIBRARIES: [&str; 6] =
+    ["libtorch.so", "libtorch_cpu.so", "libc10.so", "libgomp.so.1", "libcupti.so.12", "libcudart.so.12"];
 
 /// Three headers that stand for the rest.
-const HEADERS: [&str; 3] = [
-    "torch/csrc/api/include/torch/torch.h",
-    "ATen/ATen.h",
-    "c10/core/Device.h",
-];
+const HEADERS: [&str; 3] = ["torch/csrc/api/include/torch/torch.h", "ATen/ATen.h", "c10/core/Device.h"];
 
 /// A libtorch that is there.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,30 +44,18 @@ pub fn find(root: &Path) -> Result<Option<Libtorch>> {
                 own.display()
             )
         })?;
-        return Ok(Some(Libtorch {
-            folder,
-            users_own: true,
-        }));
+        return Ok(Some(Libtorch { folder, users_own: true }));
     }
-    if let Some(folder) = link
-        .canonicalize()
-        .ok()
-        .filter(|folder| !in_cache(folder))
-        .and_then(|it| with_libraries(&it))
+    if let Some(folder) =
+        link.canonicalize().ok().filter(|folder| !in_cache(folder)).and_then(|it| with_libraries(&it))
     {
-        return Ok(Some(Libtorch {
-            folder,
-            users_own: true,
-        }));
+        return Ok(Some(Libtorch { folder, users_own: true }));
     }
     if !is_finished(&cached) {
         return Ok(None);
     }
     point(&link, &cached)?;
-    Ok(Some(Libtorch {
-        folder: cached.canonicalize()?,
-        users_own: false,
-    }))
+    Ok(Some(Libtorch { folder: cached.canonicalize()?, users_own: false }))
 }
 
 /// The libtorch to build with, downloaded first when there is none.
@@ -100,21 +78,15 @@ pub fn ensure(root: &Path) -> Result<Libtorch> {
         install::install(root, &folder)?;
     }
     point(&root.join(".libtorch"), &folder)?;
-    Ok(Libtorch {
-        folder: folder.canonicalize()?,
-        users_own: false,
-    })
+    Ok(Libtorch { folder: folder.canonicalize()?, users_own: false })
 }
 
 /// The C++ compiler that torch-sys needs. Errors with the command to run when there is none.
 pub fn require_cxx() -> Result<()> {
-    let found = env_path("CXX").is_some()
-        || cfg!(windows)
-        || ["c++", "g++", "clang++"].into_iter().any(in_path);
+    let found =
+        env_path("CXX").is_some() || cfg!(windows) || ["c++", "g++", "clang++"].into_iter().any(in_path);
     if !found {
-        bail!(
-            "the tch backend needs a C++ compiler (Debian: apt-get install g++), or CXX set to one"
-        );
+        bail!("the tch backend needs a C++ compiler (Debian: apt-get install g++), or CXX set to one");
     }
     Ok(())
 }
@@ -125,9 +97,7 @@ fn in_path(program: &str) -> bool {
 
 /// Whether a folder is one that this program made, of this version or another.
 fn in_cache(folder: &Path) -> bool {
-    cache::folder()
-        .and_then(|cache| Ok(cache.canonicalize()?))
-        .is_ok_and(|cache| folder.starts_with(cache))
+    cache::folder().and_then(|cache| Ok(cache.canonicalize()?)).is_ok_and(|cache| folder.starts_with(cache))
 }
 
 fn cached_folder() -> Result<PathBuf> {
@@ -145,20 +115,9 @@ fn users_own(libtorch: Option<PathBuf>, ours: &[&Path]) -> Option<PathBuf> {
 
 /// The folder without symbolic links, if libtorch's libraries are in it, for whichever system.
 fn with_libraries(folder: &Path) -> Option<PathBuf> {
-    let names = [
-        "libtorch.so",
-        "libtorch_cpu.so",
-        "libtorch_cpu.dylib",
-        "torch_cpu.lib",
-    ];
-    let there = names
-        .iter()
-        .any(|name| folder.join("lib").join(name).is_file());
-    if there {
-        folder.canonicalize().ok()
-    } else {
-        None
-    }
+    let names = ["libtorch.so", "libtorch_cpu.so", "libtorch_cpu.dylib", "torch_cpu.lib"];
+    let there = names.iter().any(|name| folder.join("lib").join(name).is_file());
+    if there { folder.canonicalize().ok() } else { None }
 }
 
 /// Milliseconds: a stamp, which is written last, and nine files that are there and not empty.
@@ -169,12 +128,8 @@ fn is_finished(folder: &Path) -> bool {
 fn missing_file(folder: &Path) -> Option<PathBuf> {
     let libraries = LIBRARIES.map(|name| folder.join("lib").join(name));
     let headers = HEADERS.map(|name| folder.join("include").join(name));
-    let is_there =
-        |file: &PathBuf| fs::metadata(file).is_ok_and(|data| data.is_file() && data.len() > 0);
-    libraries
-        .into_iter()
-        .chain(headers)
-        .find(|file| !is_there(file))
+    let is_there = |file: &PathBuf| fs::metadata(file).is_ok_and(|data| data.is_file() && data.len() > 0);
+    libraries.into_iter().chain(headers).find(|file| !is_there(file))
 }
 
 /// Makes `link` lead to `folder`, in one step. A real folder of that name is the user's and stays.
@@ -188,13 +143,7 @@ fn point(link: &Path, folder: &Path) -> Result<()> {
     let new = link.with_added_extension(std::process::id().to_string());
     std::os::unix::fs::symlink(folder, &new)
         .and_then(|()| fs::rename(&new, link))
-        .with_context(|| {
-            format!(
-                "{} cannot be made to lead to {}",
-                link.display(),
-                folder.display()
-            )
-        })
+        .with_context(|| format!("{} cannot be made to lead to {}", link.display(), folder.display()))
 }
 
 #[cfg(not(unix))]
@@ -215,21 +164,14 @@ mod tests {
         assert_eq!(users_own(Some(link.into()), &ours), None);
         assert_eq!(users_own(Some("/repo/./.libtorch/".into()), &ours), None);
         assert_eq!(users_own(Some(cached.into()), &ours), None);
-        assert_eq!(
-            users_own(Some("/opt/libtorch".into()), &ours),
-            Some("/opt/libtorch".into())
-        );
+        assert_eq!(users_own(Some("/opt/libtorch".into()), &ours), Some("/opt/libtorch".into()));
     }
 
     #[cfg(unix)]
     #[test]
     fn another_way_to_the_same_folder_is_not_the_users_own() {
         let temp = tempfile::tempdir().unwrap();
-        let (folder, link, other) = (
-            temp.path().join("a"),
-            temp.path().join("b"),
-            temp.path().join("c"),
-        );
+        let (folder, link, other) = (temp.path().join("a"), temp.path().join("b"), temp.path().join("c"));
         fs::create_dir(&folder).unwrap();
         fs::create_dir(&other).unwrap();
         point(&link, &folder).unwrap();
@@ -252,9 +194,7 @@ mod tests {
     fn an_empty_or_absent_file_is_not_finished() {
         let temp = tempfile::tempdir().unwrap();
         let files = LIBRARIES.map(|name| format!("lib/{name}")).into_iter();
-        let files: Vec<_> = files
-            .chain(HEADERS.map(|name| format!("include/{name}")))
-            .collect();
+        let files: Vec<_> = files.chain(HEADERS.map(|name| format!("include/{name}"))).collect();
         for file in &files {
             let file = temp.path().join(file);
             fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -273,9 +213,7 @@ mod tests {
         let pins = requirements.lines().filter(|line| !line.starts_with('#'));
         assert!(
             pins.clone().count() == 3
-                && pins
-                    .clone()
-                    .all(|line| line.contains("==") && line.contains("sha256:"))
+                && pins.clone().all(|line| line.contains("==") && line.contains("sha256:"))
         );
         assert!(requirements.contains("torch==2.9.0 ") && STAMP.contains("PyTorch 2.9.0,"));
     }

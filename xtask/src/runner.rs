@@ -24,18 +24,10 @@ impl Plan {
     /// The build for the backends `asked` for; without tch where there is no `libtorch`.
     pub fn new(workspace: &Workspace, asked: &Backends, libtorch: Option<&Path>) -> Self {
         let memory = workspace.target.join("parity-backends.txt");
-        let built_last =
-            backend::parse_remembered(&fs::read_to_string(&memory).unwrap_or_default());
+        let built_last = backend::parse_remembered(&fs::read_to_string(&memory).unwrap_or_default());
         let backends = backend::to_build(asked, &built_last, libtorch.is_some());
-        let libtorch = libtorch
-            .filter(|_| backends.contains(&Backend::Tch))
-            .map(PathBuf::from);
-        Self {
-            backends,
-            libtorch,
-            built_last,
-            memory,
-        }
+        let libtorch = libtorch.filter(|_| backends.contains(&Backend::Tch)).map(PathBuf::from);
+        Self { backends, libtorch, built_last, memory }
     }
 
     /// Says on stderr what is built, when it may take minutes.
@@ -48,8 +40,7 @@ impl Plan {
     /// Remembers the backends, once they are built.
     pub fn remember(&self) -> Result<()> {
         let line = backend::join(&self.backends) + "\n";
-        fs::write(&self.memory, line)
-            .with_context(|| format!("{} cannot be written", self.memory.display()))
+        fs::write(&self.memory, line).with_context(|| format!("{} cannot be written", self.memory.display()))
     }
 }
 
@@ -64,14 +55,7 @@ pub fn build(
     plan.announce();
     let features = backend::features(&plan.backends, switches).join(",");
     let mut cargo = workspace.cargo(plan.libtorch.as_deref());
-    cargo.args([
-        "build",
-        "--release",
-        "--package",
-        "fixture-runner",
-        "--bin",
-        "fixture-runner",
-    ]);
+    cargo.args(["build", "--release", "--package", "fixture-runner", "--bin", "fixture-runner"]);
     cargo.args([
         "--no-default-features",
         "--features",
@@ -79,16 +63,10 @@ pub fn build(
         "--message-format",
         "json-render-diagnostics",
     ]);
-    let output = cargo
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cargo cannot be started")?;
+    let output =
+        cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cargo cannot be started")?;
     if !output.status.success() {
-        bail!(
-            "the runner could not be built with {features}{}",
-            plan.hint(asked)
-        );
+        bail!("the runner could not be built with {features}{}", plan.hint(asked));
     }
     plan.remember()?;
     executable(&String::from_utf8_lossy(&output.stdout))
@@ -101,10 +79,7 @@ impl Plan {
         if self.backends.is_subset(asked) {
             return String::new();
         }
-        format!(
-            " (built with them before; delete {} to build only what you ask for)",
-            self.memory.display()
-        )
+        format!(" (built with them before; delete {} to build only what you ask for)", self.memory.display())
     }
 }
 
@@ -126,20 +101,14 @@ mod tests {
         let messages = "{\"reason\":\"compiler-artifact\",\"executable\":null}\nnoise\n\
                         {\"reason\":\"compiler-artifact\",\"executable\":\"/t/release/fixture-runner\"}\n\
                         {\"reason\":\"build-finished\",\"success\":true}\n";
-        assert_eq!(
-            executable(messages),
-            Some("/t/release/fixture-runner".into())
-        );
+        assert_eq!(executable(messages), Some("/t/release/fixture-runner".into()));
         assert_eq!(executable(""), None);
     }
 
     #[test]
     fn a_build_remembers_its_backends_while_libtorch_is_there() {
         let target = tempfile::tempdir().unwrap();
-        let workspace = Workspace {
-            root: "/repo".into(),
-            target: target.path().into(),
-        };
+        let workspace = Workspace { root: "/repo".into(), target: target.path().into() };
         let libtorch = Path::new("/libtorch");
         let (ndarray, four) = (Backends::from([Ndarray]), Backends::from(Backend::ALL));
         let plan = |asked, libtorch| Plan::new(&workspace, asked, libtorch);
@@ -154,12 +123,7 @@ mod tests {
         assert_eq!(all.libtorch.as_deref(), Some(libtorch));
         let again = plan(&ndarray, Some(libtorch));
         assert_eq!(again.backends, four);
-        assert!(
-            again.hint(&ndarray).contains("parity-backends.txt") && again.hint(&four).is_empty()
-        );
-        assert_eq!(
-            plan(&ndarray, None).backends,
-            Backends::from([Ndarray, Flex, Wgpu])
-        );
+        assert!(again.hint(&ndarray).contains("parity-backends.txt") && again.hint(&four).is_empty());
+        assert_eq!(plan(&ndarray, None).backends, Backends::from([Ndarray, Flex, Wgpu]));
     }
 }

@@ -45,10 +45,7 @@ enum Part {
 pub fn run(args: &Args) -> Result<u8> {
     let wanted = |part| args.backend.is_empty() || args.backend.contains(&part);
     let mut result = Ok(0);
-    for part in [Part::Tch, Part::Wgpu]
-        .into_iter()
-        .filter(|&part| wanted(part))
-    {
+    for part in [Part::Tch, Part::Wgpu].into_iter().filter(|&part| wanted(part)) {
         let done = match part {
             Part::Tch => tch(),
             Part::Wgpu => wgpu(),
@@ -65,15 +62,8 @@ pub fn run(args: &Args) -> Result<u8> {
 fn tch() -> Result<String> {
     libtorch::require_cxx()?;
     let libtorch = libtorch::ensure(&workspace::root())?;
-    let whose = if libtorch.users_own {
-        "your own libtorch"
-    } else {
-        "libtorch"
-    };
-    Ok(format!(
-        "tch: ready: {whose} in {}",
-        libtorch.folder.display()
-    ))
+    let whose = if libtorch.users_own { "your own libtorch" } else { "libtorch" };
+    Ok(format!("tch: ready: {whose} in {}", libtorch.folder.display()))
 }
 
 fn wgpu() -> Result<String> {

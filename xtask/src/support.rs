@@ -82,13 +82,7 @@ mod tests {
         ]});
         let table = table(&serde_json::from_value(report).unwrap());
         let rows = table.lines().skip(2).collect::<Vec<_>>();
-        assert_eq!(
-            rows,
-            [
-                "| ndarray | 1 of 2 pass | - | - |",
-                "| flex | - | 0 of 1 pass | - |"
-            ]
-        );
+        assert_eq!(rows, ["| ndarray | 1 of 2 pass | - | - |", "| flex | - | 0 of 1 pass | - |"]);
         let readme = format!("before {BEGIN}\nold\n{END} after");
         let expected = format!("before {BEGIN}\n{table}{END} after");
         assert_eq!(replace(&readme, &table).unwrap(), expected);

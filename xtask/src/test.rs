@@ -33,10 +33,7 @@ pub fn run() -> Result<u8> {
     let mut report = Report::default();
 
     report.step("set-up", || succeeded(setup::run(&setup::Args::both())?));
-    let libtorch = libtorch::find(&workspace.root)
-        .ok()
-        .flatten()
-        .map(|libtorch| libtorch.folder);
+    let libtorch = libtorch::find(&workspace.root).ok().flatten().map(|libtorch| libtorch.folder);
     let asked = Backends::from(Backend::ALL);
     let plan = Plan::new(&workspace, &asked, libtorch.as_deref());
     let features = Features::of(&plan.backends);
@@ -87,9 +84,7 @@ impl Features {
 
     fn of(backends: &Backends) -> Self {
         let Self(runner) = Self::of_runner(backends);
-        let command = backends
-            .iter()
-            .map(|backend| format!("qwen3-cli/{}", backend.name()));
+        let command = backends.iter().map(|backend| format!("qwen3-cli/{}", backend.name()));
         // What the examples of qwen3-text run on.
         let text = ["qwen3-text/flex".to_string()];
         let all = std::iter::once(runner).chain(command).chain(text);
@@ -115,13 +110,7 @@ impl Report {
         let start = Instant::now();
         let (counts, problem) = match work() {
             Ok(counts) => (counts, None),
-            Err(error) => (
-                Counts {
-                    passed: 0,
-                    failed: 1,
-                },
-                Some(format!(": {error:#}")),
-            ),
+            Err(error) => (Counts { passed: 0, failed: 1 }, Some(format!(": {error:#}"))),
         };
         self.counts.add(counts);
         let passed = counts.failed == 0;
@@ -139,10 +128,7 @@ impl Report {
     fn end(&self) -> u8 {
         println!();
         self.lines.iter().for_each(|line| println!("{line}"));
-        println!(
-            "{} passed, {} failed",
-            self.counts.passed, self.counts.failed
-        );
+        println!("{} passed, {} failed", self.counts.passed, self.counts.failed);
         u8::from(self.counts.failed > 0)
     }
 }
@@ -160,10 +146,7 @@ fn status(command: &mut Command) -> Outcome {
 
 /// Runs `cargo test`, passes its output on, and adds up what each test program says of itself.
 fn count_tests(command: &mut Command) -> Outcome {
-    let mut child = command
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cargo cannot be started")?;
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cargo cannot be started")?;
     let output = child.stdout.take().context("cargo test has no output")?;
     let mut counts = Counts::default();
     for line in BufReader::new(output).split(b'\n') {
@@ -179,16 +162,11 @@ fn parity() -> Outcome {
     let folder = tempfile::tempdir()?;
     let json = folder.path().join("report.json");
     let code = parity::run(&parity::Args::every_case(json.clone()))?;
-    let report =
-        std::fs::read_to_string(&json).with_context(|| format!("no report; exit code {code}"))?;
+    let report = std::fs::read_to_string(&json).with_context(|| format!("no report; exit code {code}"))?;
     Ok(Counts::of_report(&report)?.with_exit(code == 0))
 }
 
-const LIBRARY_PATH: &str = if cfg!(target_os = "macos") {
-    "DYLD_LIBRARY_PATH"
-} else {
-    "LD_LIBRARY_PATH"
-};
+const LIBRARY_PATH: &str = if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } else { "LD_LIBRARY_PATH" };
 
 fn library_path(first: &Path) -> std::ffi::OsString {
     let before = env_path(LIBRARY_PATH).unwrap_or_default();
@@ -206,21 +184,9 @@ mod tests {
     #[test]
     fn a_step_that_fails_counts_and_is_told() {
         let mut report = Report::default();
-        assert!(report.step("first", || Ok(Counts {
-            passed: 2,
-            failed: 0
-        })));
+        assert!(report.step("first", || Ok(Counts { passed: 2, failed: 0 })));
         assert!(!report.step("second", || anyhow::bail!("no")));
-        assert_eq!(
-            (report.counts, report.end()),
-            (
-                Counts {
-                    passed: 2,
-                    failed: 1
-                },
-                1
-            )
-        );
+        assert_eq!((report.counts, report.end()), (Counts { passed: 2, failed: 1 }, 1));
         assert!(report.lines[1].starts_with("second: FAILED") && report.lines[1].ends_with(": no"));
     }
 
@@ -237,24 +203,14 @@ mod tests {
     /// What `cargo tree` says of the packages and features of a build.
     fn tree(selection: &[&str], features: &Features) -> BTreeSet<String> {
         let mut cargo = Workspace::find().unwrap().cargo(None);
-        cargo.args([
-            "tree",
-            "--offline",
-            "--prefix",
-            "none",
-            "--format",
-            "{p} with {f}",
-        ]);
+        cargo.args(["tree", "--offline", "--prefix", "none", "--format", "{p} with {f}"]);
         let output = cargo.args(selection).args(features.words()).output();
         let output = output.unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{errors}");
         let lines = String::from_utf8(output.stdout).unwrap();
         let lines = lines.lines().map(|line| line.trim_end_matches(" (*)"));
-        lines
-            .filter(|line| !line.is_empty())
-            .map(String::from)
-            .collect()
+        lines.filter(|line| !line.is_empty()).map(String::from).collect()
     }
 
     /// The runner alone has no crate with other features than the whole workspace has, so that parity
@@ -263,12 +219,7 @@ mod tests {
     fn the_runner_shares_every_crate_with_the_workspace() {
         let all = Backends::from(Backend::ALL);
         // Macros and build scripts are compiled for the machine that builds, with features of their own.
-        let runner = [
-            "--package",
-            "fixture-runner",
-            "--edges",
-            "normal,no-proc-macro",
-        ];
+        let runner = ["--package", "fixture-runner", "--edges", "normal,no-proc-macro"];
         let runner = tree(&runner, &Features::of_runner(&all));
         let workspace = ["--workspace", "--edges", "normal,dev,no-proc-macro"];
         let workspace = tree(&workspace, &Features::of(&all));
@@ -285,21 +236,11 @@ mod tests {
     fn the_verifying_half_is_without_burn() {
         let mut cargo = Workspace::find().unwrap().cargo(None);
         cargo.args(["tree", "--offline", "--prefix", "none", "--edges", "normal"]);
-        for package in [
-            "qwen3-checkpoint",
-            "qwen3-trace",
-            "qwen3-blame",
-            "qwen3-report",
-            "xtask",
-        ] {
+        for package in ["qwen3-checkpoint", "qwen3-trace", "qwen3-blame", "qwen3-report", "xtask"] {
             cargo.args(["--package", package]);
         }
         let output = cargo.output().unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let tree = String::from_utf8(output.stdout).unwrap();
         assert!(tree.contains("qwen3-report") && tree.contains("serde"));
         let burn = |line: &&str| line.starts_with("burn") || line.starts_with("cubecl");
@@ -309,9 +250,6 @@ mod tests {
     #[test]
     fn libtorch_comes_first_on_the_library_path() {
         let path = library_path(Path::new("/cache/libtorch/lib"));
-        assert_eq!(
-            std::env::split_paths(&path).next(),
-            Some("/cache/libtorch/lib".into())
-        );
+        assert_eq!(std::env::split_paths(&path).next(), Some("/cache/libtorch/lib".into()));
     }
 }

@@ -57,10 +57,7 @@ pub fn run(args: &Args) -> Result<u8> {
     launch::check_outputs([&shared.json, &shared.junit, &shared.html].map(|file| file.as_deref()))?;
 
     let asked = backends(&shared.backend);
-    ensure!(
-        !args.variants || asked.contains(&Backend::Wgpu),
-        "--variants is about wgpu: add --backend wgpu"
-    );
+    ensure!(!args.variants || asked.contains(&Backend::Wgpu), "--variants is about wgpu: add --backend wgpu");
     // Somebody else's activations need no backend but the default's build.
     let built = match shared.observed {
         Some(_) => Backends::from([Backend::Ndarray]),

@@ -45,9 +45,9 @@ pub fn ensure() -> Result<()> {
 fn without_driver(debian: bool, root: bool) -> Need {
     match (debian, root) {
         (true, true) => Need::Apt,
-        (true, false) => Need::ByHand(
-            "run: sudo apt-get install --no-install-recommends mesa-vulkan-drivers libvulkan1",
-        ),
+        (true, false) => {
+            Need::ByHand("run: sudo apt-get install --no-install-recommends mesa-vulkan-drivers libvulkan1")
+        }
         (false, _) => Need::ByHand(
             "install your GPU's, or Mesa's software driver (Fedora: dnf install mesa-vulkan-drivers vulkan-loader; \
              Arch: pacman -S vulkan-swrast vulkan-icd-loader)",
@@ -57,10 +57,7 @@ fn without_driver(debian: bool, root: bool) -> Need {
 
 /// Package lists may be absent (containers) or out of date (a file is gone): then they are brought first.
 fn install() -> Result<()> {
-    eprintln!(
-        "xtask: installing Mesa's software Vulkan driver: apt-get install {}",
-        PACKAGES.join(" ")
-    );
+    eprintln!("xtask: installing Mesa's software Vulkan driver: apt-get install {}", PACKAGES.join(" "));
     if has_package_lists() && apt_install().is_ok() {
         return Ok(());
     }
@@ -69,57 +66,35 @@ fn install() -> Result<()> {
 }
 
 fn apt_install() -> Result<()> {
-    run_for_set_up(
-        apt()
-            .args(["install", "-y", "--no-install-recommends"])
-            .args(PACKAGES),
-    )
+    run_for_set_up(apt().args(["install", "-y", "--no-install-recommends"]).args(PACKAGES))
 }
 
 fn apt() -> Command {
     let mut apt = Command::new("apt-get");
     apt.env("DEBIAN_FRONTEND", "noninteractive");
-    apt.args([
-        "-q",
-        "-o",
-        "DPkg::Lock::Timeout=120",
-        "-o",
-        "Acquire::http::Timeout=30",
-    ]);
+    apt.args(["-q", "-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::http::Timeout=30"]);
     apt
 }
 
 fn has_package_lists() -> bool {
-    std::fs::read_dir("/var/lib/apt/lists").is_ok_and(|mut files| {
-        files.any(|file| file.is_ok_and(|file| is_package_list(&file.path())))
-    })
+    std::fs::read_dir("/var/lib/apt/lists")
+        .is_ok_and(|mut files| files.any(|file| file.is_ok_and(|file| is_package_list(&file.path()))))
 }
 
 fn is_package_list(file: &Path) -> bool {
-    file.file_name()
-        .is_some_and(|name| name.to_string_lossy().contains("_Packages"))
+    file.file_name().is_some_and(|name| name.to_string_lossy().contains("_Packages"))
 }
 
 fn has_driver() -> bool {
-    let named = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"]
-        .iter()
-        .any(|variable| env_path(variable).is_some());
-    let home = env_path("XDG_DATA_HOME")
-        .or_else(|| env_path("HOME").map(|home| home.join(".local/share")));
+    let named = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].iter().any(|variable| env_path(variable).is_some());
+    let home = env_path("XDG_DATA_HOME").or_else(|| env_path("HOME").map(|home| home.join(".local/share")));
     let folders = ["/usr/share", "/etc", "/usr/local/share", "/usr/local/etc"].map(PathBuf::from);
-    named
-        || folders
-            .into_iter()
-            .chain(home)
-            .any(|folder| has_manifest(&folder.join("vulkan/icd.d")))
+    named || folders.into_iter().chain(home).any(|folder| has_manifest(&folder.join("vulkan/icd.d")))
 }
 
 fn has_manifest(folder: &Path) -> bool {
-    let is_json = |file: std::fs::DirEntry| {
-        file.path()
-            .extension()
-            .is_some_and(|extension| extension == "json")
-    };
+    let is_json =
+        |file: std::fs::DirEntry| file.path().extension().is_some_and(|extension| extension == "json");
     std::fs::read_dir(folder).is_ok_and(|mut files| files.any(|file| file.is_ok_and(is_json)))
 }
 
@@ -127,10 +102,7 @@ fn has_manifest(folder: &Path) -> bool {
 fn is_debian(os_release: &str) -> bool {
     os_release
         .lines()
-        .filter_map(|line| {
-            line.strip_prefix("ID=")
-                .or_else(|| line.strip_prefix("ID_LIKE="))
-        })
+        .filter_map(|line| line.strip_prefix("ID=").or_else(|| line.strip_prefix("ID_LIKE=")))
         .flat_map(|value| value.trim_matches(['"', '\'']).split_whitespace())
         .any(|id| id == "debian" || id == "ubuntu")
 }
@@ -147,22 +119,16 @@ mod tests {
 
     #[test]
     fn debian_and_its_children_are_known() {
-        assert!(is_debian(
-            "PRETTY_NAME=\"Debian GNU/Linux 12\"\nID=debian\n"
-        ));
+        assert!(is_debian("PRETTY_NAME=\"Debian GNU/Linux 12\"\nID=debian\n"));
         assert!(is_debian("ID=ubuntu\nID_LIKE=debian\n"));
         assert!(is_debian("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n"));
-        assert!(!is_debian(
-            "ID=fedora\nNAME=\"not debian\"\nVERSION_ID=debian\n"
-        ));
+        assert!(!is_debian("ID=fedora\nNAME=\"not debian\"\nVERSION_ID=debian\n"));
         assert!(!is_debian(""));
     }
 
     #[test]
     fn root_is_the_effective_user() {
-        assert!(is_root(
-            "Name:\txtask\nUid:\t1000\t0\t0\t0\nGid:\t0\t0\t0\t0\n"
-        ));
+        assert!(is_root("Name:\txtask\nUid:\t1000\t0\t0\t0\nGid:\t0\t0\t0\t0\n"));
         assert!(!is_root("Uid:\t0\t1000\t0\t0\n"));
         assert!(!is_root(""));
     }
@@ -188,9 +154,7 @@ mod tests {
 
     #[test]
     fn package_lists_are_told_from_lock_files() {
-        assert!(is_package_list(Path::new(
-            "/x/mirror_debian_dists_bookworm_main_binary-amd64_Packages.lz4"
-        )));
+        assert!(is_package_list(Path::new("/x/mirror_debian_dists_bookworm_main_binary-amd64_Packages.lz4")));
         assert!(!is_package_list(Path::new("/x/lock")));
     }
 }

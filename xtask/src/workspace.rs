@@ -22,10 +22,7 @@ pub struct Workspace {
 pub fn root() -> PathBuf {
     let xtask = std::env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
-    xtask
-        .parent()
-        .expect("xtask lies in the repository")
-        .to_path_buf()
+    xtask.parent().expect("xtask lies in the repository").to_path_buf()
 }
 
 impl Workspace {
@@ -33,13 +30,7 @@ impl Workspace {
     pub fn find() -> Result<Self> {
         let root = root();
         let output = cargo()
-            .args([
-                "metadata",
-                "--no-deps",
-                "--format-version",
-                "1",
-                "--manifest-path",
-            ])
+            .args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"])
             .arg(root.join("Cargo.toml"))
             .stderr(Stdio::inherit())
             .output()
@@ -48,13 +39,9 @@ impl Workspace {
             bail!("`cargo metadata` failed in {}", root.display());
         }
         let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-        let target = metadata["target_directory"]
-            .as_str()
-            .context("`cargo metadata` names no target directory")?;
-        Ok(Self {
-            target: target.into(),
-            root,
-        })
+        let target =
+            metadata["target_directory"].as_str().context("`cargo metadata` names no target directory")?;
+        Ok(Self { target: target.into(), root })
     }
 
     /// cargo, to be run at the root with this target directory and, where there is one, this libtorch.
@@ -63,9 +50,7 @@ impl Workspace {
     /// and nothing is compiled again.
     pub fn cargo(&self, libtorch: Option<&Path>) -> Command {
         let mut command = cargo();
-        command
-            .current_dir(&self.root)
-            .env("CARGO_TARGET_DIR", &self.target);
+        command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
         // What cargo told this program of its own package. Build scripts that ask for such a variable
         // (ring's does) would run again, and everything above them, whenever cargo is started by hand.
         let own = |name: &OsString| {
@@ -100,12 +85,7 @@ pub fn copy_all(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// How the variables begin that cargo sets for the program it runs.
-const OWN: [&str; 4] = [
-    "CARGO_BIN_",
-    "CARGO_CRATE_",
-    "CARGO_MANIFEST_",
-    "CARGO_PKG_",
-];
+const OWN: [&str; 4] = ["CARGO_BIN_", "CARGO_CRATE_", "CARGO_MANIFEST_", "CARGO_PKG_"];
 
 /// The cargo that runs this program, else the one on the path.
 fn cargo() -> Command {
@@ -116,10 +96,7 @@ fn cargo() -> Command {
 ///
 /// Errors when it cannot be started or fails.
 pub fn run_for_set_up(command: &mut Command) -> Result<()> {
-    let status = command
-        .stdin(Stdio::null())
-        .stdout(std::io::stderr())
-        .status();
+    let status = command.stdin(Stdio::null()).stdout(std::io::stderr()).status();
     let status = status.with_context(|| format!("{} cannot be started", name(command)))?;
     if !status.success() {
         bail!("{} failed ({status})", name(command));
@@ -141,16 +118,12 @@ pub fn exit_code(program: &str, status: ExitStatus) -> u8 {
 /// The first folder of `PATH` with a file of this name.
 pub fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 /// An environment variable that is set to something.
 pub fn env_path(variable: &str) -> Option<PathBuf> {
-    std::env::var_os(variable)
-        .filter(|value| !value.is_empty())
-        .map(PathBuf::from)
+    std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 fn name(command: &Command) -> String {
@@ -167,10 +140,7 @@ mod tests {
     #[test]
     fn cargo_is_started_as_by_hand() {
         assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
-        let workspace = Workspace {
-            root: "root".into(),
-            target: "target".into(),
-        };
+        let workspace = Workspace { root: "root".into(), target: "target".into() };
         let cargo = workspace.cargo(None);
         let removed = cargo.get_envs().filter(|(_, value)| value.is_none());
         let removed: Vec<_> = removed.map(|(name, _)| name.to_os_string()).collect();

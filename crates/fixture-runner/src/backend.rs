@@ -14,10 +14,7 @@ pub fn open(backend: Backend) -> Result<Device, String> {
     Ok(device)
 }
 
-#[allow(
-    deprecated,
-    reason = "ndarray and tch are what this release is pinned for"
-)]
+#[allow(deprecated, reason = "ndarray and tch are what this release is pinned for")]
 fn device(backend: Backend) -> Result<Device, String> {
     match backend {
         #[cfg(feature = "ndarray")]
@@ -30,10 +27,7 @@ fn device(backend: Backend) -> Result<Device, String> {
         Backend::Tch => Ok(Device::libtorch()),
         #[cfg(feature = "cuda")]
         Backend::Cuda => Ok(Device::cuda(0)),
-        #[allow(
-            unreachable_patterns,
-            reason = "which arms exist depends on the features"
-        )]
+        #[allow(unreachable_patterns, reason = "which arms exist depends on the features")]
         _ => Err(format!("built without the `{backend}` feature")),
     }
 }
@@ -43,9 +37,7 @@ fn probe(device: &Device) -> Result<(), String> {
     let device = device.clone();
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let sum = std::panic::catch_unwind(move || {
-        Tensor::<1>::ones([3], &device).sum().into_scalar::<f32>()
-    });
+    let sum = std::panic::catch_unwind(move || Tensor::<1>::ones([3], &device).sum().into_scalar::<f32>());
     std::panic::set_hook(hook);
     match sum {
         Ok(3.0) => Ok(()),
@@ -66,10 +58,9 @@ pub fn dtypes(device: &Device) -> Vec<Precision> {
 
 /// Compile-time switches that change what a verdict means.
 pub fn switches(backend: Backend) -> Option<Switches> {
-    backend.compiles_kernels().then_some(Switches {
-        fusion: cfg!(feature = "fusion"),
-        autotune: cfg!(feature = "autotune"),
-    })
+    backend
+        .compiles_kernels()
+        .then_some(Switches { fusion: cfg!(feature = "fusion"), autotune: cfg!(feature = "autotune") })
 }
 
 /// A copy of `data` in memory of its own.

@@ -3,9 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::TensorData;
 use qwen3_trace::names::sequence_axis;
-use qwen3_trace::{
-    Compared, Floor, Precision, Rows, TensorFile, Verdict, judge_generated, judge_greedy,
-};
+use qwen3_trace::{Compared, Floor, Precision, Rows, TensorFile, Verdict, judge_generated, judge_greedy};
 
 use crate::manifest::{Case, Data, SameDType, Subject};
 use crate::subject::{Output, read_columns, read_mask};
@@ -22,19 +20,11 @@ pub fn check_case(
     dtype: Precision,
 ) -> Result<Vec<Verdict>> {
     if let Subject::Greedy(..) = case.subject {
-        return outputs
-            .iter()
-            .map(|output| check_greedy(output, file))
-            .collect();
+        return outputs.iter().map(|output| check_greedy(output, file)).collect();
     }
     let rows = stored_rows(&case.subject, file)?;
     // The margins say how to read the ids; they are not computed by the subject.
-    for name in data
-        .expected
-        .tensors
-        .iter()
-        .filter(|name| *name != "margins")
-    {
+    for name in data.expected.tensors.iter().filter(|name| *name != "margins") {
         ensure!(
             outputs.iter().any(|output| output.name == *name),
             "expected tensor `{name}` is not one that a {} case computes",
@@ -42,22 +32,12 @@ pub fn check_case(
         );
     }
     let mut verdicts: Vec<Verdict> = Vec::new();
-    for output in outputs
-        .iter()
-        .filter(|output| data.expected.tensors.contains(&output.name))
-    {
+    for output in outputs.iter().filter(|output| data.expected.tensors.contains(&output.name)) {
         if output.name == "generated_ids" {
-            let logits = verdicts
-                .iter()
-                .find(|verdict| verdict.name == "step_logits");
+            let logits = verdicts.iter().find(|verdict| verdict.name == "step_logits");
             let reach = 2.0 * logits.map_or(0.0, |verdict| verdict.limit);
             let ids = output.data.iter::<i64>().collect::<Vec<_>>();
-            verdicts.push(judge_generated(
-                file,
-                &ids,
-                &output.data.shape()[..],
-                reach,
-            )?);
+            verdicts.push(judge_generated(file, &ids, &output.data.shape()[..], reach)?);
             continue;
         }
         let floors = data.noise_floors.get(&output.name);
@@ -66,9 +46,7 @@ pub fn check_case(
             .with_context(|| format!("tensor `{}` has no noise floor in {dtype}", output.name))?;
         let mut verdict = check_floats(output, file, rows.as_ref(), *floor, dtype)?;
         if let Subject::RmsNorm { same_dtype, .. } = &case.subject
-            && let Some(same) = same_dtype
-                .get(&output.name)
-                .and_then(|same| same.get(&dtype))
+            && let Some(same) = same_dtype.get(&output.name).and_then(|same| same.get(&dtype))
         {
             check_bits(output, file, same, dtype, &mut verdict)?;
         }
@@ -99,21 +77,12 @@ fn stored_rows(subject: &Subject, file: &TensorFile) -> Result<Option<Rows>> {
 /// # Errors
 /// When they do not list the same parameters.
 pub fn check_equal(outputs: &[Output], expected: &[Output]) -> Result<Vec<Verdict>> {
-    ensure!(
-        outputs.len() == expected.len(),
-        "{} parameters, expected {}",
-        outputs.len(),
-        expected.len()
-    );
+    ensure!(outputs.len() == expected.len(), "{} parameters, expected {}", outputs.len(), expected.len());
     let pairs = outputs.iter().zip(expected);
     pairs
         .map(|(output, expected)| {
             let name = &output.name;
-            ensure!(
-                *name == expected.name,
-                "`{name}` where `{}` belongs",
-                expected.name
-            );
+            ensure!(*name == expected.name, "`{name}` where `{}` belongs", expected.name);
             let shape = shape(&output.data);
             let same_type = output.data.dtype() == expected.data.dtype();
             let equal = same_type && output.data.as_bytes() == expected.data.as_bytes();
@@ -123,12 +92,7 @@ pub fn check_equal(outputs: &[Output], expected: &[Output]) -> Result<Vec<Verdic
                 "`{name}` has shape {shape:?}, expected {:?}",
                 expected.data.shape()
             );
-            let compared = Compared {
-                name,
-                shape: &shape,
-                observed: &values,
-                expected: &wanted,
-            };
+            let compared = Compared { name, shape: &shape, observed: &values, expected: &wanted };
             Ok(Verdict {
                 pass: equal,
                 note: (!equal).then(|| "the bits differ".into()),
@@ -162,12 +126,7 @@ fn check_floats(
         );
     }
     let observed = floats(&output.data);
-    let compared = Compared {
-        name,
-        shape: &shape,
-        observed: &observed,
-        expected: array.floats(name)?,
-    };
+    let compared = Compared { name, shape: &shape, observed: &observed, expected: array.floats(name)? };
     let counted = |index| padded.is_none_or(|(rows, axis)| rows.is_token(&shape, axis, index));
     Ok(compared.judge(floor, dtype, counted))
 }

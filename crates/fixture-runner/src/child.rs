@@ -60,11 +60,7 @@ impl<T: DeserializeOwned + Send + 'static> Speaker<T> {
                 }
             }
         });
-        Ok(Self {
-            child,
-            said,
-            stderr,
-        })
+        Ok(Self { child, said, stderr })
     }
 
     /// Its standard input, where that is piped and has not been taken.
@@ -77,15 +73,13 @@ impl<T: DeserializeOwned + Send + 'static> Speaker<T> {
     /// # Errors
     /// How it ended, with the last lines it wrote to standard error; it is killed when it hangs.
     pub fn next(&mut self) -> Result<T, String> {
-        self.said
-            .recv_timeout(SILENCE)
-            .map_err(|error| match error {
-                RecvTimeoutError::Disconnected => self.obituary(),
-                RecvTimeoutError::Timeout => {
-                    let _ = self.child.kill();
-                    format!("no answer in {} s; {}", SILENCE.as_secs(), self.obituary())
-                }
-            })
+        self.said.recv_timeout(SILENCE).map_err(|error| match error {
+            RecvTimeoutError::Disconnected => self.obituary(),
+            RecvTimeoutError::Timeout => {
+                let _ = self.child.kill();
+                format!("no answer in {} s; {}", SILENCE.as_secs(), self.obituary())
+            }
+        })
     }
 
     /// Waits for its end.
@@ -152,10 +146,7 @@ impl LastLines {
                 kept.push_back(line);
             }
         });
-        Self {
-            lines: kept_lines,
-            reader: Some(reader),
-        }
+        Self { lines: kept_lines, reader: Some(reader) }
     }
 
     /// How the process ended, with its last lines, all of which are waited for.
@@ -167,10 +158,7 @@ impl LastLines {
         if lines.is_empty() {
             return status;
         }
-        format!(
-            "{status}: {}",
-            Vec::from_iter(lines.iter().cloned()).join(" | ")
-        )
+        format!("{status}: {}", Vec::from_iter(lines.iter().cloned()).join(" | "))
     }
 }
 
@@ -201,9 +189,6 @@ mod tests {
         let mut bad = speaker(&format!("{noise}; printf 'last \\377 word\\n' >&2; exit 3"));
         assert_eq!(bad.next(), Ok(7));
         let end = bad.next().unwrap_err();
-        assert!(
-            end.contains('3') && end.contains("last \u{fffd} word"),
-            "{end}"
-        );
+        assert!(end.contains('3') && end.contains("last \u{fffd} word"), "{end}");
     }
 }

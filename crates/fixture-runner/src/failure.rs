@@ -23,9 +23,7 @@ pub fn line(error: &Error) -> String {
 /// Any other.
 pub fn unless_closed(result: Result<()>) -> Result<()> {
     let closed = |error: &Error| {
-        let io = error
-            .chain()
-            .find_map(|cause| cause.downcast_ref::<io::Error>());
+        let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
         io.is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
     };
     match result {

@@ -90,36 +90,17 @@ impl Work<'_> {
             Ok(())
         };
         if let Some(reason) = self.unavailable.reason(backend) {
-            let wanted = if self.dtypes.is_empty() {
-                &[Precision::F32][..]
-            } else {
-                self.dtypes
-            };
+            let wanted = if self.dtypes.is_empty() { &[Precision::F32][..] } else { self.dtypes };
             let ours = |dtype: &&Precision| share.is_none_or(|share| share == **dtype);
             let wanted: Vec<_> = wanted.iter().filter(ours).copied().collect();
             return unavailable(backend, self.cases, &wanted, reason, &mut send);
         }
         let (program, manifest) = (self.program, self.manifest);
-        run_backend(
-            program,
-            backend,
-            manifest,
-            self.cases,
-            self.dtypes,
-            share,
-            &mut send,
-        )
+        run_backend(program, backend, manifest, self.cases, self.dtypes, share, &mut send)
     }
 }
 
 fn parts(backend: Backend) -> Vec<Part> {
-    let shares = if backend.compiles_kernels() {
-        Precision::ALL.map(Some).to_vec()
-    } else {
-        vec![None]
-    };
-    shares
-        .into_iter()
-        .map(|share| Part { backend, share })
-        .collect()
+    let shares = if backend.compiles_kernels() { Precision::ALL.map(Some).to_vec() } else { vec![None] };
+    shares.into_iter().map(|share| Part { backend, share }).collect()
 }

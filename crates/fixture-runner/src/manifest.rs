@@ -57,16 +57,11 @@ impl Manifest {
     /// When the file cannot be read, is larger than 64 MiB, is not JSON of schema 1 (unknown fields and
     /// duplicate keys included), or when an entry or case is inconsistent; names the case.
     pub fn read(path: &Path) -> Result<Self, FixtureError> {
-        let io = |source| FixtureError::Io {
-            file: path.into(),
-            source,
-        };
+        let io = |source| FixtureError::Io { file: path.into(), source };
         let file = File::open(path).map_err(io)?;
         let mut text = Vec::new();
         // Bounds the read itself: a pipe or a growing file has no length to check beforehand.
-        file.take(MAX_MANIFEST_BYTES + 1)
-            .read_to_end(&mut text)
-            .map_err(io)?;
+        file.take(MAX_MANIFEST_BYTES + 1).read_to_end(&mut text).map_err(io)?;
         if text.len() as u64 > MAX_MANIFEST_BYTES {
             let length = std::fs::metadata(path).map_err(io)?.len();
             return Err(FixtureError::TooLarge {

@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use qwen3_import::{Checkpoint, CheckpointSource};
 use qwen3_model::{
-    DecoderLayer, LayerCache, Observed, Parts, Qwen3Config, Rows, Site, Step, StepPlan, Streamed,
-    Tap, Taps, VocabMatrix, burn_dtype,
+    DecoderLayer, LayerCache, Observed, Parts, Qwen3Config, Rows, Site, Step, StepPlan, Streamed, Tap, Taps,
+    VocabMatrix, burn_dtype,
 };
 use qwen3_report::{Timing, peak_rss_mb};
 use qwen3_trace::{Mode, Recorder, Reference};
@@ -25,11 +25,7 @@ fn ms(start: Instant) -> f64 {
 ///
 /// # Errors
 /// When the checkpoint or the reference is bad, or the file cannot be written.
-pub fn observe(
-    device: &Device,
-    job: &Observe,
-    say: &mut dyn FnMut(String) -> Result<()>,
-) -> Result<Done> {
+pub fn observe(device: &Device, job: &Observe, say: &mut dyn FnMut(String) -> Result<()>) -> Result<Done> {
     let start = Instant::now();
     let checkpoint = Checkpoint::open(&job.model)?;
     let config = checkpoint.config();
@@ -48,12 +44,7 @@ pub fn observe(
         timings: Vec::new(),
     };
     run.all(&mut parts, say)?;
-    Ok(Done {
-        elapsed_ms: ms(start),
-        switches: None,
-        peak_rss_mb: peak_rss_mb(),
-        timings: run.timings,
-    })
+    Ok(Done { elapsed_ms: ms(start), switches: None, peak_rss_mb: peak_rss_mb(), timings: run.timings })
 }
 
 /// The hidden states of a run from its own inputs.
@@ -82,11 +73,7 @@ impl Run<'_> {
         self.job.modes.contains(&mode)
     }
 
-    fn all<P: Parts>(
-        &mut self,
-        parts: &mut P,
-        say: &mut dyn FnMut(String) -> Result<()>,
-    ) -> Result<()>
+    fn all<P: Parts>(&mut self, parts: &mut P, say: &mut dyn FnMut(String) -> Result<()>) -> Result<()>
     where
         P::Error: std::error::Error + Send + Sync + 'static,
     {
@@ -120,9 +107,7 @@ impl Run<'_> {
                 self.tapped(layer, index, input, &step, Mode::Isolated, None);
             }
             for (behind, stream) in &mut patched {
-                say(format!(
-                    "layer {index} of {layers}, patched behind layer {behind}"
-                ))?;
+                say(format!("layer {index} of {layers}, patched behind layer {behind}"))?;
                 *stream = layer.forward(stream.clone(), &step, None, &mut Taps::none());
             }
             if self.has(Mode::Patched) && self.known(index + 1) {
@@ -140,15 +125,9 @@ impl Run<'_> {
     /// The passes over the generated tokens, all but the last, after the prompt in a cache.
     fn cached_steps(&self, whole: bool) -> Vec<Step> {
         let rows = &self.reference.rows;
-        let count = if whole {
-            self.reference.steps().saturating_sub(1)
-        } else {
-            0
-        };
+        let count = if whole { self.reference.steps().saturating_sub(1) } else { 0 };
         let mut next = Rows {
-            positions: (0..rows.visible.len())
-                .map(|row| vec![rows.tokens(row)])
-                .collect(),
+            positions: (0..rows.visible.len()).map(|row| vec![rows.tokens(row)]).collect(),
             visible: rows.visible.clone(),
         };
         let mut steps = Vec::new();
@@ -162,8 +141,7 @@ impl Run<'_> {
 
     /// Has the reference what goes into layer `index`?
     fn known(&self, index: usize) -> bool {
-        self.reference
-            .has(Site::output(index, self.config.num_hidden_layers))
+        self.reference.has(Site::output(index, self.config.num_hidden_layers))
     }
 
     fn input(&self, index: usize) -> Result<Tensor<3>> {
@@ -290,24 +268,17 @@ impl Run<'_> {
     }
 
     fn keep(&mut self, mode: Mode, key: &str, tensor: Tensor<3>) {
-        self.tensors
-            .push((format!("{mode}/{key}"), owned(tensor.into_data())));
+        self.tensors.push((format!("{mode}/{key}"), owned(tensor.into_data())));
     }
 
     /// Notes how long a part took, and writes what was kept of it.
     fn finish(&mut self, part: String, load_ms: f64, start: Instant) -> Result<()> {
         let run_ms = ms(start);
-        self.timings.push(Timing {
-            part,
-            load_ms,
-            run_ms,
+        self.timings.push(Timing { part, load_ms, run_ms });
+        let tensors = std::mem::take(&mut self.tensors).into_iter().map(|(name, data)| {
+            let values = data.iter::<f32>().collect();
+            (name, data.shape().to_vec(), values)
         });
-        let tensors = std::mem::take(&mut self.tensors)
-            .into_iter()
-            .map(|(name, data)| {
-                let values = data.iter::<f32>().collect();
-                (name, data.shape().to_vec(), values)
-            });
         Ok(self.recorder.write(tensors.collect())?)
     }
 }

@@ -32,24 +32,18 @@ pub struct Args {
 pub fn parity(args: &Args) -> Result<ExitCode> {
     let start = Instant::now();
     let options = &args.shared;
-    let file = options
-        .manifest
-        .as_deref()
-        .unwrap_or(Path::new("manifest.json"));
+    let file = options.manifest.as_deref().unwrap_or(Path::new("manifest.json"));
     let manifest = Manifest::read(file)?;
     let cases = select(&manifest, options.filter.as_deref())?;
     let slow = options.slow || options.list || options.filter.is_some();
-    let (cases, left_out): (Vec<_>, Vec<_>) =
-        cases.into_iter().partition(|case| slow || !case.is_slow());
+    let (cases, left_out): (Vec<_>, Vec<_>) = cases.into_iter().partition(|case| slow || !case.is_slow());
     if options.list {
         unless_closed(list(&cases))?;
         return Ok(ExitCode::SUCCESS);
     }
     check_hashes(&manifest, &cases)?;
     let json = options.json.as_deref();
-    let json = json
-        .map(|json| ReportFile::prepare(json, [file]))
-        .transpose()?;
+    let json = json.map(|json| ReportFile::prepare(json, [file])).transpose()?;
 
     let mut out = stdout();
     writeln!(out, "burn {BURN_VERSION}; oracle: {}", manifest.oracle())?;
@@ -71,18 +65,15 @@ pub fn parity(args: &Args) -> Result<ExitCode> {
     text.summary(&mut out, &report, start.elapsed().as_secs_f64())?;
     if let [first, ..] = &left_out[..] {
         let (count, id) = (left_out.len(), &first.id);
-        writeln!(
-            out,
-            "left out: {count} slow, {id} (`--slow`, or `--filter`)"
-        )?;
+        writeln!(out, "left out: {count} slow, {id} (`--slow`, or `--filter`)")?;
     }
     if let Some(json) = json {
         json.write(&report.to_json())?;
     }
     let named = named(&options.backend);
     let mut results = report.results.iter();
-    let missing = results
-        .any(|result| result.status == Status::Unavailable && named.contains(&result.backend));
+    let missing =
+        results.any(|result| result.status == Status::Unavailable && named.contains(&result.backend));
     let failed = report.results.iter().any(|result| result.status.failed());
     let nothing_ran = report.count(Status::Pass) == 0;
     Ok(ExitCode::from(if failed {
@@ -97,21 +88,14 @@ pub fn parity(args: &Args) -> Result<ExitCode> {
 fn list(cases: &[&Case]) -> Result<()> {
     let mut out = stdout().lock();
     for case in cases {
-        writeln!(
-            out,
-            "{:<46} {:<28} {}",
-            case.id,
-            case.kind(),
-            case.description
-        )?;
+        writeln!(out, "{:<46} {:<28} {}", case.id, case.kind(), case.description)?;
     }
     Ok(())
 }
 
 fn select<'a>(manifest: &'a Manifest, filter: Option<&str>) -> Result<Vec<&'a Case>> {
-    let matches = |case: &&Case| {
-        filter.is_none_or(|text| case.id.contains(text) || case.kind().name().contains(text))
-    };
+    let matches =
+        |case: &&Case| filter.is_none_or(|text| case.id.contains(text) || case.kind().name().contains(text));
     let cases = manifest.cases.iter().filter(matches).collect::<Vec<_>>();
     ensure!(
         !cases.is_empty(),
@@ -126,9 +110,7 @@ fn select<'a>(manifest: &'a Manifest, filter: Option<&str>) -> Result<Vec<&'a Ca
 fn check_hashes(manifest: &Manifest, cases: &[&Case]) -> Result<()> {
     let checkpoints = cases.iter().filter_map(|case| case.checkpoint());
     for name in checkpoints.collect::<BTreeSet<_>>() {
-        manifest
-            .verify_checkpoint(name)
-            .with_context(|| format!("checkpoint {name}"))?;
+        manifest.verify_checkpoint(name).with_context(|| format!("checkpoint {name}"))?;
     }
     let data = cases.iter().filter_map(|case| case.data());
     let files = data.flat_map(|data| [&data.inputs.file, &data.expected.file]);

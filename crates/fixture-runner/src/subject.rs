@@ -14,8 +14,8 @@ use burn_store::ModuleSnapshot;
 use qwen3_config::layer_key;
 use qwen3_import::{Checkpoint, CheckpointSource, load, load_record, save_record};
 use qwen3_model::{
-    Attention, DecoderLayer, FeedForward, Observed, Qwen3, Qwen3Config, RmsNorm, RotaryEmbedding,
-    Site, StepPlan, Tap, Taps,
+    Attention, DecoderLayer, FeedForward, Observed, Qwen3, Qwen3Config, RmsNorm, RotaryEmbedding, Site,
+    StepPlan, Tap, Taps,
 };
 use qwen3_trace::{Rows, TensorFile};
 
@@ -35,10 +35,7 @@ pub struct Output {
 
 impl Output {
     fn new(name: impl Into<String>, data: TensorData) -> Self {
-        Self {
-            name: name.into(),
-            data: owned(data),
-        }
+        Self { name: name.into(), data: owned(data) }
     }
 }
 
@@ -64,11 +61,7 @@ impl Bench<'_> {
             Subject::Attention(place, _) => self.attention(place, file),
             Subject::DecoderLayer(place, _) => self.decoder_layer(place, file),
             Subject::FullModel(checkpoint, _) => self.full_model(checkpoint, file),
-            Subject::Prefill {
-                checkpoint,
-                chunk_size,
-                ..
-            } => self.prefill(checkpoint, *chunk_size, file),
+            Subject::Prefill { checkpoint, chunk_size, .. } => self.prefill(checkpoint, *chunk_size, file),
             Subject::ScaledDotProductAttention(sizes, _) => self.attention_alone(sizes, file),
             Subject::Gradients(checkpoint, _) => self.gradients(checkpoint, file),
             Subject::Greedy(checkpoint, _) => self.greedy(checkpoint, file),
@@ -81,12 +74,7 @@ impl Bench<'_> {
         let config = checkpoint.config().clone();
         let prefix = layer_key(place.layer, norm.name());
         let mut source = CheckpointSource::new(&checkpoint, self.device, self.dtype)?;
-        let norm = RmsNorm::build(
-            &mut source,
-            &prefix,
-            config.hidden_size,
-            config.rms_norm_eps,
-        )?;
+        let norm = RmsNorm::build(&mut source, &prefix, config.hidden_size, config.rms_norm_eps)?;
         let x = self.floats(file, "input_hidden_states", &config)?;
         Ok(vec![Output::new("output", norm.forward(x).into_data())])
     }
@@ -107,12 +95,7 @@ impl Bench<'_> {
         let config = checkpoint.config().clone();
         let prefix = layer_key(place.layer, "self_attn");
         let mut source = CheckpointSource::new(&checkpoint, self.device, self.dtype)?;
-        let attention = Attention::build(
-            &mut source,
-            &prefix,
-            &config,
-            config.layer(place.layer).reach,
-        )?;
+        let attention = Attention::build(&mut source, &prefix, &config, config.layer(place.layer).reach)?;
 
         let rope = RotaryEmbedding::new(config.head_dim, &config.rope);
         let rows = read_rows(file)?;
@@ -171,10 +154,7 @@ impl Bench<'_> {
         let config = model.config.to_json();
         drop(model);
         let again = load_record(&file, self.device, self.dtype)?;
-        ensure!(
-            config == again.config.to_json(),
-            "the config changed on its way through the record"
-        );
+        ensure!(config == again.config.to_json(), "the config changed on its way through the record");
         parameters(&again)
     }
 
@@ -187,9 +167,7 @@ impl Bench<'_> {
     }
 
     fn folder(&self, checkpoint: &str) -> Result<PathBuf> {
-        Ok(self
-            .manifest
-            .path(&self.manifest.checkpoints[checkpoint].path)?)
+        Ok(self.manifest.path(&self.manifest.checkpoints[checkpoint].path)?)
     }
 
     fn open(&self, checkpoint: &str) -> Result<Checkpoint> {
@@ -213,12 +191,7 @@ impl Bench<'_> {
     }
 
     /// The input `hidden_states`, one token for each of `rows`' positions.
-    fn hidden_states(
-        &self,
-        file: &TensorFile,
-        rows: &Rows,
-        config: &Qwen3Config,
-    ) -> Result<Tensor<3>> {
+    fn hidden_states(&self, file: &TensorFile, rows: &Rows, config: &Qwen3Config) -> Result<Tensor<3>> {
         let x = self.floats(file, "hidden_states", config)?;
         let expected = rows.dims();
         ensure!(
@@ -262,8 +235,5 @@ fn rope_tables(
         let values = table.chunks(half).flat_map(|row| [row, row].concat());
         TensorData::new(values.collect::<Vec<_>>(), shape)
     };
-    [
-        Output::new(cos_name, double(cos)),
-        Output::new(sin_name, double(sin)),
-    ]
+    [Output::new(cos_name, double(cos)), Output::new(sin_name, double(sin))]
 }

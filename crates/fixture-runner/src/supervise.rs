@@ -33,20 +33,12 @@ pub fn run_backend(
     let supported = match ready {
         Ok(supported) => supported,
         Err(reason) => {
-            let wanted = if dtypes.is_empty() {
-                &[Precision::F32]
-            } else {
-                dtypes
-            };
+            let wanted = if dtypes.is_empty() { &[Precision::F32] } else { dtypes };
             let wanted: Vec<_> = wanted.iter().filter(ours).copied().collect();
             return unavailable(backend, cases, &wanted, &reason, report);
         }
     };
-    let wanted = if dtypes.is_empty() {
-        &supported
-    } else {
-        dtypes
-    };
+    let wanted = if dtypes.is_empty() { &supported } else { dtypes };
     for dtype in wanted.iter().filter(ours) {
         if !supported.contains(dtype) {
             let reason = format!("{backend} does not compute in {dtype} on this machine");
@@ -95,13 +87,7 @@ pub fn unavailable(
     Ok(())
 }
 
-fn empty(
-    backend: Backend,
-    case: &Case,
-    dtype: Precision,
-    status: Status,
-    reason: String,
-) -> CaseResult {
+fn empty(backend: Backend, case: &Case, dtype: Precision, status: Status, reason: String) -> CaseResult {
     CaseResult {
         case: case.id.clone(),
         kind: case.kind(),
@@ -117,18 +103,17 @@ fn empty(
 
 /// Applies the manifest's expected failures: an expected failure passes, an unexpected pass fails.
 fn expect(case: &Case, mut result: CaseResult) -> CaseResult {
-    let expected = case.expected_failures.iter().find(|expected| {
-        expected.backend == result.backend.name() && expected.dtype == result.dtype
-    });
+    let expected = case
+        .expected_failures
+        .iter()
+        .find(|expected| expected.backend == result.backend.name() && expected.dtype == result.dtype);
     if let Some(expected) = expected {
         let (status, text) = match result.status {
             Status::Fail => (Status::Pass, "fails as expected"),
             Status::Pass => (Status::Fail, "passes, but the manifest expects a failure"),
             other => (other, "expected to fail"),
         };
-        let before = result
-            .reason
-            .map_or(String::new(), |reason| format!(" ({reason})"));
+        let before = result.reason.map_or(String::new(), |reason| format!(" ({reason})"));
         result.status = status;
         result.reason = Some(format!("{text}: {}{before}", expected.reason));
     }
@@ -188,46 +173,25 @@ done
             results.push(result);
             Ok(())
         };
-        run_backend(
-            &program,
-            Backend::Flex,
-            Path::new("m"),
-            &cases,
-            dtypes,
-            None,
-            &mut report,
-        )
-        .unwrap();
+        run_backend(&program, Backend::Flex, Path::new("m"), &cases, dtypes, None, &mut report).unwrap();
         results
     }
 
     #[test]
     fn a_crash_is_reported_with_its_case_and_the_rest_still_runs() {
         let results = run(&[case("a"), case("boom"), case("b")], &[]);
-        let found = results
-            .iter()
-            .map(|result| (result.case.as_str(), result.status));
-        let expected = [
-            ("a", Status::Pass),
-            ("boom", Status::Crash),
-            ("b", Status::Pass),
-        ];
+        let found = results.iter().map(|result| (result.case.as_str(), result.status));
+        let expected = [("a", Status::Pass), ("boom", Status::Crash), ("b", Status::Pass)];
         assert_eq!(found.collect::<Vec<_>>(), expected);
         let reason = results[1].reason.as_deref().unwrap();
-        assert!(
-            reason.contains("signal 11") && reason.contains("out of luck"),
-            "{reason}"
-        );
+        assert!(reason.contains("signal 11") && reason.contains("out of luck"), "{reason}");
     }
 
     #[test]
     fn a_dtype_that_the_backend_lacks_is_unavailable_when_asked_for() {
         let results = run(&[case("a")], &[Precision::F32, Precision::BF16]);
         let found = results.iter().map(|result| (result.dtype, result.status));
-        let expected = [
-            (Precision::F32, Status::Pass),
-            (Precision::BF16, Status::Unavailable),
-        ];
+        let expected = [(Precision::F32, Status::Pass), (Precision::BF16, Status::Unavailable)];
         assert_eq!(found.collect::<Vec<_>>(), expected);
     }
 
@@ -241,18 +205,9 @@ done
         }];
         let results = run(std::slice::from_ref(&known), &[]);
         assert_eq!(results[0].status, Status::Fail);
-        assert!(
-            results[0]
-                .reason
-                .as_deref()
-                .unwrap()
-                .contains("upstream bug 1")
-        );
+        assert!(results[0].reason.as_deref().unwrap().contains("upstream bug 1"));
 
-        let failed = CaseResult {
-            status: Status::Fail,
-            ..results[0].clone()
-        };
+        let failed = CaseResult { status: Status::Fail, ..results[0].clone() };
         assert_eq!(expect(&known, failed.clone()).status, Status::Pass);
         known.expected_failures[0].dtype = Precision::F16;
         assert_eq!(expect(&known, failed).status, Status::Fail);

@@ -38,24 +38,14 @@ fn label_and_program(text: &str) -> Result<(String, PathBuf), String> {
 /// # Errors
 /// Bad input, or a report that cannot be written.
 pub fn verify(args: &Args) -> Result<ExitCode> {
-    let VerifyArgs {
-        model,
-        reference,
-        observed,
-        json,
-        junit,
-        html,
-        ..
-    } = &args.shared;
+    let VerifyArgs { model, reference, observed, json, junit, html, .. } = &args.shared;
     let files = std::fs::read_dir(model).into_iter().flatten().flatten();
     let files = files.map(|file| file.path());
     let given = [reference, observed].into_iter().flatten().cloned();
     let inputs: Vec<PathBuf> = given.chain(files).collect();
     let prepare = |file: &Option<PathBuf>| {
         let inputs = inputs.iter().map(PathBuf::as_path);
-        file.as_ref()
-            .map(|file| ReportFile::prepare(file, inputs))
-            .transpose()
+        file.as_ref().map(|file| ReportFile::prepare(file, inputs)).transpose()
     };
     let files = [prepare(json)?, prepare(junit)?, prepare(html)?];
     ReportFile::check_distinct(&files.iter().flatten().collect::<Vec<_>>())?;

@@ -40,12 +40,7 @@ pub fn serve(backend: Backend, manifest: Option<&Path>) -> Result<()> {
                 .map(|result| Reply::Case(Box::new(result)))
                 .with_context(|| format!("case {case}")),
             Job::Observe(job) => observe(&device, job, &mut |what| say(&Reply::Progress(what)))
-                .map(|done| {
-                    Reply::Observed(Observed {
-                        switches: switches(backend),
-                        ..done
-                    })
-                }),
+                .map(|done| Reply::Observed(Observed { switches: switches(backend), ..done })),
         };
         say(&reply.unwrap_or_else(|error| Reply::BadInput(failure::line(&error))))?;
     }
@@ -61,11 +56,7 @@ fn run(
 ) -> Result<CaseResult> {
     let case = manifest.cases.iter().find(|case| case.id == id);
     let case = case.context("not in the manifest")?;
-    let bench = Bench {
-        device,
-        dtype: burn_dtype(dtype),
-        manifest,
-    };
+    let bench = Bench { device, dtype: burn_dtype(dtype), manifest };
     let (tensors, elapsed_ms) = judged(case, &bench, dtype)?;
     Ok(CaseResult {
         case: case.id.clone(),
@@ -81,11 +72,7 @@ fn run(
 }
 
 /// Every tensor of a case with its verdict, and how long computing them took, in milliseconds.
-fn judged(
-    case: &Case,
-    bench: &Bench,
-    dtype: Precision,
-) -> Result<(Vec<qwen3_trace::Verdict>, f64)> {
+fn judged(case: &Case, bench: &Bench, dtype: Precision) -> Result<(Vec<qwen3_trace::Verdict>, f64)> {
     let start = Instant::now();
     let elapsed_ms = |start: Instant| start.elapsed().as_secs_f64() * 1e3;
     let data = match (&case.subject, case.data()) {
@@ -105,10 +92,7 @@ fn judged(
     let start = Instant::now();
     let outputs = bench.run(&case.subject, &inputs)?;
     let elapsed_ms = elapsed_ms(start);
-    Ok((
-        check_case(case, data, &outputs, &open(&data.expected)?, dtype)?,
-        elapsed_ms,
-    ))
+    Ok((check_case(case, data, &outputs, &open(&data.expected)?, dtype)?, elapsed_ms))
 }
 
 fn say(reply: &Reply) -> Result<()> {

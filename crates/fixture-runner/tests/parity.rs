@@ -23,10 +23,7 @@ impl Copy {
         let folder = tempfile::tempdir().unwrap();
         copy_all(&root().join("fixtures"), &folder.path().join("fixtures"));
         let text = fs::read_to_string(root().join("manifest.json")).unwrap();
-        Self {
-            folder,
-            manifest: serde_json::from_str(&text).unwrap(),
-        }
+        Self { folder, manifest: serde_json::from_str(&text).unwrap() }
     }
 
     fn case(&mut self, id: &str) -> &mut Value {
@@ -77,12 +74,7 @@ fn copy_all(from: &Path, to: &Path) {
 
 fn hash(bytes: &[u8]) -> Value {
     let digest = Sha256::digest(bytes);
-    json!(
-        digest
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-    )
+    json!(digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
 }
 
 fn text(output: &Output) -> String {
@@ -109,10 +101,7 @@ fn passes_and_writes_every_metric() {
     let output = copy.run(&["--filter", "layer-1", "--json", json.to_str().unwrap()]);
     assert_ends(&output, 0, &["ndarray f32", NORM, "pass", " 0 failed"]);
     let report: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
-    assert_eq!(
-        (&report["schema"], &report["burn"]),
-        (&json!(1), &json!("0.22.1"))
-    );
+    assert_eq!((&report["schema"], &report["burn"]), (&json!(1), &json!("0.22.1")));
     let results = report["results"].as_array().unwrap();
     for result in results {
         for field in ["case", "kind", "backend", "dtype", "status", "elapsed_ms"] {
@@ -144,11 +133,7 @@ fn usage_errors_end_with_2() {
     let copy = Copy::new();
     assert_ends(&copy.run(&["--backend", "metal"]), 2, &["metal"]);
     assert_ends(&copy.run(&["--dtype", "f64"]), 2, &["f64"]);
-    assert_ends(
-        &copy.run(&["--filter", "no-such-case"]),
-        2,
-        &["no-such-case"],
-    );
+    assert_ends(&copy.run(&["--filter", "no-such-case"]), 2, &["no-such-case"]);
     let json = copy.path("no/such/folder.json");
     let output = copy.run(&["--filter", NORM, "--json", json.to_str().unwrap()]);
     assert_ends(&output, 2, &["folder.json"]);
@@ -171,12 +156,7 @@ fn a_wrong_expectation_fails_with_the_element_and_a_cause() {
     let file = "fixtures/gqa-tied/layer-1/mlp-01.safetensors";
     copy.spoil(file, &9.0_f32.to_le_bytes());
     let output = copy.run(&["--filter", "gqa-tied/layer-1/mlp-01"]);
-    let words = [
-        "FAIL",
-        "first to differ: output",
-        "[0, 0, 63]",
-        "likely cause: ",
-    ];
+    let words = ["FAIL", "first to differ: output", "[0, 0, 63]", "likely cause: "];
     assert_ends(&output, 1, &words);
 }
 
@@ -190,11 +170,7 @@ fn expected_failures_pass_and_unexpected_passes_fail() {
 
 #[test]
 fn a_path_out_of_the_folder_ends_with_2() {
-    for outside in [
-        "../norm.safetensors",
-        "/etc/hostname",
-        "fixtures/../../x.safetensors",
-    ] {
+    for outside in ["../norm.safetensors", "/etc/hostname", "fixtures/../../x.safetensors"] {
         let mut copy = Copy::new();
         copy.case(NORM)["inputs"]["file"] = json!(outside);
         copy.manifest["files"][outside] = hash(b"");
@@ -232,11 +208,7 @@ fn attention_without_its_mask_fails_where_it_attends() {
     let mut copy = Copy::new();
     copy.case("attention/kv_sharing")["attention"]["causal"] = json!(false);
     let output = copy.run(&["--filter", "kv_sharing"]);
-    let words = [
-        "FAIL",
-        "first to differ: context",
-        "likely cause: the attention product",
-    ];
+    let words = ["FAIL", "first to differ: context", "likely cause: the attention product"];
     assert_ends(&output, 1, &words);
 }
 

@@ -62,9 +62,7 @@ mod tests {
 
     fn parse(words: impl IntoIterator<Item = OsString>) -> ParityArgs {
         let line = [OsString::from("parity")].into_iter().chain(words);
-        Line::try_parse_from(line)
-            .expect("a good command line")
-            .args
+        Line::try_parse_from(line).expect("a good command line").args
     }
 
     #[test]

@@ -29,11 +29,7 @@ impl FromStr for BackendWord {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "all" {
-            Ok(Self::All)
-        } else {
-            text.parse().map(Self::One)
-        }
+        if text == "all" { Ok(Self::All) } else { text.parse().map(Self::One) }
     }
 }
 
@@ -71,8 +67,7 @@ pub(crate) fn backend_word() -> impl TypedValueParser<Value = BackendWord> {
         Backend::Tch => "libtorch on the CPU",
         Backend::Cuda => "An NVIDIA GPU; not part of `all`",
     };
-    let names =
-        Backend::EVERY.map(|backend| PossibleValue::new(backend.name()).help(help(backend)));
+    let names = Backend::EVERY.map(|backend| PossibleValue::new(backend.name()).help(help(backend)));
     let all = "ndarray, flex, wgpu and tch, as far as this machine has them";
     let all = PossibleValue::new("all").help(all);
     parser(names.into_iter().chain([all]).collect())
@@ -80,20 +75,12 @@ pub(crate) fn backend_word() -> impl TypedValueParser<Value = BackendWord> {
 
 /// A backend's name.
 pub fn backend() -> impl TypedValueParser<Value = Backend> {
-    parser(
-        Backend::EVERY
-            .map(|backend| PossibleValue::new(backend.name()))
-            .into(),
-    )
+    parser(Backend::EVERY.map(|backend| PossibleValue::new(backend.name())).into())
 }
 
 /// `f32`, `f16` or `bf16`.
 pub fn dtype() -> impl TypedValueParser<Value = Precision> {
-    parser(
-        Precision::ALL
-            .map(|dtype| PossibleValue::new(dtype.name()))
-            .into(),
-    )
+    parser(Precision::ALL.map(|dtype| PossibleValue::new(dtype.name())).into())
 }
 
 /// `accumulated`, `isolated` or `patched`.
@@ -103,11 +90,7 @@ pub(crate) fn mode() -> impl TypedValueParser<Value = Mode> {
         Mode::Isolated => "From the reference: each layer's own error",
         Mode::Patched => "From the layer before it, the reference injected after one layer",
     };
-    parser(
-        Mode::ALL
-            .map(|mode| PossibleValue::new(mode.name()).help(help(mode)))
-            .into(),
-    )
+    parser(Mode::ALL.map(|mode| PossibleValue::new(mode.name()).help(help(mode))).into())
 }
 
 /// A preset by its name, or by the one that it had before.
@@ -116,11 +99,8 @@ pub(crate) fn preset() -> impl TypedValueParser<Value = Preset> {
         Preset::LayerVerification => "Cosine 0.99, mean squared error 1e-4, relative error 0.01",
         Preset::Bf16Reference => "Mean squared error 1e-5",
     };
-    let value = |preset: Preset| {
-        PossibleValue::new(preset.name())
-            .help(help(preset))
-            .alias(preset.old_name())
-    };
+    let value =
+        |preset: Preset| PossibleValue::new(preset.name()).help(help(preset)).alias(preset.old_name());
     PossibleValuesParser::new(Preset::ALL.map(value)).map(|text| {
         let mut all = Preset::ALL.into_iter();
         let found = all.find(|preset| [preset.name(), preset.old_name()].contains(&&text[..]));
@@ -134,11 +114,7 @@ mod tests {
 
     #[test]
     fn all_is_the_four_without_cuda() {
-        let words = |text: &str| {
-            text.split(',')
-                .map(|word| word.parse().unwrap())
-                .collect::<Vec<_>>()
-        };
+        let words = |text: &str| text.split(',').map(|word| word.parse().unwrap()).collect::<Vec<_>>();
         assert_eq!(backends(&words("all")), BTreeSet::from(Backend::ALL));
         assert_eq!(backends(&words("all,cuda")), BTreeSet::from(Backend::EVERY));
         assert_eq!(named(&words("tch,all,tch")), [Backend::Tch, Backend::Tch]);

@@ -43,12 +43,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "NAME", value_parser = preset())]
     pub preset: Option<Preset>,
     /// Without a reference: the prompt's token ids, separated by commas.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "IDS",
-        conflicts_with = "reference"
-    )]
+    #[arg(long, value_delimiter = ',', value_name = "IDS", conflicts_with = "reference")]
     pub ids: Vec<u32>,
     /// Write everything to this file as JSON.
     #[arg(long, value_name = "FILE")]
@@ -119,9 +114,6 @@ mod tests {
         assert_eq!(parse(old).unwrap().preset, Some(Preset::Bf16Reference));
         let unknown = "--model m --preset none".split(' ').map(Into::into);
         let error = parse(unknown).unwrap_err().to_string();
-        assert!(
-            error.contains("bf16-reference") && !error.contains("seed"),
-            "{error}"
-        );
+        assert!(error.contains("bf16-reference") && !error.contains("seed"), "{error}");
     }
 }

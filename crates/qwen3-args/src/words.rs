@@ -11,14 +11,12 @@ pub(crate) struct Words(pub(crate) Vec<OsString>);
 impl Words {
     /// `--flag FILE`, when there is one.
     pub(crate) fn file(&mut self, flag: &str, file: Option<&Path>) {
-        self.0
-            .extend(file.iter().flat_map(|file| [flag.into(), file.into()]));
+        self.0.extend(file.iter().flat_map(|file| [flag.into(), file.into()]));
     }
 
     /// `--flag=TEXT`, when there is one: one word, for the text may begin with a hyphen.
     pub(crate) fn text(&mut self, flag: &str, text: Option<&str>) {
-        self.0
-            .extend(text.iter().map(|text| format!("{flag}={text}").into()));
+        self.0.extend(text.iter().map(|text| format!("{flag}={text}").into()));
     }
 
     /// `--flag=A,B`, when there are any.

@@ -21,10 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let found = examine(&checkpoint, &reference, &observed, options)?;
     match &found.diagnosis.first_divergence {
         Some(first) => println!("first divergence: {}", first.tensor),
-        None => println!(
-            "{} tensors, all within their limits",
-            found.verdicts.tensors.len()
-        ),
+        None => println!("{} tensors, all within their limits", found.verdicts.tensors.len()),
     }
     for cause in &found.diagnosis.causes {
         println!("{}: {}", cause.id, cause.explanation);

@@ -25,12 +25,7 @@ impl Hypothesis {
         words: impl Into<String>,
         change: impl Fn(&mut Variant) + Send + Sync + 'static,
     ) -> Self {
-        Self {
-            id,
-            words: words.into(),
-            change: Box::new(change),
-            fitted: false,
-        }
+        Self { id, words: words.into(), change: Box::new(change), fitted: false }
     }
 
     /// `right` with this mistake.
@@ -67,9 +62,7 @@ impl Fit {
     pub fn usual(self) -> &'static [f64] {
         match self {
             Self::Theta => &[1e3, 1e4, 1e5, 5e5, 1e6, 5e6, 1e7, 1e8],
-            _ => &[
-                0.0, 1e-12, 1e-10, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1,
-            ],
+            _ => &[0.0, 1e-12, 1e-10, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1],
         }
     }
 
@@ -88,25 +81,16 @@ impl Fit {
             ),
             Self::HiddenEps => Hypothesis::new(
                 "eps",
-                format!(
-                    "the eps of the norms over hidden_size is {value:e}, not {:e}",
-                    right.eps
-                ),
+                format!("the eps of the norms over hidden_size is {value:e}, not {:e}", right.eps),
                 move |v| v.eps = value,
             ),
             Self::HeadEps => Hypothesis::new(
                 "eps",
-                format!(
-                    "the eps of q_norm and k_norm is {value:e}, not {:e}",
-                    right.eps
-                ),
+                format!("the eps of q_norm and k_norm is {value:e}, not {:e}", right.eps),
                 move |v| v.head_eps = value,
             ),
         };
-        Hypothesis {
-            fitted: true,
-            ..hypothesis
-        }
+        Hypothesis { fitted: true, ..hypothesis }
     }
 }
 
@@ -127,106 +111,54 @@ pub fn in_layers(config: &Qwen3Config, longest: usize) -> Vec<Hypothesis> {
         }),
         h("q_norm_missing", "q_norm is left out", |v| v.q_norm = false),
         h("k_norm_missing", "k_norm is left out", |v| v.k_norm = false),
-        h(
-            "qk_norm_after_rope",
-            "q_norm and k_norm come after RoPE",
-            |v| v.head_norm = HeadNorm::AfterRope,
-        ),
-        h(
-            "qk_norm_over_hidden",
-            "q_norm and k_norm average over all heads",
-            |v| v.head_norm = HeadNorm::OverAllHeads,
-        ),
+        h("qk_norm_after_rope", "q_norm and k_norm come after RoPE", |v| v.head_norm = HeadNorm::AfterRope),
+        h("qk_norm_over_hidden", "q_norm and k_norm average over all heads", |v| {
+            v.head_norm = HeadNorm::OverAllHeads
+        }),
         h("kv_swapped", "k_proj and v_proj are swapped", |v| {
             v.kv_swapped = true;
         }),
-        h("k_transposed", "k_proj.weight is read as [in, out]", |v| {
-            v.k_layout = Layout::InOut
+        h("k_transposed", "k_proj.weight is read as [in, out]", |v| v.k_layout = Layout::InOut),
+        h("k_transposed", "k_proj.weight is transposed and read as [out, in]", |v| {
+            v.k_layout = Layout::TransposedAsOutIn
         }),
-        h(
-            "k_transposed",
-            "k_proj.weight is transposed and read as [out, in]",
-            |v| v.k_layout = Layout::TransposedAsOutIn,
-        ),
-        h("v_transposed", "v_proj.weight is read as [in, out]", |v| {
-            v.v_layout = Layout::InOut
+        h("v_transposed", "v_proj.weight is read as [in, out]", |v| v.v_layout = Layout::InOut),
+        h("v_transposed", "v_proj.weight is transposed and read as [out, in]", |v| {
+            v.v_layout = Layout::TransposedAsOutIn
         }),
-        h(
-            "v_transposed",
-            "v_proj.weight is transposed and read as [out, in]",
-            |v| v.v_layout = Layout::TransposedAsOutIn,
-        ),
-        h(
-            "gate_up_swapped",
-            "gate_proj and up_proj are swapped",
-            |v| {
-                v.gate_up_swapped = true;
-            },
-        ),
-        h(
-            "activation_gelu",
-            "the activation is GELU (tanh form)",
-            |v| v.activation = Activation::GeluTanh,
-        ),
-        h(
-            "activation_gelu",
-            "the activation is GELU (erf form)",
-            |v| v.activation = Activation::GeluErf,
-        ),
-        h("attention_scale_missing", "scores are not scaled", |v| {
-            v.scale = 1.0
+        h("gate_up_swapped", "gate_proj and up_proj are swapped", |v| {
+            v.gate_up_swapped = true;
         }),
+        h("activation_gelu", "the activation is GELU (tanh form)", |v| v.activation = Activation::GeluTanh),
+        h("activation_gelu", "the activation is GELU (erf form)", |v| v.activation = Activation::GeluErf),
+        h("attention_scale_missing", "scores are not scaled", |v| v.scale = 1.0),
         Hypothesis::new(
             "attention_scale_hidden",
             "scores are scaled by 1/sqrt(hidden_size / heads)",
             move |v| v.scale = per_head.powf(-0.5),
         ),
-        h("causal_mask_missing", "every query sees every key", |v| {
-            v.mask = Mask::Missing
+        h("causal_mask_missing", "every query sees every key", |v| v.mask = Mask::Missing),
+        h("causal_mask_off_by_one", "every query sees the next token too", |v| v.mask = Mask::ShowsNext),
+        h("causal_mask_off_by_one", "no query sees its own token", |v| v.mask = Mask::HidesSelf),
+        h("causal_mask_off_by_one", "no query but the first sees its own token", |v| {
+            v.mask = Mask::HidesSelfButFirst
         }),
-        h(
-            "causal_mask_off_by_one",
-            "every query sees the next token too",
-            |v| v.mask = Mask::ShowsNext,
-        ),
-        h(
-            "causal_mask_off_by_one",
-            "no query sees its own token",
-            |v| v.mask = Mask::HidesSelf,
-        ),
-        h(
-            "causal_mask_off_by_one",
-            "no query but the first sees its own token",
-            |v| v.mask = Mask::HidesSelfButFirst,
-        ),
-        h(
-            "causal_mask_off_by_one",
-            "no query sees its own token, but the first sees every one",
-            |v| v.mask = Mask::HidesSelfFirstSeesAll,
-        ),
-        h(
-            "residual_missing_attention",
-            "attention's input is not added to its output",
-            |v| v.attention_residual = false,
-        ),
-        h(
-            "residual_missing_mlp",
-            "the MLP's input is not added to its output",
-            |v| v.mlp_residual = false,
-        ),
-        h(
-            "post_norm_is_input_norm",
-            "post_attention_layernorm has input_layernorm's weight",
-            |v| v.post_norm_is_input_norm = true,
-        ),
+        h("causal_mask_off_by_one", "no query sees its own token, but the first sees every one", |v| {
+            v.mask = Mask::HidesSelfFirstSeesAll
+        }),
+        h("residual_missing_attention", "attention's input is not added to its output", |v| {
+            v.attention_residual = false
+        }),
+        h("residual_missing_mlp", "the MLP's input is not added to its output", |v| v.mlp_residual = false),
+        h("post_norm_is_input_norm", "post_attention_layernorm has input_layernorm's weight", |v| {
+            v.post_norm_is_input_norm = true
+        }),
     ];
     let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
     if kv_heads > 1 && kv_heads < heads {
-        list.push(h(
-            "gqa_interleaved_groups",
-            "query head h reads key head h % num_key_value_heads",
-            |v| v.groups_interleaved = true,
-        ));
+        list.push(h("gqa_interleaved_groups", "query head h reads key head h % num_key_value_heads", |v| {
+            v.groups_interleaved = true
+        }));
     }
     list.extend(weight_offsets());
     list.extend(position_offsets(longest).map(position_offset));
@@ -265,14 +197,8 @@ pub fn position_offsets(longest: usize) -> impl Iterator<Item = i64> {
 fn weight_offsets() -> impl Iterator<Item = Hypothesis> {
     [
         (WeightOffset::All, "every norm multiplies by 1 + weight"),
-        (
-            WeightOffset::Hidden,
-            "the norms over hidden_size multiply by 1 + weight",
-        ),
-        (
-            WeightOffset::Heads,
-            "q_norm and k_norm multiply by 1 + weight",
-        ),
+        (WeightOffset::Hidden, "the norms over hidden_size multiply by 1 + weight"),
+        (WeightOffset::Heads, "q_norm and k_norm multiply by 1 + weight"),
     ]
     .into_iter()
     .map(|(which, words)| {

@@ -38,9 +38,7 @@ impl Search<'_, '_> {
                 steps: self.segment.steps.clone(),
             };
             let mut candidates = vec![trial(None).candidate(&right)];
-            let possible = singles
-                .iter()
-                .filter(|h| parts.iter().all(|p| p.id != h.id));
+            let possible = singles.iter().filter(|h| parts.iter().all(|p| p.id != h.id));
             let possible: Vec<_> = possible.collect();
             candidates.extend(possible.iter().map(|h| trial(Some(h)).candidate(&right)));
             let left = self.laboratory.residuals(&until, &candidates)?;
@@ -54,13 +52,8 @@ impl Search<'_, '_> {
             }
             explained += 1;
         }
-        let candidate = Trial {
-            parts: parts.clone(),
-            steps: self.segment.steps.clone(),
-        };
-        let after = self
-            .laboratory
-            .residuals(self.segment, &[candidate.candidate(&right)])?[0];
+        let candidate = Trial { parts: parts.clone(), steps: self.segment.steps.clone() };
+        let after = self.laboratory.residuals(self.segment, &[candidate.candidate(&right)])?[0];
         let words: Vec<&str> = parts.iter().map(|part| part.words.as_str()).collect();
         let words = words.join(" and ");
         let found = parts.iter().filter(|_| after.explains_closely(self.before));

@@ -12,10 +12,7 @@ impl Walk<'_> {
         let mut shifted = 0;
         for step in 1..=self.layers {
             let (site, before) = (self.output(step), self.output(step - 1));
-            let pair = (
-                self.observed.values(&site.to_string())?,
-                self.expected(before)?,
-            );
+            let pair = (self.observed.values(&site.to_string())?, self.expected(before)?);
             if let (Some(observed), Some(expected)) = pair {
                 let (o, e) = (self.kept(site, &observed), self.kept(before, &expected));
                 let limit = self.limits.of(&before.to_string(), &e);

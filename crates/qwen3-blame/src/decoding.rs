@@ -25,17 +25,8 @@ const OFFSETS: [i64; 8] = [1, -1, 2, -2, 3, -3, 4, -4];
 /// # Errors
 /// When a tensor is malformed or a weight cannot be read.
 pub fn cached_steps(blame: &Blame) -> Result<Option<Finding>> {
-    let Blame {
-        checkpoint,
-        reference,
-        observed,
-        limits,
-        ..
-    } = *blame;
-    let logits_differ = blame
-        .ratios()
-        .get("step_logits")
-        .is_some_and(|ratio| *ratio > 1.0);
+    let Blame { checkpoint, reference, observed, limits, .. } = *blame;
+    let logits_differ = blame.ratios().get("step_logits").is_some_and(|ratio| *ratio > 1.0);
     if !logits_differ && blame.verdicts.wrong_token().is_none() {
         return Ok(None);
     }
@@ -64,25 +55,20 @@ pub fn cached_steps(blame: &Blame) -> Result<Option<Finding>> {
         // Two logits that noise can exchange are as good as each other.
         let noise = 2.0 * limits.of("step_logits", &predicted).max_abs;
         let wrong = predicted.chunks(vocab).zip(&chosen);
-        let wrong = wrong
-            .filter(|(row, id)| row[best(row)] - row[**id] > noise)
-            .count();
+        let wrong = wrong.filter(|(row, id)| row[best(row)] - row[**id] > noise).count();
         Ok(Some(Residual {
             relative: wrong as f64 / (batch * steps) as f64,
             ratio: if wrong == 0 { 0.0 } else { f64::INFINITY },
         }))
     };
     let before = compare(0)?.expect("the right positions are possible");
-    let not_finite = logits
-        .as_ref()
-        .and_then(|logits| not_finite(logits, "step_logits"));
+    let not_finite = logits.as_ref().and_then(|logits| not_finite(logits, "step_logits"));
     let mut explanations = Vec::from_iter(not_finite);
     if before.ratio > 1.0 && explanations.is_empty() {
         for offset in OFFSETS {
             let after = compare(offset)?;
             if let Some(after) = after.filter(|after| after.explains(before)) {
-                let words =
-                    format!("cached steps stand {offset:+} positions from where they should");
+                let words = format!("cached steps stand {offset:+} positions from where they should");
                 explanations.push(Explanation {
                     whole: Some(format!("the generated tokens follow if {words}")),
                     ..Explanation::plain("rope_position_offset", words, after)
@@ -93,12 +79,7 @@ pub fn cached_steps(blame: &Blame) -> Result<Option<Finding>> {
     }
     let layers = blame.scope.of;
     Ok(Some(Finding {
-        key: if logits_differ {
-            "step_logits"
-        } else {
-            "generated_ids"
-        }
-        .into(),
+        key: if logits_differ { "step_logits" } else { "generated_ids" }.into(),
         steps: layers..layers,
         explanations,
         before,
@@ -144,10 +125,7 @@ fn predict(
     let hidden = laboratory.run(0..layers + 1, &embedded)?;
     let size = laboratory.config.hidden_size;
     let rows = hidden.chunks((seq + steps - 1) * size);
-    let last: Vec<f64> = rows
-        .flat_map(|row| &row[(seq - 1) * size..])
-        .copied()
-        .collect();
+    let last: Vec<f64> = rows.flat_map(|row| &row[(seq - 1) * size..]).copied().collect();
     laboratory.run(layers + 1..layers + 2, &last).map(Some)
 }
 
@@ -161,8 +139,7 @@ fn generated(file: &Trace, reference: &Reference, vocab: usize) -> Result<Option
     let id = |id: &i64| {
         let known = usize::try_from(*id).ok().filter(|id| *id < vocab);
         known.ok_or_else(|| {
-            let reason =
-                format!("`generated_ids` holds {id}, which is not below vocab_size {vocab}");
+            let reason = format!("`generated_ids` holds {id}, which is not below vocab_size {vocab}");
             TraceError::malformed(file.path(), reason)
         })
     };

@@ -49,17 +49,12 @@ pub fn derive(
         };
         let weights = LayerWeights::read(checkpoint, layer)?;
         let taps = run_layer(&weights, config, &right, &reference.rows, &input, None);
-        let tensors = Tap::of_layer()
-            .filter(|tap| *tap != Tap::LayerOutput)
-            .map(|tap| {
-                let values = taps.get(tap).iter().map(|value| *value as f32);
-                let key = Site::inside(layer, tap).to_string();
-                (key, tap.shape(config, batch, seq), values.collect())
-            });
+        let tensors = Tap::of_layer().filter(|tap| *tap != Tap::LayerOutput).map(|tap| {
+            let values = taps.get(tap).iter().map(|value| *value as f32);
+            let key = Site::inside(layer, tap).to_string();
+            (key, tap.shape(config, batch, seq), values.collect())
+        });
         recorder.write(tensors.collect())?;
     }
-    Ok(Derived {
-        trace: Trace::recorded(folder.path(), ""),
-        _folder: folder,
-    })
+    Ok(Derived { trace: Trace::recorded(folder.path(), ""), _folder: folder })
 }

@@ -77,9 +77,7 @@ impl Blame<'_> {
     /// The error over its calibrated limit of every tensor that was judged in the mode.
     pub(crate) fn ratios(&self) -> HashMap<String, f64> {
         let judged = self.verdicts.of(self.mode);
-        judged
-            .map(|tensor| (tensor.verdict.name.clone(), tensor.calibrated))
-            .collect()
+        judged.map(|tensor| (tensor.verdict.name.clone(), tensor.calibrated)).collect()
     }
 }
 
@@ -90,21 +88,12 @@ impl Blame<'_> {
 pub fn diagnose(blame: Blame) -> Result<Diagnosis> {
     let layers = blame.scope.of;
     let place = Place::first(blame.verdicts, &blame.scope);
-    let mut diagnosis = Diagnosis {
-        first_divergence: place.divergence,
-        operation: place.operation,
-        ..Diagnosis::default()
-    };
+    let mut diagnosis =
+        Diagnosis { first_divergence: place.divergence, operation: place.operation, ..Diagnosis::default() };
     let ratios = blame.ratios();
-    let prompt_agrees = ratios
-        .iter()
-        .all(|(key, ratio)| key == "step_logits" || *ratio <= 1.0);
+    let prompt_agrees = ratios.iter().all(|(key, ratio)| key == "step_logits" || *ratio <= 1.0);
     let whole = blame.scope.is_whole() && blame.mode == Mode::Accumulated;
-    let steps = if whole && prompt_agrees {
-        cached_steps(&blame)?
-    } else {
-        None
-    };
+    let steps = if whole && prompt_agrees { cached_steps(&blame)? } else { None };
     let explained_by_rounding = prompt_agrees && steps.is_none();
     let findings = match steps {
         Some(steps) if steps.before.ratio <= 1.0 => {
@@ -124,7 +113,8 @@ pub fn diagnose(blame: Blame) -> Result<Diagnosis> {
     conclude(&findings, layers, &mut diagnosis);
     diagnosis.notes.extend(place.note);
     if place.beyond && explained_by_rounding && diagnosis.notes.is_empty() {
-        let note = "rounding explains the error: it is within the calibrated limits, the preset asks for more";
+        let note =
+            "rounding explains the error: it is within the calibrated limits, the preset asks for more";
         diagnosis.notes.push(note.into());
     }
     Ok(diagnosis)

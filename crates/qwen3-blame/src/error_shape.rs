@@ -42,9 +42,7 @@ pub fn describe(
     } else if count > 1 {
         let column = |f: usize| error.iter().skip(f).step_by(features).sum::<f64>() / count as f64;
         let means: Vec<f64> = (0..features).map(column).collect();
-        let rest = error
-            .chunks(features)
-            .flat_map(|row| row.iter().zip(&means));
+        let rest = error.chunks(features).flat_map(|row| row.iter().zip(&means));
         if norm(&rest.map(|(e, m)| e - m).collect::<Vec<_>>()) < GONE * size {
             shape.push("a constant shift of each feature, the same at every position".into());
         }
@@ -74,9 +72,7 @@ fn some_heads(error: &[f64], features: usize, heads: usize, limit: f64) -> Optio
         let rows = error.chunks(features);
         rows.flat_map(move |row| &row[head * head_dim..(head + 1) * head_dim])
     };
-    let wrong: Vec<usize> = (0..heads)
-        .filter(|head| largest(of(*head)) > limit)
-        .collect();
+    let wrong: Vec<usize> = (0..heads).filter(|head| largest(of(*head)) > limit).collect();
     let some = !wrong.is_empty() && wrong.len() < heads;
     some.then(|| format!("some heads only: {wrong:?} of {heads}"))
 }
@@ -88,9 +84,7 @@ fn some_positions(error: &[f64], features: usize, rows: &Rows, limit: f64) -> Ve
         let seen = seen.iter().enumerate().filter(|(_, seen)| **seen);
         seen.map(move |(column, _)| (row, rows.positions[row][column]))
     });
-    let sizes: Vec<_> = places
-        .zip(error.chunks(features).map(|row| largest(row.iter())))
-        .collect();
+    let sizes: Vec<_> = places.zip(error.chunks(features).map(|row| largest(row.iter()))).collect();
     let wrong: Vec<_> = sizes.iter().filter(|(_, size)| *size > limit).collect();
     if !wrong.is_empty() && wrong.len() < sizes.len() {
         let mut positions: Vec<usize> = wrong.iter().map(|((_, position), _)| *position).collect();
@@ -104,9 +98,7 @@ fn some_positions(error: &[f64], features: usize, rows: &Rows, limit: f64) -> Ve
         };
         // The first token attends to itself alone, whatever attention does.
         let all_but_first = positions.first() == Some(&1)
-            && sizes
-                .iter()
-                .all(|((_, position), size)| *position == 0 || *size > limit);
+            && sizes.iter().all(|((_, position), size)| *position == 0 || *size > limit);
         shape.push(if all_but_first {
             "at every position but the first: it is in what tokens take from others".into()
         } else {

@@ -70,13 +70,8 @@ pub fn examine(
     reference.check_same_prompt(observed)?;
 
     let unknown = |site: &Site| site.is_inner() && !reference.has(*site);
-    let unknown = found
-        .iter()
-        .filter(|site| unknown(site))
-        .filter_map(|site| site.layer);
-    let mut unknown: Vec<usize> = unknown
-        .filter(|layer| scope.layers.contains(layer))
-        .collect();
+    let unknown = found.iter().filter(|site| unknown(site)).filter_map(|site| site.layer);
+    let mut unknown: Vec<usize> = unknown.filter(|layer| scope.layers.contains(layer)).collect();
     unknown.dedup();
     let derived = (!unknown.is_empty()).then(|| derive(checkpoint, reference, unknown));
     let derived = derived.transpose()?;
@@ -88,22 +83,17 @@ pub fn examine(
     let mut all = judge.observed(observed, derived)?;
     if !scope.is_whole() {
         all.tokens.clear();
-        all.tensors
-            .retain(|tensor| tensor.verdict.name != "step_logits");
+        all.tensors.retain(|tensor| tensor.verdict.name != "step_logits");
     }
     if all.wrong_token().is_some() {
         // The reference did not tell how near to the best the ids that differ are.
         let ids = reference.generated.iter();
-        let followed: Vec<Vec<usize>> = ids
-            .map(|row| row.iter().map(|id| *id as usize).collect())
-            .collect();
+        let followed: Vec<Vec<usize>> = ids.map(|row| row.iter().map(|id| *id as usize).collect()).collect();
         let right = right_logits(checkpoint, reference, &followed)?;
         tokens::with_right_logits(&mut all.tokens, &right, followed[0].len(), &limits);
     }
     let mut verdicts = all.clone();
-    verdicts
-        .tensors
-        .retain(|tensor| scope.contains(&tensor.verdict.name));
+    verdicts.tensors.retain(|tensor| scope.contains(&tensor.verdict.name));
     if verdicts.is_empty() {
         let reason = format!(
             "none of its {} tensors is in the reference and in the layers asked for",
@@ -126,20 +116,14 @@ pub fn examine(
             progress: options.progress,
         })?
     };
-    Ok(Examination {
-        verdicts,
-        diagnosis,
-    })
+    Ok(Examination { verdicts, diagnosis })
 }
 
 /// The embeddings of the prompt, where the reference lacks them.
 ///
 /// # Errors
 /// When the weights cannot be read.
-pub fn missing_embedding(
-    checkpoint: &Checkpoint,
-    reference: &Reference,
-) -> Result<Option<Vec<f32>>> {
+pub fn missing_embedding(checkpoint: &Checkpoint, reference: &Reference) -> Result<Option<Vec<f32>>> {
     if reference.has(Site::outside(Tap::Embedding)) {
         return Ok(None);
     }

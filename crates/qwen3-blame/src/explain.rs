@@ -17,16 +17,8 @@ use crate::walk::Walk;
 
 impl Walk<'_> {
     /// Looks for what explains `watched`, in `steps`. Says whether the error was only passed on.
-    pub(crate) fn explain(
-        &mut self,
-        steps: Range<StepIndex>,
-        watched: Vec<Watched>,
-    ) -> Result<bool> {
-        let mut segment = Segment {
-            steps: steps.clone(),
-            input: self.input.clone(),
-            watched,
-        };
+    pub(crate) fn explain(&mut self, steps: Range<StepIndex>, watched: Vec<Watched>) -> Result<bool> {
+        let mut segment = Segment { steps: steps.clone(), input: self.input.clone(), watched };
         let right = &[Candidate::default()];
         let mut before = self.laboratory.residuals(&segment, right)?[0];
         let mut last = segment.watched.last().expect("the end is watched").clone();
@@ -58,14 +50,7 @@ impl Walk<'_> {
             let known = self.findings.iter().flat_map(|f| &f.explanations);
             let known: Vec<Explanation> = known.cloned().collect();
             let scaled = self.from == 0 && !self.embedding_seen;
-            explanations = search(
-                &mut self.laboratory,
-                &segment,
-                before,
-                &known,
-                scaled,
-                self.progress,
-            )?;
+            explanations = search(&mut self.laboratory, &segment, before, &known, scaled, self.progress)?;
         }
         if explanations.is_empty() {
             self.describe(&segment, &last, &predicted)?;
@@ -74,13 +59,7 @@ impl Walk<'_> {
                 explanations.extend(another_head(&last.values, &predicted));
             }
         }
-        self.findings.push(Finding {
-            key: last.site.to_string(),
-            steps,
-            explanations,
-            before,
-            of_reference,
-        });
+        self.findings.push(Finding { key: last.site.to_string(), steps, explanations, before, of_reference });
         Ok(false)
     }
 

@@ -33,24 +33,15 @@ pub fn conclude(findings: &[Finding], layers: usize, diagnosis: &mut Diagnosis) 
                 .into(),
         );
     }
-    let unexplained = findings
-        .iter()
-        .filter(|finding| finding.explanations.is_empty());
+    let unexplained = findings.iter().filter(|finding| finding.explanations.is_empty());
     let unexplained: Vec<_> = unexplained.collect();
     if !unexplained.is_empty() {
-        let keys: Vec<_> = unexplained
-            .iter()
-            .map(|finding| finding.key.as_str())
-            .collect();
-        diagnosis.notes.push(format!(
-            "nothing in the catalogue explains the error that enters at {}",
-            keys.join(", ")
-        ));
+        let keys: Vec<_> = unexplained.iter().map(|finding| finding.key.as_str()).collect();
+        diagnosis
+            .notes
+            .push(format!("nothing in the catalogue explains the error that enters at {}", keys.join(", ")));
     }
-    if let Some(long) = unexplained
-        .iter()
-        .find(|finding| finding.steps.len() > MOST_SINGLE_STEPS)
-    {
+    if let Some(long) = unexplained.iter().find(|finding| finding.steps.len() > MOST_SINGLE_STEPS) {
         diagnosis.notes.push(format!(
             "nothing is known of the {} layers before {}: only mistakes in all of them were tried; with their \
              outputs more could be said",
@@ -64,11 +55,7 @@ fn causes(findings: &[Finding], layers: usize) -> Vec<Cause> {
     // With the finding that each was first in, and how many it is in.
     let mut causes: Vec<(usize, usize, Cause)> = Vec::new();
     for (index, finding) in findings.iter().enumerate() {
-        let layers: Vec<_> = finding
-            .steps
-            .clone()
-            .filter(|step| *step < layers)
-            .collect();
+        let layers: Vec<_> = finding.steps.clone().filter(|step| *step < layers).collect();
         for explanation in &finding.explanations {
             let layers = explanation.layers(&layers);
             let known = causes.iter_mut().find(|known| known.2.id == explanation.id);

@@ -72,13 +72,7 @@ impl Search<'_, '_> {
     }
 
     /// Golden-section search between two logarithms.
-    fn golden(
-        &mut self,
-        fit: Fit,
-        steps: &Range<StepIndex>,
-        mut low: f64,
-        mut high: f64,
-    ) -> Result<f64> {
+    fn golden(&mut self, fit: Fit, steps: &Range<StepIndex>, mut low: f64, mut high: f64) -> Result<f64> {
         const SECTION: f64 = 0.618_033_988_749_894_8;
         for _ in 0..REFINEMENTS {
             let width = (high - low) * SECTION;
@@ -94,12 +88,7 @@ impl Search<'_, '_> {
     }
 
     /// The fitted number with no more digits than it needs.
-    fn attempt_fit(
-        &mut self,
-        fit: Fit,
-        steps: &Range<StepIndex>,
-        value: f64,
-    ) -> Result<Vec<Explanation>> {
+    fn attempt_fit(&mut self, fit: Fit, steps: &Range<StepIndex>, value: f64) -> Result<Vec<Explanation>> {
         let right = self.laboratory.right().clone();
         let mut found = Vec::new();
         for digits in [1, 2, 3, 4, 6, 9] {
@@ -108,10 +97,7 @@ impl Search<'_, '_> {
             if hypothesis.variant(&right) == right {
                 continue;
             }
-            found = self.attempt(vec![Trial {
-                parts: vec![Arc::new(hypothesis)],
-                steps: steps.clone(),
-            }])?;
+            found = self.attempt(vec![Trial { parts: vec![Arc::new(hypothesis)], steps: steps.clone() }])?;
             if !found.is_empty() {
                 break;
             }

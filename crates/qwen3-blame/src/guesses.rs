@@ -27,11 +27,7 @@ pub fn rounded(observed: &[f64], expected: &[f64], limit: &Limit) -> Vec<Explana
     let round = |value: &f64| rounding::round(*value, dtype);
     let predicted: Vec<f64> = expected.iter().map(round).collect();
     let after = Residual::of(&predicted, observed, limit);
-    vec![Explanation::plain(
-        "dtype_rounding",
-        format!("the right values are rounded to {dtype}"),
-        after,
-    )]
+    vec![Explanation::plain("dtype_rounding", format!("the right values are rounded to {dtype}"), after)]
 }
 
 /// `non_finite`, when tensor `key` holds such values.
@@ -39,10 +35,7 @@ pub fn not_finite(values: &[f64], key: &str) -> Option<Explanation> {
     let first = values.iter().position(|value| !value.is_finite())?;
     let bad = values.iter().filter(|value| !value.is_finite()).count();
     let words = match bad {
-        1 => format!(
-            "`{key}` holds a value that is not finite, {} at flat index {first}",
-            values[first]
-        ),
+        1 => format!("`{key}` holds a value that is not finite, {} at flat index {first}", values[first]),
         _ => format!(
             "`{key}` holds {bad} values that are not finite, the first {} at flat index {first}",
             values[first]
@@ -66,10 +59,7 @@ pub fn scaled(
     let scaled: Vec<f64> = expected.iter().map(|e| e * factor).collect();
     // Rounding grows with the values, and embeddings, which are copied, have next to none.
     let grown = factor.abs().max(1.0);
-    let limit = Limit {
-        max_abs: limit.max_abs * grown,
-        rms: limit.rms * grown,
-    };
+    let limit = Limit { max_abs: limit.max_abs * grown, rms: limit.rms * grown };
     let after = Residual::of(&scaled, observed, &limit);
     (factor.is_finite() && after.explains(before)).then(|| {
         let words = scale_words(factor, hidden_size);

@@ -59,12 +59,8 @@ impl Projection {
         let chunk = product.par_chunks_mut(tokens).enumerate();
         chunk.for_each(|(o, product)| {
             let row: Vec<f64> = match layout {
-                Layout::OutIn => (o * input..(o + 1) * input)
-                    .map(|i| f64::from(self.weight[i]))
-                    .collect(),
-                Layout::InOut => (0..input)
-                    .map(|i| f64::from(self.weight[i * out + o]))
-                    .collect(),
+                Layout::OutIn => (o * input..(o + 1) * input).map(|i| f64::from(self.weight[i])).collect(),
+                Layout::InOut => (0..input).map(|i| f64::from(self.weight[i * out + o])).collect(),
                 Layout::TransposedAsOutIn => (o * input..(o + 1) * input)
                     .map(|flat| f64::from(self.weight[flat % out * input + flat / out]))
                     .collect(),

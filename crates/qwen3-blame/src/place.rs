@@ -27,9 +27,7 @@ impl Place {
         };
         let name = |tensor: &LayerVerdict| tensor.verdict.name.clone();
         let first = |mode: Mode| failing(mode).next().map(name);
-        let inside = failing(Mode::Isolated)
-            .chain(failing(Mode::Accumulated))
-            .map(name);
+        let inside = failing(Mode::Isolated).chain(failing(Mode::Accumulated)).map(name);
         let mut note = None;
         let tensor = if let Some(tensor) = first(Mode::Accumulated) {
             Some(tensor)
@@ -53,15 +51,10 @@ impl Place {
             None
         };
         Self {
-            divergence: tensor.map(|tensor| Divergence {
-                layer: layer_of(&tensor),
-                tensor,
-            }),
+            divergence: tensor.map(|tensor| Divergence { layer: layer_of(&tensor), tensor }),
             operation: inside.into_iter().find(|name| is_inner(name)),
             note,
-            beyond: Mode::ALL
-                .into_iter()
-                .any(|mode| failing(mode).next().is_some()),
+            beyond: Mode::ALL.into_iter().any(|mode| failing(mode).next().is_some()),
         }
     }
 }

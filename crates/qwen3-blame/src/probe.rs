@@ -25,9 +25,7 @@ impl LayerTaps {
     /// For a tap outside the layers.
     pub fn get(&self, tap: Tap) -> &[f64] {
         let found = self.taps.iter().find(|(kept, _)| *kept == tap);
-        found
-            .map(|(_, values)| &values[..])
-            .expect("a tap of a layer")
+        found.map(|(_, values)| &values[..]).expect("a tap of a layer")
     }
 
     fn keep(&mut self, tap: Tap, values: &[f64]) {
@@ -61,11 +59,7 @@ pub fn run_layer(
     let attention = weights.o_proj.apply(&context, Layout::OutIn);
     taps.keep(Tap::OProj, &attention);
 
-    let hidden = if variant.attention_residual {
-        add(x, &attention)
-    } else {
-        attention
-    };
+    let hidden = if variant.attention_residual { add(x, &attention) } else { attention };
     let post_weight = if variant.post_norm_is_input_norm {
         &weights.input_layernorm
     } else {
@@ -84,11 +78,7 @@ pub fn run_layer(
     }
     let mlp = weights.down_proj.apply(&inner, Layout::OutIn);
     taps.keep(Tap::Mlp, &mlp);
-    let output = if variant.mlp_residual {
-        add(&hidden, &mlp)
-    } else {
-        mlp
-    };
+    let output = if variant.mlp_residual { add(&hidden, &mlp) } else { mlp };
     taps.keep(Tap::LayerOutput, &output);
     taps
 }
@@ -158,13 +148,7 @@ fn heads_first(config: &Qwen3Config, rows: &Rows, x: &[f64]) -> Vec<f64> {
 }
 
 /// Rotates each head of `x` `[batch * seq, heads * head_dim]` by its token's position plus `offset`.
-fn rotate(
-    config: &Qwen3Config,
-    variant: &Variant,
-    rows: &Rows,
-    x: &[f64],
-    offset: i64,
-) -> Vec<f64> {
+fn rotate(config: &Qwen3Config, variant: &Variant, rows: &Rows, x: &[f64], offset: i64) -> Vec<f64> {
     if variant.rotation == Rotation::Missing {
         return x.to_vec();
     }
@@ -195,66 +179,46 @@ fn rotate(
 }
 
 /// Attention before the output projection, `[batch * seq, heads * head_dim]`.
-fn attend(
-    config: &Qwen3Config,
-    variant: &Variant,
-    rows: &Rows,
-    q: &[f64],
-    k: &[f64],
-    v: &[f64],
-) -> Vec<f64> {
+fn attend(config: &Qwen3Config, variant: &Variant, rows: &Rows, q: &[f64], k: &[f64], v: &[f64]) -> Vec<f64> {
     let ([_, seq], head_dim) = (rows.dims(), config.head_dim);
     let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
     let groups = heads / kv_heads;
     let kv_head = |head: usize| {
-        if variant.groups_interleaved {
-            head % kv_heads
-        } else {
-            head / groups
-        }
+        if variant.groups_interleaved { head % kv_heads } else { head / groups }
     };
     let of = |x, token, count, head| head_of(x, (token * count + head) * head_dim, head_dim);
     let mut context = vec![0.0; q.len()];
-    context
-        .par_chunks_mut(heads * head_dim)
-        .enumerate()
-        .for_each(|(token, context)| {
-            let (row, query) = (token / seq, token % seq);
-            let mut keys: Vec<usize> = (0..seq)
-                .filter(|key| rows.visible[row][*key] && sees(variant.mask, query, *key))
-                .collect();
-            let mut blind = keys.is_empty();
-            if blind {
-                (keys, blind) = match variant.mask {
-                    Mask::HidesSelfButFirst => (vec![query], false),
-                    Mask::HidesSelfFirstSeesAll => {
-                        let visible = (0..seq).filter(|key| rows.visible[row][*key]);
-                        (visible.collect(), false)
-                    }
-                    _ => ((0..seq).collect(), true),
-                };
-            }
-            for (head, context) in context.chunks_mut(head_dim).enumerate() {
-                let q = of(q, token, heads, head);
-                let score = |key: &usize| {
-                    dot(q, of(k, row * seq + key, kv_heads, kv_head(head))) * variant.scale
-                };
-                let scores: Vec<f64> = if blind {
-                    vec![0.0; keys.len()]
-                } else {
-                    keys.iter().map(score).collect()
-                };
-                let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let weights: Vec<f64> = scores.iter().map(|s| (s - largest).exp()).collect();
-                let total: f64 = weights.iter().sum();
-                for (key, weight) in keys.iter().zip(&weights) {
-                    let v = of(v, row * seq + key, kv_heads, kv_head(head));
-                    for (context, v) in context.iter_mut().zip(v) {
-                        *context += weight / total * v;
-                    }
+    context.par_chunks_mut(heads * head_dim).enumerate().for_each(|(token, context)| {
+        let (row, query) = (token / seq, token % seq);
+        let mut keys: Vec<usize> =
+            (0..seq).filter(|key| rows.visible[row][*key] && sees(variant.mask, query, *key)).collect();
+        let mut blind = keys.is_empty();
+        if blind {
+            (keys, blind) = match variant.mask {
+                Mask::HidesSelfButFirst => (vec![query], false),
+                Mask::HidesSelfFirstSeesAll => {
+                    let visible = (0..seq).filter(|key| rows.visible[row][*key]);
+                    (visible.collect(), false)
+                }
+                _ => ((0..seq).collect(), true),
+            };
+        }
+        for (head, context) in context.chunks_mut(head_dim).enumerate() {
+            let q = of(q, token, heads, head);
+            let score = |key: &usize| dot(q, of(k, row * seq + key, kv_heads, kv_head(head))) * variant.scale;
+            let scores: Vec<f64> =
+                if blind { vec![0.0; keys.len()] } else { keys.iter().map(score).collect() };
+            let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let weights: Vec<f64> = scores.iter().map(|s| (s - largest).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            for (key, weight) in keys.iter().zip(&weights) {
+                let v = of(v, row * seq + key, kv_heads, kv_head(head));
+                for (context, v) in context.iter_mut().zip(v) {
+                    *context += weight / total * v;
                 }
             }
-        });
+        }
+    });
     context
 }
 

@@ -13,22 +13,13 @@ pub struct Residual {
 
 impl Residual {
     /// No difference.
-    pub const NONE: Self = Self {
-        relative: 0.0,
-        ratio: 0.0,
-    };
+    pub const NONE: Self = Self { relative: 0.0, ratio: 0.0 };
 
     /// A difference that is not finite.
-    pub const INFINITE: Self = Self {
-        relative: f64::INFINITY,
-        ratio: f64::INFINITY,
-    };
+    pub const INFINITE: Self = Self { relative: f64::INFINITY, ratio: f64::INFINITY };
 
     /// Nothing was computed to compare with.
-    pub const UNKNOWN: Self = Self {
-        relative: f64::NAN,
-        ratio: f64::NAN,
-    };
+    pub const UNKNOWN: Self = Self { relative: f64::NAN, ratio: f64::NAN };
 
     /// Compares; anything not finite makes both infinite.
     pub fn of(predicted: &[f64], observed: &[f64], limit: &Limit) -> Self {
@@ -53,10 +44,7 @@ impl Residual {
 
     /// The worse of two.
     pub fn worse(self, other: Self) -> Self {
-        Self {
-            relative: self.relative.max(other.relative),
-            ratio: self.ratio.max(other.ratio),
-        }
+        Self { relative: self.relative.max(other.relative), ratio: self.ratio.max(other.ratio) }
     }
 
     /// Does a prediction with this residual explain what one with residual `before` does not?

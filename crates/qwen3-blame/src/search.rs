@@ -35,14 +35,7 @@ pub struct Explanation {
 impl Explanation {
     /// One without a change to try again.
     pub fn plain(id: &'static str, words: String, after: Residual) -> Self {
-        Self {
-            id,
-            words,
-            whole: None,
-            after,
-            steps: None,
-            hypothesis: None,
-        }
+        Self { id, words, whole: None, after, steps: None, hypothesis: None }
     }
 
     /// The layers it is about, of those of its segment.
@@ -61,11 +54,7 @@ impl Explanation {
             [one] => (format!("layer {one}"), "matches"),
             [first, .., last] => (format!("layers {first} to {last}"), "match"),
         };
-        let of = if of_reference {
-            "of the reference "
-        } else {
-            ""
-        };
+        let of = if of_reference { "of the reference " } else { "" };
         let left = match self.after.relative {
             0.0 => "exactly".to_string(),
             left => format!("to {left:.0e}"),
@@ -107,18 +96,10 @@ pub fn search(
     scaled_embedding: bool,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Vec<Explanation>> {
-    let mut search = Search {
-        laboratory,
-        segment,
-        before,
-        tried: Vec::new(),
-    };
+    let mut search = Search { laboratory, segment, before, tried: Vec::new() };
     let whole = segment.steps.clone();
     let known: Vec<Arc<Hypothesis>> = known.iter().filter_map(|e| e.hypothesis.clone()).collect();
-    let again = known.iter().map(|h| Trial {
-        parts: vec![Arc::clone(h)],
-        steps: whole.clone(),
-    });
+    let again = known.iter().map(|h| Trial { parts: vec![Arc::clone(h)], steps: whole.clone() });
     let found = search.attempt(again.collect())?;
     if !found.is_empty() {
         return Ok(found);
@@ -126,20 +107,14 @@ pub fn search(
 
     progress("trying the catalogue");
     let singles = search.singles();
-    let everywhere = singles.iter().map(|h| Trial {
-        parts: vec![Arc::clone(h)],
-        steps: whole.clone(),
-    });
+    let everywhere = singles.iter().map(|h| Trial { parts: vec![Arc::clone(h)], steps: whole.clone() });
     let mut found = search.attempt(everywhere.collect())?;
     if scaled_embedding {
         found.extend(search.scaled_embedding()?);
     }
     if found.is_empty() && whole.len() > 1 && whole.len() <= MOST_SINGLE_STEPS {
         let trials = whole.clone().flat_map(|step| {
-            singles.iter().map(move |h| Trial {
-                parts: vec![Arc::clone(h)],
-                steps: step..step + 1,
-            })
+            singles.iter().map(move |h| Trial { parts: vec![Arc::clone(h)], steps: step..step + 1 })
         });
         found = search.attempt(trials.collect())?;
     }
@@ -179,12 +154,7 @@ impl Search<'_, '_> {
         let mut list = Vec::new();
         if self.segment.steps.start < layers {
             list.extend(in_layers(config, seq));
-            if self
-                .segment
-                .watched
-                .iter()
-                .any(|w| w.site.tap == Tap::KRope)
-            {
+            if self.segment.watched.iter().any(|w| w.site.tap == Tap::KRope) {
                 list.extend(key_offsets(seq));
             }
         }
@@ -195,11 +165,7 @@ impl Search<'_, '_> {
         let right = self.laboratory.right();
         for fit in Fit::ALL {
             if !fit.in_layers_only() || self.segment.steps.start < layers {
-                list.extend(
-                    fit.usual()
-                        .iter()
-                        .map(|value| fit.hypothesis(*value, right)),
-                );
+                list.extend(fit.usual().iter().map(|value| fit.hypothesis(*value, right)));
             }
         }
         list.retain(|hypothesis| hypothesis.variant(right) != *right);
@@ -218,20 +184,14 @@ impl Search<'_, '_> {
             }
             let closely = trial.parts.len() > 1 || trial.parts.iter().any(|part| part.fitted);
             let before = self.before;
-            let explains = if closely {
-                after.explains_closely(before)
-            } else {
-                after.explains(before)
-            };
+            let explains = if closely { after.explains_closely(before) } else { after.explains(before) };
             if !explains {
                 continue;
             }
             let narrowed = (trial.steps != self.segment.steps).then_some(trial.steps.clone());
             for (index, part) in trial.parts.iter().enumerate() {
                 // Of several forms of one mistake, the one that leaves least.
-                let rival = found
-                    .iter_mut()
-                    .find(|e| e.id == part.id && e.steps == narrowed);
+                let rival = found.iter_mut().find(|e| e.id == part.id && e.steps == narrowed);
                 let words = match &trial.parts[..] {
                     [a, b] => {
                         let other = if index == 0 { b } else { a };
@@ -269,10 +229,7 @@ impl Search<'_, '_> {
         let explains = after.explains(self.before);
         let explanation = || {
             let words = scale_words(factor, hidden);
-            Explanation {
-                steps: Some(0..0),
-                ..Explanation::plain("embedding_scaled", words, after)
-            }
+            Explanation { steps: Some(0..0), ..Explanation::plain("embedding_scaled", words, after) }
         };
         Ok(explains.then(explanation).into_iter().collect())
     }

@@ -43,9 +43,7 @@ pub struct Candidate {
 impl Candidate {
     /// One variant in `steps`.
     pub fn new(steps: Range<StepIndex>, variant: Variant) -> Self {
-        Self {
-            parts: vec![(steps, variant)],
-        }
+        Self { parts: vec![(steps, variant)] }
     }
 
     fn at(&self, step: StepIndex) -> Option<&Variant> {
@@ -80,14 +78,7 @@ impl<'a> Laboratory<'a> {
     /// Over an open checkpoint.
     pub fn new(checkpoint: &'a Checkpoint, rows: &'a Rows) -> Self {
         let config = checkpoint.config().clone();
-        Self {
-            right: Variant::right(&config),
-            checkpoint,
-            config,
-            rows,
-            loaded: None,
-            norm: None,
-        }
+        Self { right: Variant::right(&config), checkpoint, config, rows, loaded: None, norm: None }
     }
 
     /// The right variant.
@@ -104,11 +95,7 @@ impl<'a> Laboratory<'a> {
     ///
     /// # Errors
     /// When a weight cannot be read.
-    pub fn residuals(
-        &mut self,
-        segment: &Segment,
-        candidates: &[Candidate],
-    ) -> Result<Vec<Residual>> {
+    pub fn residuals(&mut self, segment: &Segment, candidates: &[Candidate]) -> Result<Vec<Residual>> {
         let tokens = segment.input.len() / self.config.hidden_size;
         // The widest state is a layer's output: the last step's is not kept.
         let at_once = STATES / (tokens * self.config.hidden_size);
@@ -120,11 +107,7 @@ impl<'a> Laboratory<'a> {
     }
 
     /// [`residuals`](Self::residuals) of as many candidates as fit in memory.
-    fn residuals_of(
-        &mut self,
-        segment: &Segment,
-        candidates: &[Candidate],
-    ) -> Result<Vec<Residual>> {
+    fn residuals_of(&mut self, segment: &Segment, candidates: &[Candidate]) -> Result<Vec<Residual>> {
         let mut residuals = vec![Residual::NONE; candidates.len()];
         // Candidates that have been right so far share one state.
         let mut shared = segment.input.clone();
@@ -143,8 +126,7 @@ impl<'a> Laboratory<'a> {
                         let variant = variant.unwrap_or(&right);
                         let reuse = run.as_ref().filter(|_| state.is_none());
                         let input = state.as_ref().unwrap_or(&shared);
-                        let (next, residual, _) =
-                            self.step(step, variant, input, &watched, reuse)?;
+                        let (next, residual, _) = self.step(step, variant, input, &watched, reuse)?;
                         own[index] = (step < last).then_some(next);
                         residual
                     }
@@ -173,9 +155,7 @@ impl<'a> Laboratory<'a> {
     /// When a weight cannot be read.
     pub fn run(&mut self, steps: Range<StepIndex>, input: &[f64]) -> Result<Vec<f64>> {
         let right = self.right.clone();
-        steps.into_iter().try_fold(input.to_vec(), |x, step| {
-            Ok(self.step(step, &right, &x, &[], None)?.0)
-        })
+        steps.into_iter().try_fold(input.to_vec(), |x, step| Ok(self.step(step, &right, &x, &[], None)?.0))
     }
 
     fn step(
@@ -202,9 +182,8 @@ impl<'a> Laboratory<'a> {
         } else {
             self.head(input, variant)?
         };
-        let residual = watched.iter().fold(Residual::NONE, |worst, watched| {
-            worst.worse(self.compare(watched, &output))
-        });
+        let residual =
+            watched.iter().fold(Residual::NONE, |worst, watched| worst.worse(self.compare(watched, &output)));
         Ok((output, residual, None))
     }
 
@@ -216,10 +195,7 @@ impl<'a> Laboratory<'a> {
     /// The elements of the tensor of `site` that belong to tokens.
     pub fn without_padding(&self, site: Site, values: &[f64]) -> Vec<f64> {
         let [batch, seq] = self.rows.dims();
-        let (shape, axis) = (
-            site.tap.shape(&self.config, batch, seq),
-            site.tap.sequence_axis(),
-        );
+        let (shape, axis) = (site.tap.shape(&self.config, batch, seq), site.tap.sequence_axis());
         let seen = |index: usize| self.rows.is_token(&shape, axis, index);
         let kept = values.iter().enumerate().filter(|(index, _)| seen(*index));
         kept.map(|(_, value)| *value).collect()

@@ -18,9 +18,7 @@ fn fixtures() -> std::path::PathBuf {
 #[test]
 fn the_right_variant_is_the_oracle() {
     for checkpoint in ["gqa-tied", "mha-untied", "gqa-sharded", "bias-tied"] {
-        let folder = fixtures()
-            .join(checkpoint)
-            .join("layer-1/decoder.safetensors");
+        let folder = fixtures().join(checkpoint).join("layer-1/decoder.safetensors");
         let file = TensorFile::open(&folder).unwrap();
         let checkpoint = Checkpoint::open(fixtures().join("checkpoints").join(checkpoint)).unwrap();
         let config = checkpoint.config().clone();
@@ -31,10 +29,7 @@ fn the_right_variant_is_the_oracle() {
             .chunks(positions.shape[1])
             .map(|row| row.iter().map(|position| *position as usize).collect())
             .collect();
-        let tokens = Rows {
-            visible: positions.iter().map(|row| vec![true; row.len()]).collect(),
-            positions,
-        };
+        let tokens = Rows { visible: positions.iter().map(|row| vec![true; row.len()]).collect(), positions };
         let wide = |name: &str| file.read(name).unwrap().wide(name).unwrap();
         let weights = LayerWeights::read(&checkpoint, 1).unwrap();
         let right = Variant::right(&config);
@@ -51,14 +46,7 @@ fn the_right_variant_is_the_oracle() {
             }
         }
         // The runs of other variants take the projections from this one.
-        let again = run_layer(
-            &weights,
-            &config,
-            &right,
-            &tokens,
-            &x,
-            Some((&right, &taps)),
-        );
+        let again = run_layer(&weights, &config, &right, &tokens, &x, Some((&right, &taps)));
         assert_eq!(again.get(Tap::LayerOutput), taps.get(Tap::LayerOutput));
     }
 }
@@ -66,20 +54,13 @@ fn the_right_variant_is_the_oracle() {
 /// Eight tokens of six features; no two alike.
 fn values() -> (Vec<f64>, Rows) {
     let values = (0..48).map(|i| (i as f64 * 1.7).sin() + 0.1 * i as f64);
-    let tokens = Rows {
-        positions: vec![(0..8).collect()],
-        visible: vec![vec![true; 8]],
-    };
+    let tokens = Rows { positions: vec![(0..8).collect()], visible: vec![vec![true; 8]] };
     (values.collect(), tokens)
 }
 
 fn shape(change: impl Fn(usize, f64) -> f64, heads: Option<usize>) -> String {
     let (expected, tokens) = values();
-    let observed: Vec<f64> = expected
-        .iter()
-        .enumerate()
-        .map(|(i, e)| change(i, *e))
-        .collect();
+    let observed: Vec<f64> = expected.iter().enumerate().map(|(i, e)| change(i, *e)).collect();
     describe(&observed, &expected, &tokens, heads, 1e-6).join("; ")
 }
 
@@ -88,20 +69,11 @@ fn errors_are_described_by_their_shape() {
     assert!(shape(|_, e| 2.5 * e, None).contains("scale: observed = 2.500000"));
     assert!(shape(|_, e| e + 0.5, None).contains("constant shift of 5.0"));
     assert!(shape(|i, e| e + (i % 6) as f64, None).contains("shift of each feature"));
-    let heads = shape(
-        |i, e| if i % 6 < 2 { e + (i as f64).cos() } else { e },
-        Some(3),
-    );
+    let heads = shape(|i, e| if i % 6 < 2 { e + (i as f64).cos() } else { e }, Some(3));
     assert!(heads.contains("some heads only: [0] of 3"), "{heads}");
-    let some = shape(
-        |i, e| if i / 6 >= 5 { e + (i as f64).cos() } else { e },
-        None,
-    );
+    let some = shape(|i, e| if i / 6 >= 5 { e + (i as f64).cos() } else { e }, None);
     assert!(some.contains("some positions only: 5..=7"), "{some}");
-    let grows = shape(
-        |i, e| e + (i as f64).cos() * 1e-3 * ((i / 6) as f64).exp(),
-        None,
-    );
+    let grows = shape(|i, e| e + (i as f64).cos() * 1e-3 * ((i / 6) as f64).exp(), None);
     assert!(grows.contains("growing with the position"), "{grows}");
     assert!(shape(|i, e| if i == 7 { f64::NAN } else { e }, None).contains("1 of 48"));
 }

@@ -177,14 +177,7 @@ impl Variant {
     pub fn same_projections(&self, other: &Self) -> bool {
         let parts = |v: &Self| {
             let offset = matches!(v.weight_offset, WeightOffset::All | WeightOffset::Hidden);
-            (
-                v.kv_swapped,
-                v.k_layout,
-                v.v_layout,
-                v.eps,
-                offset,
-                v.other_layer,
-            )
+            (v.kv_swapped, v.k_layout, v.v_layout, v.eps, offset, v.other_layer)
         };
         parts(self) == parts(other)
     }

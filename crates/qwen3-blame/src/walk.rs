@@ -117,12 +117,7 @@ impl<'a> Walk<'a> {
         } else {
             self.stored.of(&key, &values)
         };
-        Ok(Some(Watched {
-            step,
-            site,
-            values,
-            limit,
-        }))
+        Ok(Some(Watched { step, site, values, limit }))
     }
 
     /// Is a tensor beyond its limit? `None` when it was not judged.
@@ -134,11 +129,7 @@ impl<'a> Walk<'a> {
     fn begin(&mut self) -> Result<Go> {
         let site = self.output(self.from);
         let key = site.to_string();
-        let observed = if self.isolated {
-            None
-        } else {
-            self.observed.values(&key)?
-        };
+        let observed = if self.isolated { None } else { self.observed.values(&key)? };
         let Some(observed) = observed else {
             return Ok(Go::On);
         };
@@ -160,13 +151,7 @@ impl<'a> Walk<'a> {
             if explanations.is_empty() {
                 self.unexplained(&o, &e, None, limit.max_abs);
             }
-            self.findings.push(Finding {
-                key,
-                steps: 0..0,
-                explanations,
-                before,
-                of_reference: false,
-            });
+            self.findings.push(Finding { key, steps: 0..0, explanations, before, of_reference: false });
         } else {
             self.notes.push(format!(
                 "`{key}`, which goes into the first of these layers, is beyond its limit already"
@@ -251,8 +236,7 @@ impl<'a> Walk<'a> {
     pub(crate) fn watched_until(&self, file: &Trace, end: StepIndex) -> Result<Vec<Watched>> {
         let mut list = Vec::new();
         for step in self.from..end {
-            let inside =
-                Tap::of_layer().filter(|tap| step < self.layers && *tap != Tap::LayerOutput);
+            let inside = Tap::of_layer().filter(|tap| step < self.layers && *tap != Tap::LayerOutput);
             let inside = inside.map(|tap| Site::inside(step, tap));
             for site in inside.chain([self.output(step + 1)]) {
                 list.extend(self.watched(file, step, site)?);

@@ -43,9 +43,7 @@ impl LayerWeights {
         let read = |name: &str| {
             let key = layer_key(index, name);
             let weight = weights.iter().find(|weight| weight.key == key);
-            weight
-                .map(|weight| checkpoint.values(&key, &weight.shape))
-                .transpose()
+            weight.map(|weight| checkpoint.values(&key, &weight.shape)).transpose()
         };
         let norm = |name: &str| {
             let weight = read(&format!("{name}.weight"))?;
@@ -54,20 +52,12 @@ impl LayerWeights {
         let linear = |name: &str| {
             let weight = norm(name)?;
             let key = layer_key(index, &format!("{name}.weight"));
-            let shape = weights
-                .iter()
-                .find(|weight| weight.key == key)
-                .map(|weight| &weight.shape);
+            let shape = weights.iter().find(|weight| weight.key == key).map(|weight| &weight.shape);
             let [out, input] = shape.expect("just read")[..] else {
                 unreachable!("a projection is a matrix");
             };
             let bias = read(&format!("{name}.bias"))?;
-            Ok::<_, CheckpointError>(Projection {
-                weight,
-                out,
-                input,
-                bias,
-            })
+            Ok::<_, CheckpointError>(Projection { weight, out, input, bias })
         };
         Ok(Self {
             input_layernorm: norm("input_layernorm")?,
@@ -90,11 +80,7 @@ impl LayerWeights {
 /// # Errors
 /// When the key is missing, misshapen or not finite.
 pub fn embedding_rows(checkpoint: &Checkpoint, ids: &[u32]) -> Result<Vec<f64>, CheckpointError> {
-    let Qwen3Config {
-        vocab_size,
-        hidden_size,
-        ..
-    } = *checkpoint.config();
+    let Qwen3Config { vocab_size, hidden_size, .. } = *checkpoint.config();
     let mut rows = Vec::with_capacity(ids.len() * hidden_size);
     for id in ids {
         let id = *id as usize;
@@ -115,11 +101,7 @@ pub fn vocabulary_product(
     x: &[f64],
 ) -> Result<Vec<f64>, CheckpointError> {
     const BLOCK: usize = 16_384;
-    let Qwen3Config {
-        vocab_size,
-        hidden_size,
-        ..
-    } = *checkpoint.config();
+    let Qwen3Config { vocab_size, hidden_size, .. } = *checkpoint.config();
     let tokens = x.len() / hidden_size;
     let mut logits = vec![0.0; tokens * vocab_size];
     for start in (0..vocab_size).step_by(BLOCK) {

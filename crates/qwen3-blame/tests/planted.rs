@@ -63,21 +63,11 @@ fn diagnose(entry: &Value) -> Row {
     let file = root().join(text("reference"));
     let reference = Reference::open(&file, checkpoint.config(), true).unwrap();
     let observed = Trace::open(&root().join(text("file"))).unwrap();
-    let options = ExamineOptions {
-        dtype: Precision::F32,
-        scope: None,
-        preset: None,
-        progress: &mut |_| {},
-    };
+    let options = ExamineOptions { dtype: Precision::F32, scope: None, preset: None, progress: &mut |_| {} };
     let found = examine(&checkpoint, &reference, &observed, options).unwrap();
     let planted = entry["causes"].as_array().unwrap().iter();
     let mut planted: Vec<String> = planted.map(|id| id.as_str().unwrap().into()).collect();
-    let causes: Vec<_> = found
-        .diagnosis
-        .causes
-        .iter()
-        .map(|cause| cause.id.clone())
-        .collect();
+    let causes: Vec<_> = found.diagnosis.causes.iter().map(|cause| cause.id.clone()).collect();
     let first = serde_json::to_value(&found.diagnosis.first_divergence).unwrap();
     let named = first == entry["first_divergence"] && causes.starts_with(&planted);
     let good = !found.verdicts.pass() && named;
@@ -86,11 +76,7 @@ fn diagnose(entry: &Value) -> Row {
     if planted.len() == 2 {
         planted.push("two faults".into());
     }
-    Row {
-        good,
-        text,
-        planted,
-    }
+    Row { good, text, planted }
 }
 
 /// Each mistake is named, at the tensor where it begins, with no other cause before it.
@@ -101,21 +87,15 @@ fn every_planted_fault_is_named_first() {
     let observed = manifest["observed"].as_array().unwrap();
     let half = observed.chunks(observed.len().div_ceil(2));
     let rows: Vec<Row> = std::thread::scope(|scope| {
-        let threads: Vec<_> = half
-            .map(|entries| scope.spawn(|| entries.iter().map(diagnose).collect::<Vec<_>>()))
-            .collect();
-        let rows = threads
-            .into_iter()
-            .flat_map(|thread| thread.join().unwrap());
+        let threads: Vec<_> =
+            half.map(|entries| scope.spawn(|| entries.iter().map(diagnose).collect::<Vec<_>>())).collect();
+        let rows = threads.into_iter().flat_map(|thread| thread.join().unwrap());
         rows.collect()
     });
     let wrong = rows.iter().filter(|row| !row.good).count();
     let table: String = rows.iter().map(|row| format!("{}\n", row.text)).collect();
     let named: BTreeSet<String> = rows.iter().flat_map(|row| row.planted.clone()).collect();
     assert_eq!(wrong, 0, "\n{table}");
-    let missing: Vec<_> = CATALOGUE
-        .iter()
-        .filter(|id| !named.contains(**id))
-        .collect();
+    let missing: Vec<_> = CATALOGUE.iter().filter(|id| !named.contains(**id)).collect();
     assert!(missing.is_empty(), "no fixture plants {missing:?}");
 }

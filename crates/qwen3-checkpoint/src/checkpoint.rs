@@ -40,10 +40,8 @@ pub struct TensorEntry {
 pub fn read_config(dir: impl AsRef<Path>) -> Result<Qwen3Config, CheckpointError> {
     let file = dir.as_ref().join("config.json");
     let text = read_json(&file)?;
-    let text = std::str::from_utf8(&text).map_err(|error| CheckpointError::Malformed {
-        file: file.clone(),
-        reason: error.to_string(),
-    })?;
+    let text = std::str::from_utf8(&text)
+        .map_err(|error| CheckpointError::Malformed { file: file.clone(), reason: error.to_string() })?;
     Qwen3Config::from_json(text).map_err(|source| CheckpointError::Config { file, source })
 }
 
@@ -69,12 +67,7 @@ impl Checkpoint {
         } else {
             return Err(CheckpointError::NoWeights { dir: dir.into() });
         };
-        Ok(Self {
-            config,
-            shards,
-            keys,
-            listing,
-        })
+        Ok(Self { config, shards, keys, listing })
     }
 
     /// The architecture that `config.json` describes.
@@ -87,11 +80,8 @@ impl Checkpoint {
         let entry = |(key, &shard): (&String, &usize)| {
             let shard = &self.shards[shard];
             let info = shard.info(key).expect("its keys were listed");
-            let entry = TensorEntry {
-                dtype: info.dtype,
-                shape: info.shape.clone(),
-                file: shard.path().into(),
-            };
+            let entry =
+                TensorEntry { dtype: info.dtype, shape: info.shape.clone(), file: shard.path().into() };
             (key.clone(), entry)
         };
         self.keys.iter().map(entry).collect()
@@ -136,10 +126,7 @@ impl Checkpoint {
         shape: &[usize],
     ) -> Result<(&SafetensorsFile, Precision), CheckpointError> {
         let Some(&shard) = self.keys.get(key) else {
-            return Err(CheckpointError::MissingKey {
-                file: self.listing.clone(),
-                key: key.into(),
-            });
+            return Err(CheckpointError::MissingKey { file: self.listing.clone(), key: key.into() });
         };
         let shard = &self.shards[shard];
         let info = shard.info(key).expect("its keys were listed");
@@ -167,11 +154,7 @@ impl Checkpoint {
     /// # Errors
     /// When the key is missing, has another shape or a dtype that is not read, or holds a value that is not
     /// finite as `T`.
-    pub fn values<T: HostValue>(
-        &self,
-        key: &str,
-        shape: &[usize],
-    ) -> Result<Vec<T>, CheckpointError> {
+    pub fn values<T: HostValue>(&self, key: &str, shape: &[usize]) -> Result<Vec<T>, CheckpointError> {
         // First, because the product of a shape that no file holds may overflow.
         self.check(key, shape)?;
         self.range(key, shape, 0..shape.iter().product())

@@ -13,16 +13,10 @@ const MAX_JSON_BYTES: u64 = 64 << 20;
 /// # Errors
 /// When it is not there, or is no regular file.
 pub fn open_regular(path: &Path) -> Result<(File, u64), CheckpointError> {
-    let io = |source| CheckpointError::Io {
-        file: path.into(),
-        source,
-    };
+    let io = |source| CheckpointError::Io { file: path.into(), source };
     let metadata = fs::metadata(path).map_err(io)?;
     if !metadata.is_file() {
-        return Err(CheckpointError::Malformed {
-            file: path.into(),
-            reason: "not a regular file".into(),
-        });
+        return Err(CheckpointError::Malformed { file: path.into(), reason: "not a regular file".into() });
     }
     let file = File::open(path).map_err(io)?;
     Ok((file, metadata.len()))
@@ -40,9 +34,6 @@ pub(crate) fn read_json(file: &Path) -> Result<Vec<u8>, CheckpointError> {
     let mut bytes = Vec::new();
     match opened.take(MAX_JSON_BYTES).read_to_end(&mut bytes) {
         Ok(_) => Ok(bytes),
-        Err(source) => Err(CheckpointError::Io {
-            file: file.into(),
-            source,
-        }),
+        Err(source) => Err(CheckpointError::Io { file: file.into(), source }),
     }
 }

@@ -95,15 +95,10 @@ mod tests {
 
     #[test]
     fn rounds_to_nearest_even_and_reports_overflow() {
-        let bytes = [1.0_f32 + 2.0_f32.powi(-8), 70_000.0]
-            .map(f32::to_le_bytes)
-            .concat();
+        let bytes = [1.0_f32 + 2.0_f32.powi(-8), 70_000.0].map(f32::to_le_bytes).concat();
         let found = bf16::decode(&bytes, Precision::F32).unwrap();
         assert_eq!(found, [bf16::from_f32(1.0), bf16::from_f32(70_000.0)]);
-        let overflow = NotFinite {
-            index: 1,
-            value: 70_000.0,
-        };
+        let overflow = NotFinite { index: 1, value: 70_000.0 };
         assert_eq!(f16::decode(&bytes, Precision::F32), Err(overflow));
     }
 

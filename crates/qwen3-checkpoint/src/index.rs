@@ -15,10 +15,7 @@ pub(crate) fn open_shards(
     dir: &Path,
     index: &Path,
 ) -> Result<(Vec<SafetensorsFile>, HashMap<String, usize>), CheckpointError> {
-    let malformed = |reason: String| CheckpointError::Malformed {
-        file: index.into(),
-        reason,
-    };
+    let malformed = |reason: String| CheckpointError::Malformed { file: index.into(), reason };
     let entries = unique_entries::<Box<RawValue>>(&read_json(index)?, index)?;
     let map = entries.iter().find(|(key, _)| key == "weight_map");
     let (_, map) = map.ok_or_else(|| malformed("`weight_map` is missing".into()))?;
@@ -52,10 +49,7 @@ pub(crate) fn open_shards(
             }
         };
         if shards[shard].info(&key).is_none() {
-            return Err(CheckpointError::MissingKey {
-                file: shards[shard].path().into(),
-                key,
-            });
+            return Err(CheckpointError::MissingKey { file: shards[shard].path().into(), key });
         }
         keys.insert(key, shard);
     }

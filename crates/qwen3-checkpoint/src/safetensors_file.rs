@@ -37,21 +37,13 @@ impl SafetensorsFile {
     /// # Errors
     /// When it is not there, is truncated, or its header lies.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let io = |source| CheckpointError::Io {
-            file: path.into(),
-            source,
-        };
-        let malformed = |reason: String| CheckpointError::Malformed {
-            file: path.into(),
-            reason,
-        };
+        let io = |source| CheckpointError::Io { file: path.into(), source };
+        let malformed = |reason: String| CheckpointError::Malformed { file: path.into(), reason };
 
         let (mut file, length) = open_regular(path)?;
         let mut prefix = [0; 8];
         if length < 8 {
-            return Err(malformed(format!(
-                "{length} bytes are too few for a safetensors file"
-            )));
+            return Err(malformed(format!("{length} bytes are too few for a safetensors file")));
         }
         file.read_exact(&mut prefix).map_err(io)?;
         let header_bytes = u64::from_le_bytes(prefix);
@@ -120,12 +112,9 @@ impl SafetensorsFile {
         let start = self.data_start + (self.tensors[key].data_offsets.0 + range.start) as u64;
         let mut bytes = vec![0; range.len()];
         let mut file = self.file.lock().expect("no panic while held");
-        file.seek(SeekFrom::Start(start))
-            .and_then(|_| file.read_exact(&mut bytes))
-            .map_err(|error| CheckpointError::Malformed {
-                file: self.path.clone(),
-                reason: format!("tensor `{key}`: {error}"),
-            })?;
+        file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(&mut bytes)).map_err(|error| {
+            CheckpointError::Malformed { file: self.path.clone(), reason: format!("tensor `{key}`: {error}") }
+        })?;
         Ok(bytes)
     }
 }
@@ -138,17 +127,11 @@ pub fn unique_entries<V: DeserializeOwned>(
     json: &[u8],
     file: &Path,
 ) -> Result<Vec<(String, V)>, CheckpointError> {
-    let Entries(entries) =
-        serde_json::from_slice(json).map_err(|error| CheckpointError::Malformed {
-            file: file.into(),
-            reason: error.to_string(),
-        })?;
+    let Entries(entries) = serde_json::from_slice(json)
+        .map_err(|error| CheckpointError::Malformed { file: file.into(), reason: error.to_string() })?;
     let mut keys = HashSet::new();
     match entries.iter().find(|(key, _)| !keys.insert(key.as_str())) {
-        Some((key, _)) => Err(CheckpointError::DuplicateKey {
-            file: file.into(),
-            key: key.clone(),
-        }),
+        Some((key, _)) => Err(CheckpointError::DuplicateKey { file: file.into(), key: key.clone() }),
         None => Ok(entries),
     }
 }

@@ -4,9 +4,7 @@ use std::io::{IsTerminal, Write, stdin, stdout};
 
 use anyhow::{Result, ensure};
 use qwen3_model::{Session, SessionOptions};
-use qwen3_text::{
-    ChatTemplate, Event, GenerateOptions, Generation, Message, RenderOptions, Tokenizer,
-};
+use qwen3_text::{ChatTemplate, Event, GenerateOptions, Generation, Message, RenderOptions, Tokenizer};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
@@ -262,10 +260,7 @@ mod tests {
 
     #[test]
     fn thoughts_without_an_end_are_left_out() {
-        assert_eq!(
-            closed("<think>\na\n</think>\n\nb"),
-            "<think>\na\n</think>\n\nb"
-        );
+        assert_eq!(closed("<think>\na\n</think>\n\nb"), "<think>\na\n</think>\n\nb");
         assert_eq!(closed("<think>\na"), "");
         assert_eq!(closed("b"), "b");
     }

@@ -10,13 +10,7 @@ use qwen3_trace::Backend;
 use crate::failure::bad_input;
 
 /// Every backend, in the order in which one is taken where none is named.
-const BACKENDS: [Backend; 5] = [
-    Backend::Flex,
-    Backend::Ndarray,
-    Backend::Wgpu,
-    Backend::Tch,
-    Backend::Cuda,
-];
+const BACKENDS: [Backend; 5] = [Backend::Flex, Backend::Ndarray, Backend::Wgpu, Backend::Tch, Backend::Cuda];
 
 /// Where and in what a model computes.
 #[derive(clap::Args, Debug)]
@@ -46,20 +40,14 @@ impl DeviceArgs {
         }));
         match device {
             Ok(Some((device, true))) => Ok((device, dtype)),
-            Ok(Some((_, false))) => Err(bad_input(format!(
-                "{backend} does not compute in {}",
-                self.dtype
-            ))),
+            Ok(Some((_, false))) => Err(bad_input(format!("{backend} does not compute in {}", self.dtype))),
             Ok(None) => Err(bad_input(format!(
                 "this command was built without {backend}; build it with `--features {backend}`"
             ))),
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
                 let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-                Err(anyhow!(
-                    "{backend} has no device here: {}",
-                    text.unwrap_or("")
-                ))
+                Err(anyhow!("{backend} has no device here: {}", text.unwrap_or("")))
             }
         }
     }
@@ -70,17 +58,12 @@ impl DeviceArgs {
 /// # Errors
 /// When there is none.
 fn default_backend() -> Result<Backend> {
-    let built = BACKENDS
-        .into_iter()
-        .find(|backend| device(*backend).is_some());
+    let built = BACKENDS.into_iter().find(|backend| device(*backend).is_some());
     built.ok_or_else(|| bad_input("this command was built without a backend"))
 }
 
 /// What opens a backend's device; `None` when it is not in this build.
-#[allow(
-    deprecated,
-    reason = "ndarray and tch are what this release of Burn is pinned for"
-)]
+#[allow(deprecated, reason = "ndarray and tch are what this release of Burn is pinned for")]
 fn device(backend: Backend) -> Option<fn() -> Device> {
     match backend {
         #[cfg(feature = "flex")]
@@ -93,10 +76,7 @@ fn device(backend: Backend) -> Option<fn() -> Device> {
         Backend::Tch => Some(Device::libtorch),
         #[cfg(feature = "cuda")]
         Backend::Cuda => Some(|| Device::cuda(0)),
-        #[allow(
-            unreachable_patterns,
-            reason = "which arms exist depends on the features"
-        )]
+        #[allow(unreachable_patterns, reason = "which arms exist depends on the features")]
         _ => None,
     }
 }

@@ -86,17 +86,12 @@ pub fn without_panics(run: impl FnOnce() -> Result<()>) -> Result<()> {
     }));
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
         let text = LAST.lock().map(|last| last.replace('\n', " "));
-        Err(Error::msg(format!(
-            "internal error: {}",
-            text.unwrap_or_default()
-        )))
+        Err(Error::msg(format!("internal error: {}", text.unwrap_or_default())))
     })
 }
 
 fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 #[cfg(test)]
@@ -118,10 +113,7 @@ mod tests {
         let error = Error::new(io).context(text);
         assert_eq!(line(&error), "a.json: disk full");
         let error = Err::<(), _>(error).bad_input().unwrap_err();
-        assert_eq!(
-            line(&error.context("reading")),
-            "reading: a.json: disk full"
-        );
+        assert_eq!(line(&error.context("reading")), "reading: a.json: disk full");
     }
 
     #[test]

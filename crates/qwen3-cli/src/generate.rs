@@ -108,18 +108,12 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// The seed, where tokens were drawn.
 fn seed(sampling: &SamplingOptions) -> String {
-    if sampling.greedy {
-        String::new()
-    } else {
-        format!(", seed {}", sampling.seed)
-    }
+    if sampling.greedy { String::new() } else { format!(", seed {}", sampling.seed) }
 }
 
 /// Prints text at once.
 pub fn say(out: &mut impl Write, text: &str) -> Result<()> {
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .context("standard output")
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("standard output")
 }
 
 /// What one prompt led to.
@@ -160,10 +154,7 @@ impl Spoken {
 ///
 /// # Errors
 /// When the model or `show` fails.
-pub fn follow(
-    generation: &mut Generation,
-    mut show: impl FnMut(&Event) -> Result<()>,
-) -> Result<Spoken> {
+pub fn follow(generation: &mut Generation, mut show: impl FnMut(&Event) -> Result<()>) -> Result<Spoken> {
     let bar = progress::bar("reading", 1);
     let mut spoken = Spoken {
         ids: Vec::new(),

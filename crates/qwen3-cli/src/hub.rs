@@ -94,15 +94,8 @@ fn download(name: &str, need: Need, cache: &Cache) -> Result<PathBuf> {
         let mut files = info.siblings.iter();
         files.any(|sibling| sibling.rfilename == file)
     };
-    let cached = Cached {
-        repo: cache.model(name.into()),
-        snapshot: &info.sha,
-    };
-    let fetch = |file: &str| {
-        cached
-            .get(file)
-            .map_or_else(|| download_file(&repo, file), Ok)
-    };
+    let cached = Cached { repo: cache.model(name.into()), snapshot: &info.sha };
+    let fetch = |file: &str| cached.get(file).map_or_else(|| download_file(&repo, file), Ok);
     let config = fetch(CONFIG)?;
     if need == Need::Weights {
         if has(WEIGHTS) {
@@ -150,9 +143,7 @@ fn shards(index: &Path) -> Result<Vec<String>> {
     let index: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(index)?)?;
     let map = index["weight_map"].as_object();
     let files = map.context("the index has no `weight_map`")?.values();
-    let mut files: Vec<_> = files
-        .filter_map(|file| file.as_str().map(String::from))
-        .collect();
+    let mut files: Vec<_> = files.filter_map(|file| file.as_str().map(String::from)).collect();
     files.sort();
     files.dedup();
     Ok(files)
@@ -190,16 +181,12 @@ mod tests {
     fn a_snapshot_counts_when_it_has_what_is_needed() {
         let folder = tempfile::tempdir().unwrap();
         let get = |file: &str| Some(folder.path().join(file)).filter(|path| path.is_file());
-        let write =
-            |file: &str, text: &str| std::fs::write(folder.path().join(file), text).unwrap();
+        let write = |file: &str, text: &str| std::fs::write(folder.path().join(file), text).unwrap();
         write(CONFIG, "{}");
         assert_eq!(complete(Need::Texts, get), None);
         write(TOKENIZER, "{}");
         assert_eq!(complete(Need::Texts, get).as_deref(), Some(folder.path()));
-        write(
-            INDEX,
-            r#"{"weight_map": {"a": "1.safetensors", "b": "1.safetensors"}}"#,
-        );
+        write(INDEX, r#"{"weight_map": {"a": "1.safetensors", "b": "1.safetensors"}}"#);
         assert_eq!(complete(Need::Weights, get), None);
         write("1.safetensors", "");
         assert_eq!(complete(Need::Weights, get).as_deref(), Some(folder.path()));

@@ -75,13 +75,8 @@ struct Memory {
 impl Memory {
     fn new(config: &Qwen3Config, dtype: Precision) -> Self {
         let weights = config.num_parameters().saturating_mul(dtype.bytes());
-        let cache_per_token = [
-            2,
-            config.num_hidden_layers,
-            config.num_key_value_heads,
-            config.head_dim,
-            dtype.bytes(),
-        ];
+        let cache_per_token =
+            [2, config.num_hidden_layers, config.num_key_value_heads, config.head_dim, dtype.bytes()];
         let cache_per_token = cache_per_token.into_iter().fold(1, usize::saturating_mul);
         let longest = config.max_position_embeddings;
         let contexts = CONTEXTS.into_iter().filter(|tokens| *tokens < longest);
@@ -150,19 +145,13 @@ pub fn tensors(weights: &Weights) -> Result<Vec<Entry>, ImportError> {
         name,
         dtype: dtype.to_lowercase(),
         shape,
-        file: file
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into(),
+        file: file.file_name().unwrap_or_default().to_string_lossy().into(),
     };
     Ok(match weights {
         Weights::Checkpoint(folder) => {
             let tensors = Checkpoint::open(folder)?.tensors().into_iter();
             tensors
-                .map(|(name, found)| {
-                    entry(name, format!("{:?}", found.dtype), found.shape, &found.file)
-                })
+                .map(|(name, found)| entry(name, format!("{:?}", found.dtype), found.shape, &found.file))
                 .collect()
         }
         Weights::Record(file) => {
@@ -208,11 +197,7 @@ fn print(out: &mut impl Write, report: &Report) -> Result<()> {
         writeln!(out, "  no weights here: what follows is by the config")?;
     }
     let mib = |bytes: usize| format!("{:.1}", bytes as f64 / f64::from(1 << 20));
-    writeln!(
-        out,
-        "\n  {:<24} {:>12} {:>12} {:>12}",
-        "memory in MiB", "f32", "f16", "bf16"
-    )?;
+    writeln!(out, "\n  {:<24} {:>12} {:>12} {:>12}", "memory in MiB", "f32", "f16", "bf16")?;
     let row = |out: &mut dyn Write, name: &str, of: &dyn Fn(&Memory) -> usize| {
         let cells = Precision::ALL.map(|dtype| mib(of(&report.memory[dtype.name()])));
         let [f32, f16, bf16] = cells;
@@ -228,9 +213,7 @@ fn print(out: &mut impl Write, report: &Report) -> Result<()> {
         writeln!(out, "\n  {:<56} {:<5} shape", "tensor", "dtype")?;
     }
     for tensor in &report.tensors {
-        let Entry {
-            name, dtype, shape, ..
-        } = tensor;
+        let Entry { name, dtype, shape, .. } = tensor;
         writeln!(out, "  {name:<56} {dtype:<5} {shape:?}")?;
     }
     Ok(())

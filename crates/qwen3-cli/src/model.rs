@@ -24,9 +24,7 @@ impl Texts {
     /// # Errors
     /// When there is no tokenizer, or one of the files is not sound.
     pub fn open(name: &str, files: &Files) -> Result<Self> {
-        if let (Weights::Record(_), false) =
-            (&files.weights, files.texts.join("tokenizer.json").is_file())
-        {
+        if let (Weights::Record(_), false) = (&files.weights, files.texts.join("tokenizer.json").is_file()) {
             return Err(bad_input(format!(
                 "{name}: no tokenizer.json in the record or beside it; `qwen3 import` puts it inside"
             )));

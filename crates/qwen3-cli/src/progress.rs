@@ -15,9 +15,7 @@ pub fn bar(what: &str, total: u64) -> ProgressBar {
 /// A bar over bytes.
 pub fn bytes(what: &str, total: u64) -> ProgressBar {
     let bar = bar(what, total);
-    bar.set_style(style(
-        "{msg:>12} {wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}",
-    ));
+    bar.set_style(style("{msg:>12} {wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}"));
     bar
 }
 

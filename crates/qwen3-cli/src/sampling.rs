@@ -67,9 +67,7 @@ impl SamplingArgs {
         sampling.top_k = self.top_k.unwrap_or(sampling.top_k);
         sampling.top_p = self.top_p.unwrap_or(sampling.top_p);
         sampling.min_p = self.min_p.or(sampling.min_p);
-        sampling.repetition_penalty = self
-            .repetition_penalty
-            .unwrap_or(sampling.repetition_penalty);
+        sampling.repetition_penalty = self.repetition_penalty.unwrap_or(sampling.repetition_penalty);
         sampling.presence_penalty = self.presence_penalty.unwrap_or(sampling.presence_penalty);
         sampling.seed = self.seed.unwrap_or_else(any_seed);
         sampling.validate().bad_input()?;
@@ -80,10 +78,7 @@ impl SamplingArgs {
 impl SamplingArgs {
     /// Is the number of tokens left to the command?
     pub fn any_length(&self, texts: &Texts) -> bool {
-        let recommended = texts
-            .generation
-            .max_new_tokens
-            .or(texts.generation.max_length);
+        let recommended = texts.generation.max_new_tokens.or(texts.generation.max_length);
         self.max_new_tokens.is_none() && recommended.is_none()
     }
 }

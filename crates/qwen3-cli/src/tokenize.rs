@@ -64,12 +64,8 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn read_all() -> Result<String> {
     let mut bytes = Vec::new();
-    stdin()
-        .read_to_end(&mut bytes)
-        .context("standard input cannot be read")?;
-    String::from_utf8(bytes)
-        .context("standard input is not UTF-8")
-        .bad_input()
+    stdin().read_to_end(&mut bytes).context("standard input cannot be read")?;
+    String::from_utf8(bytes).context("standard input is not UTF-8").bad_input()
 }
 
 /// Ids between spaces, commas and brackets, so that JSON's lists are read too.
@@ -77,10 +73,7 @@ fn parse_ids(text: &str) -> Result<Vec<u32>> {
     let words = text.split(|c: char| c.is_whitespace() || ",[]".contains(c));
     words
         .filter(|word| !word.is_empty())
-        .map(|word| {
-            word.parse()
-                .map_err(|_| bad_input(format!("`{word}` is not a token id")))
-        })
+        .map(|word| word.parse().map_err(|_| bad_input(format!("`{word}` is not a token id"))))
         .collect()
 }
 

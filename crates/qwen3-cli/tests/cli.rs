@@ -36,10 +36,7 @@ struct Conversation {
 fn command(words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_qwen3"));
     // No cache and no network: a name on the hub cannot be had.
-    command
-        .args(words)
-        .env("HF_HOME", "/nonexistent/huggingface")
-        .env("HF_ENDPOINT", "http://127.0.0.1:9");
+    command.args(words).env("HF_HOME", "/nonexistent/huggingface").env("HF_ENDPOINT", "http://127.0.0.1:9");
     command
 }
 
@@ -48,27 +45,15 @@ fn run(words: &[&str]) -> Output {
 }
 
 fn run_with(words: &[&str], input: &str) -> Output {
-    let mut child = command(words)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(input.as_bytes())
-        .unwrap();
+    let mut child =
+        command(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     child.wait_with_output().unwrap()
 }
 
 fn on_tiny<'a>(words: &[&'a str], tiny: &'a str) -> Vec<&'a str> {
     let (name, rest) = words.split_first().unwrap();
-    [*name, "--model", tiny]
-        .into_iter()
-        .chain(rest.iter().copied())
-        .collect()
+    [*name, "--model", tiny].into_iter().chain(rest.iter().copied()).collect()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -87,10 +72,7 @@ fn refused(output: Output, parts: &[&str]) {
     for part in parts {
         assert!(error.contains(part), "no {part:?} in {error}");
     }
-    assert!(
-        !error.contains("panicked") && !error.contains("internal"),
-        "{error}"
-    );
+    assert!(!error.contains("panicked") && !error.contains("internal"), "{error}");
     assert_eq!(text(&output.stdout), "");
 }
 
@@ -99,10 +81,7 @@ fn refused(output: Output, parts: &[&str]) {
 fn a_reader_that_goes_away_is_no_error() {
     let tiny = tiny();
     let tiny = tiny.to_str().unwrap();
-    for words in [
-        &["inspect"][..],
-        &["generate", "--greedy", "--prompt", "1 2 3"],
-    ] {
+    for words in [&["inspect"][..], &["generate", "--greedy", "--prompt", "1 2 3"]] {
         let mut command = command(&on_tiny(words, tiny));
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
@@ -127,17 +106,10 @@ fn import_keeps_its_input() {
     let before = std::fs::read(&weights).unwrap();
     let record = folder.path().join("model.bpk");
     let (weights, record) = (weights.to_str().unwrap(), record.to_str().unwrap());
-    let code = |model: &str, out: &str| {
-        run(&["import", "--model", model, "--out", out])
-            .status
-            .code()
-    };
+    let code = |model: &str, out: &str| run(&["import", "--model", model, "--out", out]).status.code();
     assert_eq!(code(model, weights), Some(2));
     assert_eq!(std::fs::read(weights).unwrap(), before);
-    assert_eq!(
-        (code(model, record), code(model, record)),
-        (Some(0), Some(0))
-    );
+    assert_eq!((code(model, record), code(model, record)), (Some(0), Some(0)));
     assert_eq!(code(record, record), Some(2));
 }
 
@@ -176,12 +148,7 @@ fn text_alone_is_on_standard_output() {
     let tiny = tiny();
     let tiny = tiny.to_str().unwrap();
     let case = &fixture("greedy.json")[1];
-    let words = [
-        "generate",
-        "--prompt",
-        case["prompt"].as_str().unwrap(),
-        "--greedy",
-    ];
+    let words = ["generate", "--prompt", case["prompt"].as_str().unwrap(), "--greedy"];
     let words = [&words[..], &["--max-new-tokens", "5"]].concat();
     let output = run(&on_tiny(&words, tiny));
     let json = run(&[&on_tiny(&words, tiny)[..], &["--json"]].concat());
@@ -193,23 +160,9 @@ fn text_alone_is_on_standard_output() {
 #[test]
 fn a_seed_repeats_and_another_differs() {
     let tiny = tiny();
-    let words = [
-        "generate",
-        "--prompt",
-        "1 2",
-        "--temperature",
-        "2",
-        "--top-k",
-        "0",
-        "--top-p",
-        "1",
-    ];
+    let words = ["generate", "--prompt", "1 2", "--temperature", "2", "--top-k", "0", "--top-p", "1"];
     let of = |seed| {
-        let words = [
-            &on_tiny(&words, tiny.to_str().unwrap())[..],
-            &["--seed", seed],
-        ]
-        .concat();
+        let words = [&on_tiny(&words, tiny.to_str().unwrap())[..], &["--seed", seed]].concat();
         done(run(&words))
     };
     assert_eq!(of("7"), of("7"));
@@ -225,29 +178,14 @@ fn tokens_go_both_ways() {
     assert_eq!(done(run_with(&on_tiny(&["tokenize"], tiny), said)), ids);
     let back = run_with(&on_tiny(&["tokenize", "--decode"], tiny), &ids);
     assert_eq!(done(back), said);
-    let skipped = [
-        "tokenize",
-        "--decode",
-        "--skip-special",
-        "--text",
-        ids.trim(),
-    ];
+    let skipped = ["tokenize", "--decode", "--skip-special", "--text", ids.trim()];
     assert_eq!(done(run(&on_tiny(&skipped, tiny))), "Déjà vu 😀\n");
-    let json: Value = serde_json::from_str(&done(run(&on_tiny(
-        &["tokenize", "--json", "--text", "a"],
-        tiny,
-    ))))
-    .unwrap();
+    let json: Value =
+        serde_json::from_str(&done(run(&on_tiny(&["tokenize", "--json", "--text", "a"], tiny)))).unwrap();
     assert_eq!(json["ids"].as_array().unwrap().len(), 1);
     assert_eq!(json["tokens"], json!(["a"]));
-    refused(
-        run(&on_tiny(&["tokenize", "--decode", "--text", "1 x"], tiny)),
-        &["`x`"],
-    );
-    refused(
-        run(&on_tiny(&["tokenize", "--decode", "--text", "99999"], tiny)),
-        &["99999"],
-    );
+    refused(run(&on_tiny(&["tokenize", "--decode", "--text", "1 x"], tiny)), &["`x`"]);
+    refused(run(&on_tiny(&["tokenize", "--decode", "--text", "99999"], tiny)), &["99999"]);
 }
 
 #[test]
@@ -286,16 +224,12 @@ fn conversations_are_rendered_byte_by_byte() {
 fn inspect_counts_parameters_tensors_and_memory() {
     let tiny = tiny();
     let tiny = tiny.to_str().unwrap();
-    let report: Value =
-        serde_json::from_str(&done(run(&on_tiny(&["inspect", "--json"], tiny)))).unwrap();
+    let report: Value = serde_json::from_str(&done(run(&on_tiny(&["inspect", "--json"], tiny)))).unwrap();
     let parameters = report["parameters"].as_u64().unwrap();
     let tensors = report["tensors"].as_array().unwrap();
     let values = tensors.iter().map(|tensor| {
         let shape = tensor["shape"].as_array().unwrap();
-        shape
-            .iter()
-            .map(|size| size.as_u64().unwrap())
-            .product::<u64>()
+        shape.iter().map(|size| size.as_u64().unwrap()).product::<u64>()
     });
     assert_eq!(values.sum::<u64>(), parameters);
     assert_eq!(report["dtypes"]["bf16"]["values"], parameters);
@@ -308,23 +242,11 @@ fn inspect_counts_parameters_tensors_and_memory() {
 #[test]
 fn chat_answers_every_line_and_forgets_when_told() {
     let tiny = tiny();
-    let words = on_tiny(
-        &["chat", "--greedy", "--no-thinking"],
-        tiny.to_str().unwrap(),
-    );
-    let answers = done(run_with(
-        &words,
-        "What is 3 + 4?\n\nWhat is 2 + 2?\n/clear\nWhat is 3 + 4?\n",
-    ));
-    let answers = answers
-        .lines()
-        .filter(|line| !line.is_empty())
-        .collect::<Vec<_>>();
+    let words = on_tiny(&["chat", "--greedy", "--no-thinking"], tiny.to_str().unwrap());
+    let answers = done(run_with(&words, "What is 3 + 4?\n\nWhat is 2 + 2?\n/clear\nWhat is 3 + 4?\n"));
+    let answers = answers.lines().filter(|line| !line.is_empty()).collect::<Vec<_>>();
     assert_eq!(answers.len(), 3, "{answers:?}");
-    assert!(
-        answers[0].contains('7') && answers[1].contains('4'),
-        "{answers:?}"
-    );
+    assert!(answers[0].contains('7') && answers[1].contains('4'), "{answers:?}");
     assert_eq!(answers[2], answers[0]);
 }
 
@@ -334,40 +256,19 @@ fn bad_input_ends_with_2_and_says_what() {
     let tiny = tiny.to_str().unwrap();
     let generate = |model| run(&["generate", "--model", model, "--prompt", "a"]);
     refused(generate("/no/such/folder"), &["/no/such/folder"]);
-    refused(
-        generate("no-such-folder"),
-        &["no-such-folder: no such file or folder"],
-    );
+    refused(generate("no-such-folder"), &["no-such-folder: no such file or folder"]);
     refused(
         generate("Qwen/Qwen3-0.6B"),
-        &[
-            "cannot be downloaded",
-            "model.safetensors",
-            "tokenizer.json",
-            "--model FOLDER",
-            "snapshots",
-        ],
+        &["cannot be downloaded", "model.safetensors", "tokenizer.json", "--model FOLDER", "snapshots"],
     );
-    refused(
-        run(&on_tiny(&["generate", "--prompt", ""], tiny)),
-        &["--prompt is empty"],
-    );
+    refused(run(&on_tiny(&["generate", "--prompt", ""], tiny)), &["--prompt is empty"]);
     let warm = ["generate", "--prompt", "a", "--temperature", "-1"];
     refused(run(&on_tiny(&warm, tiny)), &["temperature"]);
     let narrow = ["generate", "--prompt", "a", "--top-p", "2"];
     refused(run(&on_tiny(&narrow, tiny)), &["top_p"]);
     refused(run(&["generate"]), &["--model"]);
-    refused(
-        run(&on_tiny(
-            &["import", "--out", "/no/such/folder/a.bpk"],
-            tiny,
-        )),
-        &["/no/such/folder"],
-    );
-    refused(
-        run(&on_tiny(&["render", "--messages", "/no/such.json"], tiny)),
-        &["/no/such.json"],
-    );
+    refused(run(&on_tiny(&["import", "--out", "/no/such/folder/a.bpk"], tiny)), &["/no/such/folder"]);
+    refused(run(&on_tiny(&["render", "--messages", "/no/such.json"], tiny)), &["/no/such.json"]);
 
     let folder = tempfile::tempdir().unwrap();
     let record = folder.path().join("cut.bpk");
@@ -380,24 +281,14 @@ fn bad_input_ends_with_2_and_says_what() {
         fs::copy(file.path(), broken.join(file.file_name())).unwrap();
     }
     let weights = fs::read(broken.join("model.safetensors")).unwrap();
-    fs::write(
-        broken.join("model.safetensors"),
-        &weights[..weights.len() / 2],
-    )
-    .unwrap();
+    fs::write(broken.join("model.safetensors"), &weights[..weights.len() / 2]).unwrap();
     refused(generate(broken.to_str().unwrap()), &["model.safetensors"]);
     fs::write(broken.join("tokenizer.json"), "{").unwrap();
     refused(generate(broken.to_str().unwrap()), &["tokenizer.json"]);
     // What was there stays when an import fails.
     let out = folder.path().join("kept.bpk");
     fs::write(&out, "kept").unwrap();
-    let words = [
-        "import",
-        "--model",
-        broken.to_str().unwrap(),
-        "--out",
-        out.to_str().unwrap(),
-    ];
+    let words = ["import", "--model", broken.to_str().unwrap(), "--out", out.to_str().unwrap()];
     refused(run(&words), &["tokenizer.json"]);
     assert_eq!(fs::read_to_string(&out).unwrap(), "kept");
 }
@@ -417,32 +308,17 @@ fn a_record_ends_texts_where_its_folder_does() {
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("copy");
     fs::create_dir(&copy).unwrap();
-    for name in [
-        "config.json",
-        "model.safetensors",
-        "tokenizer.json",
-        "tokenizer_config.json",
-    ] {
+    for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
         fs::copy(tiny().join(name), copy.join(name)).unwrap();
     }
     let (copy, record) = (copy.to_str().unwrap(), folder.path().join("m.any"));
     let record = record.to_str().unwrap();
-    done(run(&[
-        "import", "--model", copy, "--out", record, "--dtype", "f32",
-    ]));
+    done(run(&["import", "--model", copy, "--out", record, "--dtype", "f32"]));
     let of = |model: &str| {
-        let words = [
-            "--prompt",
-            "Question: What is 2+2?\nAnswer:",
-            "--greedy",
-            "--json",
-        ];
+        let words = ["--prompt", "Question: What is 2+2?\nAnswer:", "--greedy", "--json"];
         let words = [&["generate", "--model", model][..], &words].concat();
         let report: Value = serde_json::from_str(&done(run(&words))).unwrap();
-        (
-            report["generated_ids"].clone(),
-            report["finish_reason"].clone(),
-        )
+        (report["generated_ids"].clone(), report["finish_reason"].clone())
     };
     assert_eq!(of(copy), of(record));
     assert_eq!(of(copy).1, "stop");
@@ -478,10 +354,7 @@ fn broken_checkpoints_are_refused_by_every_command() {
     nan[end - 2..].copy_from_slice(&[0xc0, 0x7f]);
     let config = fs::read_to_string(tiny().join("config.json")).unwrap();
     let wider = config.replace("\"hidden_size\": 112", "\"hidden_size\": 128");
-    let absurd = config.replace(
-        "\"num_hidden_layers\": 4",
-        "\"num_hidden_layers\": 4000000000",
-    );
+    let absurd = config.replace("\"num_hidden_layers\": 4", "\"num_hidden_layers\": 4000000000");
     assert!(wider != config && absurd != config);
     for (name, bytes, by_header) in [
         ("model.safetensors", &weights[..1000], true),
@@ -493,14 +366,8 @@ fn broken_checkpoints_are_refused_by_every_command() {
         spoil(name, bytes);
         let model = broken.to_str().unwrap();
         let out = folder.path().join("out.bpk");
-        refused(
-            run(&["generate", "--model", model, "--prompt", "a"]),
-            &["broken"],
-        );
-        refused(
-            run(&["import", "--model", model, "--out", out.to_str().unwrap()]),
-            &["broken"],
-        );
+        refused(run(&["generate", "--model", model, "--prompt", "a"]), &["broken"]);
+        refused(run(&["import", "--model", model, "--out", out.to_str().unwrap()]), &["broken"]);
         if by_header {
             refused(run(&["inspect", "--model", model]), &["broken"]);
         }
@@ -519,10 +386,7 @@ fn earlier_turns_do_not_change_an_answer() {
         let turns = ["What is 3 + 4?", "Count from 3 to 7.", "What is 12 + 30?"];
         let together = done(run_with(&words, &(turns.join("\n") + "\n")));
         // With one slot less than the next turn needs, the last turn is refused and the others stand.
-        let again = done(run_with(
-            &words,
-            &format!("{}\n/exit\n", turns[..2].join("\n")),
-        ));
+        let again = done(run_with(&words, &format!("{}\n/exit\n", turns[..2].join("\n"))));
         assert!(together.starts_with(&again), "{together:?} {again:?}");
         let first = done(run_with(&words, &format!("{}\n", turns[0])));
         assert!(again.starts_with(&first), "{again:?} {first:?}");
@@ -548,20 +412,9 @@ fn a_conversation_without_room_is_not_the_end() {
 #[test]
 fn an_interrupt_ends_a_text_cleanly() {
     let tiny = tiny();
-    let words = [
-        "generate",
-        "--prompt",
-        "1 2",
-        "--json",
-        "--max-new-tokens",
-        "1900",
-    ];
+    let words = ["generate", "--prompt", "1 2", "--json", "--max-new-tokens", "1900"];
     // Nothing ends this text but its length: every token is equally likely.
-    let words = [
-        &words[..],
-        &["--temperature", "1e6", "--top-k", "0", "--top-p", "1"],
-    ]
-    .concat();
+    let words = [&words[..], &["--temperature", "1e6", "--top-k", "0", "--top-p", "1"]].concat();
     let child = command(&on_tiny(&words, tiny.to_str().unwrap()))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -569,9 +422,7 @@ fn an_interrupt_ends_a_text_cleanly() {
         .spawn()
         .unwrap();
     std::thread::sleep(std::time::Duration::from_millis(400));
-    let kill = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status();
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
     assert!(kill.unwrap().success());
     let output = child.wait_with_output().unwrap();
     // Before or after the text the signal meets no generation.
@@ -580,8 +431,5 @@ fn an_interrupt_ends_a_text_cleanly() {
     }
     let report: Value = serde_json::from_str(&done(output)).unwrap();
     let reason = report["finish_reason"].as_str().unwrap();
-    assert!(
-        ["cancelled", "stop", "length"].contains(&reason),
-        "{report}"
-    );
+    assert!(["cancelled", "stop", "length"].contains(&reason), "{report}");
 }

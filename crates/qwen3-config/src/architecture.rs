@@ -54,19 +54,13 @@ pub(crate) fn check_architecture(object: &Map<String, Value>) -> Result<(), Conf
         Some(value) if value == "qwen3" => {}
         Some(value) => return Err(unsupported("model_type", value, "only \"qwen3\" (dense)")),
         None => {
-            return Err(ConfigError::Missing {
-                field: "model_type",
-            });
+            return Err(ConfigError::Missing { field: "model_type" });
         }
     }
     if let Some(value) = get("architectures") {
         let named = |value: &Value| value == "Qwen3ForCausalLM";
         if !value.as_array().is_some_and(|list| list.iter().any(named)) {
-            return Err(unsupported(
-                "architectures",
-                value,
-                "only [\"Qwen3ForCausalLM\"]",
-            ));
+            return Err(unsupported("architectures", value, "only [\"Qwen3ForCausalLM\"]"));
         }
     }
     if let Some(value) = get("hidden_act").filter(|value| *value != "silu" && *value != "swish") {

@@ -47,9 +47,7 @@ impl Field for f64 {
     const EXPECTED: &'static str = "a positive number";
 
     fn read(value: &Value) -> Option<Self> {
-        value
-            .as_f64()
-            .filter(|number| number.is_finite() && *number > 0.0)
+        value.as_f64().filter(|number| number.is_finite() && *number > 0.0)
     }
 }
 
@@ -66,9 +64,7 @@ impl Field for Precision {
 
     fn read(value: &Value) -> Option<Self> {
         let name = value.as_str()?.trim_start_matches("torch.");
-        Self::ALL
-            .into_iter()
-            .find(|known| known.torch_name() == name)
+        Self::ALL.into_iter().find(|known| known.torch_name() == name)
     }
 }
 
@@ -86,10 +82,7 @@ pub(crate) fn given<T: Copy>(value: &Option<Checked<T>>) -> Option<T> {
 }
 
 /// The size, which has no default.
-pub(crate) fn required(
-    field: &'static str,
-    value: &Option<Checked<usize>>,
-) -> Result<usize, ConfigError> {
+pub(crate) fn required(field: &'static str, value: &Option<Checked<usize>>) -> Result<usize, ConfigError> {
     given(value).ok_or(ConfigError::Missing { field })
 }
 
@@ -98,14 +91,8 @@ pub(crate) fn deserialize<T: DeserializeOwned>(value: &Value) -> Result<T, Confi
     serde_path_to_error::deserialize(value).map_err(|error| {
         let message = error.inner().to_string();
         // Serde's own errors tell the value as well.
-        let expected = message
-            .rsplit_once(", expected ")
-            .map_or(&message[..], |(_, end)| end);
-        invalid(
-            &error.path().to_string(),
-            found(value, error.path()),
-            expected,
-        )
+        let expected = message.rsplit_once(", expected ").map_or(&message[..], |(_, end)| end);
+        invalid(&error.path().to_string(), found(value, error.path()), expected)
     })
 }
 

@@ -82,18 +82,13 @@ impl Qwen3Config {
     pub fn layer(&self, _index: usize) -> LayerKind {
         LayerKind {
             reach: Reach::All,
-            feed_forward: FeedForwardKind::Dense {
-                intermediate_size: self.intermediate_size,
-            },
+            feed_forward: FeedForwardKind::Dense { intermediate_size: self.intermediate_size },
         }
     }
 
     /// Checks what sizes have to do with each other.
     pub(crate) fn check_sizes(&self) -> Result<(), ConfigError> {
-        if !self
-            .num_attention_heads
-            .is_multiple_of(self.num_key_value_heads)
-        {
+        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
             return Err(ConfigError::Contradiction {
                 first: "num_attention_heads",
                 second: "num_key_value_heads",

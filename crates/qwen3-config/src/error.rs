@@ -50,20 +50,12 @@ pub enum ConfigError {
 
 /// The value `found` of `field` is not what is `expected`.
 pub(crate) fn invalid(field: &str, found: &Value, expected: impl Into<String>) -> ConfigError {
-    ConfigError::Invalid {
-        field: field.into(),
-        found: shorten(found),
-        expected: expected.into(),
-    }
+    ConfigError::Invalid { field: field.into(), found: shorten(found), expected: expected.into() }
 }
 
 /// The value `found` of `field` means something else than what is `supported`.
 pub(crate) fn unsupported(field: &str, found: &Value, supported: impl Into<String>) -> ConfigError {
-    ConfigError::Unsupported {
-        field: field.into(),
-        found: shorten(found),
-        supported: supported.into(),
-    }
+    ConfigError::Unsupported { field: field.into(), found: shorten(found), supported: supported.into() }
 }
 
 /// A hostile value must not flood the terminal.

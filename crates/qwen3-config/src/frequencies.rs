@@ -10,21 +10,11 @@ impl Rope {
         let pairs = head_dim / 2;
         let theta = self.theta();
         let plain = (0..pairs).map(|i| theta.powf(-2.0 * i as f64 / head_dim as f64));
-        let Self::Yarn {
-            factor,
-            original,
-            beta_fast,
-            beta_slow,
-            truncate,
-            ..
-        } = *self
-        else {
+        let Self::Yarn { factor, original, beta_fast, beta_slow, truncate, .. } = *self else {
             return plain.collect();
         };
         // The pair that turns so often within the original context.
-        let pair = |turns: f64| {
-            head_dim as f64 * (original as f64 / (turns * TAU)).ln() / (2.0 * theta.ln())
-        };
+        let pair = |turns: f64| head_dim as f64 * (original as f64 / (turns * TAU)).ln() / (2.0 * theta.ln());
         let (mut low, mut high) = (pair(beta_fast), pair(beta_slow));
         if truncate {
             (low, high) = (low.floor(), high.ceil());
@@ -42,9 +32,7 @@ impl Rope {
     pub fn attention_factor(&self) -> f64 {
         match *self {
             Self::Default { .. } => 1.0,
-            Self::Yarn {
-                attention_factor, ..
-            } => attention_factor,
+            Self::Yarn { attention_factor, .. } => attention_factor,
         }
     }
 }
@@ -57,10 +45,7 @@ mod tests {
         let found = rope.inverse_frequencies(16);
         assert_eq!(found.len(), 8);
         for (found, expected) in found.iter().zip(expected) {
-            assert!(
-                (found / expected - 1.0).abs() < 2e-7,
-                "{found} and {expected}"
-            );
+            assert!((found / expected - 1.0).abs() < 2e-7, "{found} and {expected}");
         }
     }
 

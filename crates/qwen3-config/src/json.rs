@@ -63,8 +63,7 @@ impl ConfigJson {
 
     /// Refuses sliding-window layers, in either spelling.
     fn check_full_attention(&self, layers: usize) -> Result<(), ConfigError> {
-        let sliding =
-            given(&self.use_sliding_window).is_some_and(|on| on) && self.sliding_window.is_some();
+        let sliding = given(&self.use_sliding_window).is_some_and(|on| on) && self.sliding_window.is_some();
         if let Some(Checked(types)) = &self.layer_types {
             if types.len() != layers {
                 return Err(ConfigError::Contradiction {
@@ -78,11 +77,7 @@ impl ConfigJson {
             }
         } else if sliding && given(&self.max_window_layers).unwrap_or(28) < layers as u64 {
             let supported = "only false; every layer attends to everything";
-            return Err(unsupported(
-                "use_sliding_window",
-                &Value::Bool(true),
-                supported,
-            ));
+            return Err(unsupported("use_sliding_window", &Value::Bool(true), supported));
         }
         Ok(())
     }
@@ -96,16 +91,8 @@ impl ConfigJson {
         }
         let mut thetas = Vec::from_iter(given(&self.rope_theta).map(|theta| ("rope_theta", theta)));
         for (field, path, object) in [
-            (
-                "rope_scaling",
-                "rope_scaling.rope_theta",
-                &self.rope_scaling,
-            ),
-            (
-                "rope_parameters",
-                "rope_parameters.rope_theta",
-                &self.rope_parameters,
-            ),
+            ("rope_scaling", "rope_scaling.rope_theta", &self.rope_scaling),
+            ("rope_parameters", "rope_parameters.rope_theta", &self.rope_parameters),
         ] {
             if let Some(object) = object {
                 object.check_default(field)?;
@@ -116,11 +103,9 @@ impl ConfigJson {
         let (first, theta) = thetas.first().copied().unwrap_or(("rope_theta", 10_000.0));
         match thetas.iter().find(|other| other.1 != theta) {
             None => Ok(Rope::Default { theta }),
-            Some((second, other)) => Err(ConfigError::Contradiction {
-                first,
-                second,
-                detail: format!("{theta} and {other}"),
-            }),
+            Some((second, other)) => {
+                Err(ConfigError::Contradiction { first, second, detail: format!("{theta} and {other}") })
+            }
         }
     }
 
@@ -136,11 +121,7 @@ impl ConfigJson {
     }
 
     fn unrecognized(self) -> Vec<String> {
-        self.rest
-            .into_iter()
-            .map(|(name, _)| name)
-            .filter(|name| !is_known(name))
-            .collect()
+        self.rest.into_iter().map(|(name, _)| name).filter(|name| !is_known(name)).collect()
     }
 }
 
@@ -156,10 +137,7 @@ impl RopeJson {
             }
         }
         let supported = "only `rope_type` \"default\" and `rope_theta`";
-        match (
-            &self.partial_rotary_factor,
-            self.rest.iter().find(|(_, value)| !value.is_null()),
-        ) {
+        match (&self.partial_rotary_factor, self.rest.iter().find(|(_, value)| !value.is_null())) {
             (Some(value), _) if value.as_f64() != Some(1.0) => {
                 refuse("partial_rotary_factor", value, supported)
             }

@@ -45,13 +45,6 @@ mod tests {
     #[test]
     fn a_window_counts_the_query_itself() {
         let seen = |reach: Reach| (0..5).filter(|distance| reach.sees(*distance)).count();
-        assert_eq!(
-            (
-                seen(Reach::All),
-                seen(Reach::Window(3)),
-                seen(Reach::Window(1))
-            ),
-            (5, 3, 1)
-        );
+        assert_eq!((seen(Reach::All), seen(Reach::Window(3)), seen(Reach::Window(1))), (5, 3, 1));
     }
 }

@@ -99,10 +99,7 @@ mod tests {
     fn names_go_both_ways() {
         for dtype in Precision::ALL {
             assert_eq!(dtype.to_string().parse(), Ok(dtype));
-            assert_eq!(
-                serde_json::to_string(&dtype).unwrap(),
-                format!("\"{dtype}\"")
-            );
+            assert_eq!(serde_json::to_string(&dtype).unwrap(), format!("\"{dtype}\""));
         }
         assert!("F32".parse::<Precision>().is_err());
         assert_eq!(format!("{F16:>5}|"), "  f16|");

@@ -49,23 +49,17 @@ impl Rope {
     pub(crate) fn scaling(&self) -> Value {
         match *self {
             Self::Default { .. } => Value::Null,
-            Self::Yarn {
-                theta: _,
-                factor,
-                original,
-                attention_factor,
-                beta_fast,
-                beta_slow,
-                truncate,
-            } => json!({
-                "attention_factor": attention_factor,
-                "beta_fast": beta_fast,
-                "beta_slow": beta_slow,
-                "factor": factor,
-                "original_max_position_embeddings": original,
-                "rope_type": "yarn",
-                "truncate": truncate,
-            }),
+            Self::Yarn { theta: _, factor, original, attention_factor, beta_fast, beta_slow, truncate } => {
+                json!({
+                    "attention_factor": attention_factor,
+                    "beta_fast": beta_fast,
+                    "beta_slow": beta_slow,
+                    "factor": factor,
+                    "original_max_position_embeddings": original,
+                    "rope_type": "yarn",
+                    "truncate": truncate,
+                })
+            }
         }
     }
 }

@@ -13,10 +13,7 @@ pub struct Rows {
 impl Rows {
     /// `batch` sequences of `seq` tokens without padding.
     pub fn unpadded(batch: usize, seq: usize) -> Self {
-        Self {
-            positions: vec![(0..seq).collect(); batch],
-            visible: vec![vec![true; seq]; batch],
-        }
+        Self { positions: vec![(0..seq).collect(); batch], visible: vec![vec![true; seq]; batch] }
     }
 
     /// The tokens of a mask: positions are counted without padding.
@@ -29,10 +26,7 @@ impl Rows {
             };
             row.iter().scan(0, next).collect()
         };
-        Self {
-            positions: visible.iter().map(positions).collect(),
-            visible,
-        }
+        Self { positions: visible.iter().map(positions).collect(), visible }
     }
 
     /// `[batch, seq]`

@@ -118,11 +118,7 @@ impl Tap {
 
     /// Which axis of the tensor is the sequence.
     pub fn sequence_axis(self) -> usize {
-        if matches!(self, Self::QRope | Self::KRope) {
-            2
-        } else {
-            1
-        }
+        if matches!(self, Self::QRope | Self::KRope) { 2 } else { 1 }
     }
 }
 
@@ -155,10 +151,7 @@ impl Site {
         let inside = |layer| Tap::of_layer().map(move |tap| Self::inside(layer, tap));
         let inside = (0..layers).flat_map(inside);
         let end = [Self::outside(Tap::FinalNorm), Self::outside(Tap::Logits)];
-        [Self::outside(Tap::Embedding)]
-            .into_iter()
-            .chain(inside)
-            .chain(end)
+        [Self::outside(Tap::Embedding)].into_iter().chain(inside).chain(end)
     }
 
     /// What the step `steps` steps after the embedding gives in a model of `layers` layers: the layers'
@@ -223,13 +216,10 @@ impl FromStr for Site {
         };
         let site = match key.strip_prefix("layer_") {
             Some(rest) => inside(rest),
-            None => Tap::parse(key)
-                .filter(|tap| !tap.is_in_layer())
-                .map(Self::outside),
+            None => Tap::parse(key).filter(|tap| !tap.is_in_layer()).map(Self::outside),
         };
         // A name has one spelling: `layer_3_output` and `layer_03.output` are none.
-        site.filter(|site| site.to_string() == key)
-            .ok_or_else(|| UnknownSite(key.into()))
+        site.filter(|site| site.to_string() == key).ok_or_else(|| UnknownSite(key.into()))
     }
 }
 
@@ -244,14 +234,8 @@ mod tests {
         let keys: Vec<_> = sites.iter().map(Site::to_string).collect();
         assert_eq!(keys.len(), 1 + 2 * 13 + 2);
         assert_eq!(keys[..2], ["embedding_output", "layer_00.input_layernorm"]);
-        assert_eq!(
-            keys[13..15],
-            ["layer_00_output", "layer_01.input_layernorm"]
-        );
-        assert_eq!(
-            keys[26..],
-            ["layer_01_output", "final_norm_output", "logits"]
-        );
+        assert_eq!(keys[13..15], ["layer_00_output", "layer_01.input_layernorm"]);
+        assert_eq!(keys[26..], ["layer_01_output", "final_norm_output", "logits"]);
         let outputs: Vec<_> = sites.into_iter().filter(|site| !site.is_inner()).collect();
         let steps: Vec<_> = (0..5).map(|steps| Site::output(steps, 2)).collect();
         assert_eq!(outputs, steps);
@@ -282,10 +266,7 @@ mod tests {
     /// The oracle's list is this one.
     #[test]
     fn the_oracle_has_the_same_taps() {
-        let file = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../../tools/qwen3_oracle/taps.py"
-        );
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tools/qwen3_oracle/taps.py");
         let text = std::fs::read_to_string(file).unwrap();
         let (_, list) = text.split_once("TAPS = (").expect("the list");
         let (list, _) = list.split_once(')').expect("its end");

@@ -20,10 +20,7 @@ pub struct Weight {
 
 impl Weight {
     fn new(key: impl Into<String>, shape: &[usize]) -> Self {
-        Self {
-            key: key.into(),
-            shape: shape.into(),
-        }
+        Self { key: key.into(), shape: shape.into() }
     }
 
     /// How many values it has; no overflow, since every size of a config is bounded.
@@ -78,9 +75,7 @@ impl Qwen3Config {
         add("self_attn.k_norm.weight", &[self.head_dim]);
         add("post_attention_layernorm.weight", &[hidden]);
         match self.layer(layer).feed_forward {
-            FeedForwardKind::Dense {
-                intermediate_size: inner,
-            } => {
+            FeedForwardKind::Dense { intermediate_size: inner } => {
                 add("mlp.gate_proj.weight", &[inner, hidden]);
                 add("mlp.up_proj.weight", &[inner, hidden]);
                 add("mlp.down_proj.weight", &[hidden, inner]);

@@ -31,10 +31,7 @@ fn reads_both_spellings() {
     object.insert("dtype".into(), json!("bfloat16"));
     let rope = json!({"rope_theta": 1e6, "rope_type": "default"});
     object.insert("rope_parameters".into(), rope);
-    object.insert(
-        "layer_types".into(),
-        json!(["full_attention", "full_attention"]),
-    );
+    object.insert("layer_types".into(), json!(["full_attention", "full_attention"]));
     let new = Qwen3Config::from_json(&config.to_string()).unwrap();
     assert_eq!(old, new);
     assert_eq!(old.rope.theta(), 1e6);
@@ -72,9 +69,7 @@ fn every_layer_is_dense_and_sees_everything() {
     let config = Qwen3Config::tiny();
     let expected = LayerKind {
         reach: Reach::All,
-        feed_forward: FeedForwardKind::Dense {
-            intermediate_size: config.intermediate_size,
-        },
+        feed_forward: FeedForwardKind::Dense { intermediate_size: config.intermediate_size },
     };
     for index in 0..config.num_hidden_layers {
         assert_eq!(config.layer(index), expected);
@@ -87,58 +82,22 @@ fn refuses_what_it_cannot_run_and_names_the_field() {
         ("model_type", json!("llama"), "`model_type`"),
         ("model_type", json!("qwen3_moe"), "`model_type`"),
         ("model_type", Value::Null, "`model_type`"),
-        (
-            "architectures",
-            json!(["Qwen3ForSequenceClassification"]),
-            "`architectures`",
-        ),
+        ("architectures", json!(["Qwen3ForSequenceClassification"]), "`architectures`"),
         ("hidden_act", json!("gelu"), "`hidden_act`"),
-        (
-            "rope_scaling",
-            json!({"rope_type": "yarn", "factor": 4.0}),
-            "`rope_scaling.rope_type`",
-        ),
-        (
-            "rope_scaling",
-            json!({"type": "linear", "factor": 2.0}),
-            "`rope_scaling.type`",
-        ),
-        (
-            "rope_scaling",
-            json!({"factor": 2.0}),
-            "`rope_scaling.factor`",
-        ),
+        ("rope_scaling", json!({"rope_type": "yarn", "factor": 4.0}), "`rope_scaling.rope_type`"),
+        ("rope_scaling", json!({"type": "linear", "factor": 2.0}), "`rope_scaling.type`"),
+        ("rope_scaling", json!({"factor": 2.0}), "`rope_scaling.factor`"),
         ("rope_scaling", json!("yarn"), "`rope_scaling`"),
-        (
-            "rope_parameters",
-            json!({"rope_type": "llama3", "rope_theta": 1e6}),
-            "`rope_parameters.rope_type`",
-        ),
+        ("rope_parameters", json!({"rope_type": "llama3", "rope_theta": 1e6}), "`rope_parameters.rope_type`"),
         (
             "rope_parameters",
             json!({"full_attention": {"rope_theta": 1e6}}),
             "`rope_parameters.full_attention`",
         ),
-        (
-            "rope_parameters",
-            json!({"rope_theta": 1e4}),
-            "`rope_theta`",
-        ),
-        (
-            "partial_rotary_factor",
-            json!(0.5),
-            "`partial_rotary_factor`",
-        ),
-        (
-            "quantization_config",
-            json!({"bits": 4}),
-            "`quantization_config`",
-        ),
-        (
-            "layer_types",
-            json!(["full_attention", "sliding_attention"]),
-            "`layer_types`",
-        ),
+        ("rope_parameters", json!({"rope_theta": 1e4}), "`rope_theta`"),
+        ("partial_rotary_factor", json!(0.5), "`partial_rotary_factor`"),
+        ("quantization_config", json!({"bits": 4}), "`quantization_config`"),
+        ("layer_types", json!(["full_attention", "sliding_attention"]), "`layer_types`"),
         ("layer_types", json!(["full_attention"]), "`layer_types`"),
         ("num_experts", json!(8), "`num_experts`"),
         ("dtype", json!("float8_e4m3"), "`dtype`"),
@@ -200,10 +159,7 @@ fn reads_every_official_dense_size() {
     for (size, hidden, layers, parameters) in sizes {
         let file = folder.join(format!("Qwen3-{size}-config.json"));
         let config = Qwen3Config::from_json(&std::fs::read_to_string(file).unwrap()).unwrap();
-        assert_eq!(
-            (config.hidden_size, config.num_hidden_layers),
-            (hidden, layers)
-        );
+        assert_eq!((config.hidden_size, config.num_hidden_layers), (hidden, layers));
         assert_eq!((config.head_dim, config.rope.theta()), (128, 1e6));
         assert_eq!(config.num_parameters(), parameters, "Qwen3-{size}");
         assert!(config.unrecognized.is_empty(), "{:?}", config.unrecognized);
@@ -230,11 +186,7 @@ fn presets_are_the_configs_of_the_tiny_checkpoints() {
         let file = folder.join(name).join("config.json");
         let config = Qwen3Config::from_json(&std::fs::read_to_string(file).unwrap()).unwrap();
         assert_eq!(*preset, config, "{name}");
-        assert_eq!(
-            Qwen3Config::from_json(&preset.to_json()).unwrap(),
-            *preset,
-            "{name}"
-        );
+        assert_eq!(Qwen3Config::from_json(&preset.to_json()).unwrap(), *preset, "{name}");
     }
     let entries = std::fs::read_dir(&folder).unwrap();
     let mut names = entries

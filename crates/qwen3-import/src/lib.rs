@@ -16,9 +16,7 @@ mod record;
 pub use error::ImportError;
 pub use load::{CheckpointSource, Progress, load, load_with_progress};
 pub use qwen3_checkpoint::{Checkpoint, CheckpointError, TensorEntry, read_config};
-pub use record::{
-    RecordFile, load_record, load_record_with_progress, save_record, save_record_with_texts,
-};
+pub use record::{RecordFile, load_record, load_record_with_progress, save_record, save_record_with_texts};
 
 /// The README's example, compiled and run as a test.
 #[cfg(all(doctest, feature = "flex"))]

@@ -53,10 +53,7 @@ pub fn load_with_progress(
 /// Checks that `dtype` is one that weights are converted to, and one that `device` computes in.
 pub(crate) fn check_dtype(device: &Device, dtype: DType) -> Result<Precision, ImportError> {
     let precision = precision_of(dtype).filter(|_| device.supports_dtype(dtype));
-    precision.ok_or_else(|| ImportError::DType {
-        dtype,
-        place: format!("on {device:?}"),
-    })
+    precision.ok_or_else(|| ImportError::DType { dtype, place: format!("on {device:?}") })
 }
 
 /// Whom to tell of every tensor read, and how many values there are in all.
@@ -76,11 +73,7 @@ impl<'a> CheckpointSource<'a> {
     ///
     /// # Errors
     /// [`ImportError::DType`] when `dtype` is not f32, f16 or bf16, or not one of the device's.
-    pub fn new(
-        checkpoint: &'a Checkpoint,
-        device: &Device,
-        dtype: DType,
-    ) -> Result<Self, ImportError> {
+    pub fn new(checkpoint: &'a Checkpoint, device: &Device, dtype: DType) -> Result<Self, ImportError> {
         Ok(Self {
             checkpoint,
             precision: check_dtype(device, dtype)?,
@@ -100,11 +93,7 @@ impl<'a> CheckpointSource<'a> {
         let data = data?;
         self.done += shape.iter().product::<usize>();
         if let Some((progress, total)) = &mut self.progress {
-            progress(Progress {
-                key,
-                done: self.done,
-                total: *total,
-            });
+            progress(Progress { key, done: self.done, total: *total });
         }
         let dtype = data.dtype();
         Ok(Tensor::from_data(data, (&self.device, dtype)))
@@ -114,11 +103,7 @@ impl<'a> CheckpointSource<'a> {
 impl WeightSource for CheckpointSource<'_> {
     type Error = ImportError;
 
-    fn tensor<const D: usize>(
-        &mut self,
-        key: &str,
-        shape: [usize; D],
-    ) -> Result<Tensor<D>, ImportError> {
+    fn tensor<const D: usize>(&mut self, key: &str, shape: [usize; D]) -> Result<Tensor<D>, ImportError> {
         fn read<T: HostValue + burn::tensor::Element>(
             checkpoint: &Checkpoint,
             key: &str,
@@ -135,12 +120,7 @@ impl WeightSource for CheckpointSource<'_> {
         self.tensor_of(key, shape, data)
     }
 
-    fn rows(
-        &mut self,
-        key: &str,
-        shape: [usize; 2],
-        rows: Range<usize>,
-    ) -> Result<Tensor<2>, ImportError> {
+    fn rows(&mut self, key: &str, shape: [usize; 2], rows: Range<usize>) -> Result<Tensor<2>, ImportError> {
         fn read<T: HostValue + burn::tensor::Element>(
             checkpoint: &Checkpoint,
             key: &str,
@@ -148,10 +128,7 @@ impl WeightSource for CheckpointSource<'_> {
             rows: Range<usize>,
         ) -> Result<TensorData, CheckpointError> {
             let part = [rows.len(), shape[1]];
-            Ok(TensorData::new(
-                checkpoint.rows::<T>(key, shape, rows)?,
-                part,
-            ))
+            Ok(TensorData::new(checkpoint.rows::<T>(key, shape, rows)?, part))
         }
         let (checkpoint, part) = (self.checkpoint, [rows.len(), shape[1]]);
         let data = match self.precision {

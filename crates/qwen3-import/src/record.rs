@@ -7,9 +7,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_store::{ModuleSnapshot, bridge, burn_pack};
 use half::{bf16, f16};
 use qwen3_checkpoint::{CheckpointError, open_regular};
-use qwen3_model::{
-    Precision, Qwen3, Qwen3Config, VocabMatrix, WeightSource, burn_dtype, precision_of,
-};
+use qwen3_model::{Precision, Qwen3, Qwen3Config, VocabMatrix, WeightSource, burn_dtype, precision_of};
 
 use crate::load::check_dtype;
 use crate::{ImportError, Progress};
@@ -43,15 +41,12 @@ pub fn save_record_with_texts(
     texts: &BTreeMap<String, String>,
 ) -> Result<(), ImportError> {
     let file = file.as_ref();
-    let precision = precision_of(dtype).ok_or_else(|| ImportError::DType {
-        dtype,
-        place: "in a record; use F32, F16 or BF16".into(),
-    })?;
+    let precision = precision_of(dtype)
+        .ok_or_else(|| ImportError::DType { dtype, place: "in a record; use F32, F16 or BF16".into() })?;
     let tensors = model.collect(None, None, true).into_iter();
     let tensors = tensors.map(|tensor| cast(tensor, precision)).collect();
-    let writer = burn_pack::Writer::new(tensors)
-        .with_metadata("format", "burnpack")
-        .with_metadata("producer", "burn");
+    let writer =
+        burn_pack::Writer::new(tensors).with_metadata("format", "burnpack").with_metadata("producer", "burn");
     let with_text = |writer: burn_pack::Writer, (name, text): (&String, &String)| {
         writer.with_metadata(&format!("{TEXT_PREFIX}{name}"), text)
     };
@@ -63,11 +58,9 @@ pub fn save_record_with_texts(
         .overwrite(true)
         .write_to_file(file)
         .map_err(|error| match error {
-            burn_pack::Error::IoError(message) => CheckpointError::Io {
-                file: file.into(),
-                source: io::Error::other(message),
+            burn_pack::Error::IoError(message) => {
+                CheckpointError::Io { file: file.into(), source: io::Error::other(message) }.into()
             }
-            .into(),
             other => malformed(file, other).into(),
         })
 }
@@ -80,11 +73,7 @@ pub fn save_record_with_texts(
 /// # Errors
 /// When the file is not a record of a Qwen3 model, is truncated, or has a tensor missing, unused or
 /// misshapen; when a weight is not finite; when `device` cannot compute in `dtype`.
-pub fn load_record(
-    file: impl AsRef<Path>,
-    device: &Device,
-    dtype: DType,
-) -> Result<Qwen3, ImportError> {
+pub fn load_record(file: impl AsRef<Path>, device: &Device, dtype: DType) -> Result<Qwen3, ImportError> {
     load_record_with_progress(file, device, dtype, &mut |_| {})
 }
 
@@ -108,20 +97,13 @@ pub fn load_record_with_progress(
         progress,
         done: 0,
         total: config.num_parameters(),
-        tensors: tensors
-            .into_iter()
-            .map(|tensor| (tensor.name.clone(), tensor))
-            .collect(),
+        tensors: tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect(),
         device: device.clone(),
         precision,
     };
     let model = Qwen3::build(&mut source, &config)?;
     match source.tensors.into_keys().next() {
-        Some(key) => Err(CheckpointError::UnusedKey {
-            file: file.into(),
-            key,
-        }
-        .into()),
+        Some(key) => Err(CheckpointError::UnusedKey { file: file.into(), key }.into()),
         None => Ok(model),
     }
 }
@@ -144,37 +126,26 @@ impl RecordFile {
     pub fn open(file: impl AsRef<Path>) -> Result<Self, ImportError> {
         let file = file.as_ref();
         let (_, length) = open_regular(file)?;
-        let reader =
-            burn_pack::Reader::from_file_exact(file).map_err(|error| malformed(file, error))?;
+        let reader = burn_pack::Reader::from_file_exact(file).map_err(|error| malformed(file, error))?;
         let config = reader
             .metadata()
             .get(CONFIG_KEY)
             .ok_or_else(|| malformed(file, "no config.json in the record's metadata"))?;
-        let config = Qwen3Config::from_json(config).map_err(|source| CheckpointError::Config {
-            file: file.into(),
-            source,
-        })?;
+        let config = Qwen3Config::from_json(config)
+            .map_err(|source| CheckpointError::Config { file: file.into(), source })?;
         let texts = reader.metadata().iter().filter_map(|(key, text)| {
             let name = key.strip_prefix(TEXT_PREFIX)?;
             Some((name.to_string(), text.clone()))
         });
         let texts = texts.collect();
-        let tensors = reader
-            .into_tensors()
-            .map_err(|error| malformed(file, error))?;
+        let tensors = reader.into_tensors().map_err(|error| malformed(file, error))?;
         // Each fits the file; tensors that share bytes could still unfold to any multiple of it.
         let bytes: u64 = tensors.iter().map(|tensor| tensor.byte_len() as u64).sum();
         if bytes > length {
-            let reason =
-                format!("{bytes} bytes of tensors in a file of {length} bytes: they overlap");
+            let reason = format!("{bytes} bytes of tensors in a file of {length} bytes: they overlap");
             return Err(malformed(file, reason).into());
         }
-        Ok(Self {
-            file: file.into(),
-            config,
-            texts,
-            tensors,
-        })
+        Ok(Self { file: file.into(), config, texts, tensors })
     }
 
     /// The architecture of the model inside.
@@ -232,10 +203,7 @@ fn first_non_finite(data: &TensorData, precision: Precision) -> Option<(usize, f
 }
 
 fn malformed(file: &Path, reason: impl ToString) -> CheckpointError {
-    CheckpointError::Malformed {
-        file: file.into(),
-        reason: reason.to_string(),
-    }
+    CheckpointError::Malformed { file: file.into(), reason: reason.to_string() }
 }
 
 /// A [`WeightSource`] over the tensors of a record, each taken once.
@@ -253,24 +221,14 @@ struct RecordSource<'a> {
 impl WeightSource for RecordSource<'_> {
     type Error = ImportError;
 
-    fn tensor<const D: usize>(
-        &mut self,
-        key: &str,
-        shape: [usize; D],
-    ) -> Result<Tensor<D>, ImportError> {
+    fn tensor<const D: usize>(&mut self, key: &str, shape: [usize; D]) -> Result<Tensor<D>, ImportError> {
         let (file, key) = (self.file.clone(), key.to_string());
         let Some(tensor) = self.tensors.remove(&key) else {
             return Err(CheckpointError::MissingKey { file, key }.into());
         };
         if tensor.shape[..] != shape {
             let (expected, found) = (shape.into(), tensor.shape.to_vec());
-            return Err(CheckpointError::Shape {
-                file,
-                key,
-                expected,
-                found,
-            }
-            .into());
+            return Err(CheckpointError::Shape { file, key, expected, found }.into());
         }
         if precision_of(tensor.dtype).is_none() {
             let dtype = format!("{:?}", tensor.dtype);
@@ -279,26 +237,12 @@ impl WeightSource for RecordSource<'_> {
         let data = bridge::into_data(tensor)
             .map_err(|error| malformed(&file, format!("tensor `{key}`: {error}")))?;
         if let Some((index, value)) = first_non_finite(&data, self.precision) {
-            return Err(CheckpointError::NonFinite {
-                file,
-                key,
-                index,
-                value,
-                dtype: self.precision,
-            }
-            .into());
+            return Err(CheckpointError::NonFinite { file, key, index, value, dtype: self.precision }.into());
         }
         self.done += shape.iter().product::<usize>();
-        (self.progress)(Progress {
-            key: &key,
-            done: self.done,
-            total: self.total,
-        });
+        (self.progress)(Progress { key: &key, done: self.done, total: self.total });
         let dtype = burn_dtype(self.precision);
-        Ok(Tensor::from_data(
-            data.convert_dtype(dtype),
-            (&self.device, dtype),
-        ))
+        Ok(Tensor::from_data(data.convert_dtype(dtype), (&self.device, dtype)))
     }
 
     /// The blocks of a vocabulary-sized matrix are tensors of their own, `{key}.0`, `{key}.1`, ...

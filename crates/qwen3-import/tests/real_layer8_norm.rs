@@ -28,11 +28,7 @@ struct OneTensor<'a>(&'a [u8], &'a Device);
 impl WeightSource for OneTensor<'_> {
     type Error = Infallible;
 
-    fn tensor<const D: usize>(
-        &mut self,
-        _: &str,
-        shape: [usize; D],
-    ) -> Result<Tensor<D>, Infallible> {
+    fn tensor<const D: usize>(&mut self, _: &str, shape: [usize; D]) -> Result<Tensor<D>, Infallible> {
         Ok(tensor(self.0, shape, self.1))
     }
 
@@ -57,19 +53,13 @@ fn ordered(bytes: &[u8]) -> impl Iterator<Item = i32> {
 
 #[test]
 fn agrees_with_the_real_layer_within_one_ulp() {
-    let folder =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/assets/real-layer8-norm");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/assets/real-layer8-norm");
     let Ok(weights) = std::fs::read(folder.join("weights.safetensors")) else {
         eprintln!("not checked: no real layer at {}", folder.display());
         return;
     };
     let weights = SafeTensors::deserialize(&weights).unwrap();
-    let norms = [
-        "input_layernorm",
-        "input_layernorm",
-        "post_attention_layernorm",
-        "input_layernorm",
-    ];
+    let norms = ["input_layernorm", "input_layernorm", "post_attention_layernorm", "input_layernorm"];
     for (device_name, device) in devices() {
         for (number, name) in norms.iter().enumerate() {
             let file = folder.join(format!("norm-Qwen3-0.6B-{number:02}.safetensor"));
@@ -94,15 +84,9 @@ fn agrees_with_the_real_layer_within_one_ulp() {
                 distances.len()
             );
             assert_eq!(distances.len(), batch * seq * hidden);
-            assert!(
-                distances.iter().all(|distance| *distance <= 1),
-                "case {number}"
-            );
+            assert!(distances.iter().all(|distance| *distance <= 1), "case {number}");
             // The order of rounding decides a quarter of the elements; a sum in another order, hardly any.
-            assert!(
-                unequal * 100 <= distances.len(),
-                "case {number}: {unequal} differ"
-            );
+            assert!(unequal * 100 <= distances.len(), "case {number}: {unequal} differ");
         }
     }
 }

@@ -46,12 +46,7 @@ impl Attention {
         let queries = config.num_attention_heads * head_dim;
         let keys = config.num_key_value_heads * head_dim;
         let mut linear = |name: &str, shape| {
-            Linear::build(
-                source,
-                &format!("{prefix}.{name}"),
-                shape,
-                config.attention_bias,
-            )
+            Linear::build(source, &format!("{prefix}.{name}"), shape, config.attention_bias)
         };
         Ok(Self {
             q_proj: linear("q_proj", [queries, hidden])?,
@@ -142,17 +137,10 @@ pub struct AttendOptions {
 /// # Panics
 /// When `heads` is not a multiple of `kv_heads`.
 pub fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, options: AttendOptions) -> Tensor<4> {
-    let AttendOptions {
-        scale,
-        bias,
-        dropout,
-    } = options;
+    let AttendOptions { scale, bias, dropout } = options;
     let [batch, heads, seq, head_dim] = q.dims();
     let [_, kv_heads, keys, value_dim] = v.dims();
-    assert!(
-        heads.is_multiple_of(kv_heads),
-        "{heads} query heads cannot share {kv_heads} key heads"
-    );
+    assert!(heads.is_multiple_of(kv_heads), "{heads} query heads cannot share {kv_heads} key heads");
     let groups = heads / kv_heads;
     let dtype = q.dtype();
 
@@ -194,11 +182,7 @@ mod tests {
 
     /// Four query heads on two key heads; values narrower than keys.
     fn run(dropout: Option<Tensor<4>>) -> Vec<f32> {
-        let options = AttendOptions {
-            scale: 0.5,
-            bias: None,
-            dropout,
-        };
+        let options = AttendOptions { scale: 0.5, bias: None, dropout };
         let context = attend(
             tensor([BATCH, HEADS, SEQ, 6], 0.1),
             tensor([BATCH, 2, KEYS, 6], 0.2),

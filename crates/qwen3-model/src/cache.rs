@@ -16,10 +16,7 @@ impl LayerCache {
     /// Zeros of `[batch, num_key_value_heads, capacity, head_dim]` in `dtype`.
     pub fn new(shape: [usize; 4], device: &Device, dtype: DType) -> Self {
         let zeros = || Some(Tensor::zeros(shape, (device, dtype)));
-        Self {
-            keys: zeros(),
-            values: zeros(),
-        }
+        Self { keys: zeros(), values: zeros() }
     }
 
     /// The same slots and, behind them, zeros up to `capacity`.
@@ -31,10 +28,7 @@ impl LayerCache {
             let zeros = to_dtype(zeros, old.dtype());
             Some(zeros.slice_assign([0..batch, 0..heads, 0..slots, 0..head_dim], old)) // [batch, num_key_value_heads, capacity, head_dim]
         };
-        Self {
-            keys: grown(&self.keys),
-            values: grown(&self.values),
-        }
+        Self { keys: grown(&self.keys), values: grown(&self.values) }
     }
 
     /// Writes `keys` and `values` `[batch, num_key_value_heads, seq, head_dim]` (keys after RoPE) to
@@ -50,10 +44,7 @@ impl LayerCache {
         start: usize,
         count: usize,
     ) -> (Tensor<4>, Tensor<4>) {
-        (
-            write(&mut self.keys, keys, start, count),
-            write(&mut self.values, values, start, count),
-        )
+        (write(&mut self.keys, keys, start, count), write(&mut self.values, values, start, count))
     }
 }
 
@@ -61,9 +52,7 @@ fn write(slot: &mut Option<Tensor<4>>, rows: Tensor<4>, start: usize, count: usi
     let [batch, heads, seq, head_dim] = rows.dims();
     let whole = slot.take().expect("the cache is whole between calls");
     let whole = whole.slice_assign([0..batch, 0..heads, start..start + seq, 0..head_dim], rows);
-    let window = whole
-        .clone()
-        .slice([0..batch, 0..heads, 0..count, 0..head_dim]);
+    let window = whole.clone().slice([0..batch, 0..heads, 0..count, 0..head_dim]);
     *slot = Some(whole);
     window // [batch, num_key_value_heads, count, head_dim]
 }

@@ -23,12 +23,9 @@ impl FeedForward {
         kind: FeedForwardKind,
     ) -> Result<Self, S::Error> {
         match kind {
-            FeedForwardKind::Dense { intermediate_size } => Ok(Self::Dense(Mlp::build(
-                source,
-                prefix,
-                config.hidden_size,
-                intermediate_size,
-            )?)),
+            FeedForwardKind::Dense { intermediate_size } => {
+                Ok(Self::Dense(Mlp::build(source, prefix, config.hidden_size, intermediate_size)?))
+            }
         }
     }
 

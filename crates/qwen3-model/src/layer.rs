@@ -3,9 +3,7 @@ use burn::tensor::{Device, Tensor};
 
 use qwen3_config::layer_key;
 
-use crate::{
-    Attention, FeedForward, LayerCache, Qwen3Config, RmsNorm, Step, Tap, Taps, WeightSource,
-};
+use crate::{Attention, FeedForward, LayerCache, Qwen3Config, RmsNorm, Step, Tap, Taps, WeightSource};
 
 /// One decoder layer: attention and feed-forward, each behind a norm and added to the residual.
 ///

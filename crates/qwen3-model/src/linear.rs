@@ -29,10 +29,7 @@ pub(crate) fn compiles_kernels(device: &Device) -> bool {
         return compiles;
     }
     let compiles = device.memory_pool_usage().is_some();
-    KNOWN
-        .write()
-        .expect("no panic while held")
-        .push((device.clone(), compiles));
+    KNOWN.write().expect("no panic while held").push((device.clone(), compiles));
     compiles
 }
 
@@ -54,11 +51,7 @@ pub(crate) fn products(x: Tensor<2>, weights: impl Iterator<Item = Tensor<2>>) -
 
 /// The tensors joined along `axis`; one tensor is left alone.
 fn side_by_side(mut tensors: Vec<Tensor<2>>, axis: usize) -> Tensor<2> {
-    if tensors.len() == 1 {
-        tensors.remove(0)
-    } else {
-        Tensor::cat(tensors, axis)
-    }
+    if tensors.len() == 1 { tensors.remove(0) } else { Tensor::cat(tensors, axis) }
 }
 
 impl Linear {
@@ -80,10 +73,7 @@ impl Linear {
 
     /// A map with `weight` `[out, in]` and, where there is one, `bias` `[out]`.
     pub fn new(weight: Tensor<2>, bias: Option<Tensor<1>>) -> Self {
-        Self {
-            weight: Param::from_tensor(weight),
-            bias: bias.map(Param::from_tensor),
-        }
+        Self { weight: Param::from_tensor(weight), bias: bias.map(Param::from_tensor) }
     }
 
     /// Maps `x` `[tokens, in]` to `[tokens, out]`, in the dtype of the weight.

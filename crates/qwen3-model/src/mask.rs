@@ -34,10 +34,7 @@ pub fn causal_bias(
     Some(if compiles_kernels(device) {
         made_on_device(rows, padded, seq, keys, reach, device)
     } else {
-        let data = TensorData::new(
-            made_on_host(rows, seq, keys, reach),
-            [rows.len(), 1, 1, seq, keys],
-        );
+        let data = TensorData::new(made_on_host(rows, seq, keys, reach), [rows.len(), 1, 1, seq, keys]);
         Tensor::from_data(data, (device, DType::F32))
     })
 }
@@ -96,10 +93,7 @@ mod tests {
     fn mask_is_causal_and_hides_padding_and_the_unused_tail() {
         let visible = [vec![true; 3], vec![false, true, true]];
         let bias = made_on_host(&visible, 2, 4, Reach::All);
-        assert_eq!(
-            seen(&bias),
-            [1, 1, 0, 0, 1, 1, 1, 0, 0, 1, 0, 0, 0, 1, 1, 0]
-        );
+        assert_eq!(seen(&bias), [1, 1, 0, 0, 1, 1, 1, 0, 0, 1, 0, 0, 0, 1, 1, 0]);
     }
 
     #[test]
@@ -124,12 +118,9 @@ mod tests {
         let unpadded = vec![vec![true; 5]];
         let padded = vec![vec![true; 5], vec![false, false, true, true, true]];
         for (rows, padding) in [(unpadded, false), (padded, true)] {
-            for (seq, keys, reach) in [
-                (5, 5, Reach::All),
-                (2, 8, Reach::All),
-                (1, 5, Reach::Window(3)),
-                (4, 6, Reach::Window(2)),
-            ] {
+            for (seq, keys, reach) in
+                [(5, 5, Reach::All), (2, 8, Reach::All), (1, 5, Reach::Window(3)), (4, 6, Reach::Window(2))]
+            {
                 let made = made_on_device(&rows, padding, seq, keys, reach, &device);
                 assert_eq!(made.dims(), [rows.len(), 1, 1, seq, keys]);
                 let made: Vec<f32> = made.into_data().iter().collect();

@@ -28,8 +28,7 @@ impl Mlp {
         hidden: usize,
         inner: usize,
     ) -> Result<Self, S::Error> {
-        let mut linear =
-            |name: &str, shape| Linear::build(source, &format!("{prefix}.{name}"), shape, false);
+        let mut linear = |name: &str, shape| Linear::build(source, &format!("{prefix}.{name}"), shape, false);
         Ok(Self {
             gate_proj: linear("gate_proj", [inner, hidden])?,
             up_proj: linear("up_proj", [inner, hidden])?,

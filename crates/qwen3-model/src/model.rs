@@ -2,8 +2,8 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor};
 
 use crate::{
-    DecoderLayer, End, KvCache, Qwen3Config, RmsNorm, RotaryEmbedding, Rows, Step, StepPlan, Tap,
-    Taps, VocabMatrix, WeightSource,
+    DecoderLayer, End, KvCache, Qwen3Config, RmsNorm, RotaryEmbedding, Rows, Step, StepPlan, Tap, Taps,
+    VocabMatrix, WeightSource,
 };
 
 /// Qwen3 with its language-model head.
@@ -45,15 +45,7 @@ impl Qwen3 {
             .collect::<Result<_, _>>()?;
         let norm = RmsNorm::last(source, config)?;
         let lm_head = VocabMatrix::head(source, config)?;
-        Ok(Self {
-            model: Qwen3Model {
-                embed_tokens,
-                layers,
-                norm,
-            },
-            lm_head,
-            config: config.clone(),
-        })
+        Ok(Self { model: Qwen3Model { embed_tokens, layers, norm }, lm_head, config: config.clone() })
     }
 
     /// Logits `[batch, seq, vocab_size]` of every position of unpadded `ids` `[batch, seq]`, without
@@ -112,10 +104,7 @@ impl Qwen3 {
 
     /// The last norm and the head.
     pub fn end(&self) -> End<'_> {
-        End {
-            norm: &self.model.norm,
-            head: self.lm_head.as_ref().unwrap_or(&self.model.embed_tokens),
-        }
+        End { norm: &self.model.norm, head: self.lm_head.as_ref().unwrap_or(&self.model.embed_tokens) }
     }
 
     /// The rotary embedding of this model.

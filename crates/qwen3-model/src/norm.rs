@@ -29,10 +29,7 @@ impl RmsNorm {
         eps: f64,
     ) -> Result<Self, S::Error> {
         let weight = source.tensor(&format!("{prefix}.weight"), [features])?;
-        Ok(Self {
-            weight: Param::from_tensor(weight),
-            eps,
-        })
+        Ok(Self { weight: Param::from_tensor(weight), eps })
     }
 
     /// The norm behind the last layer of a model of `config`.

@@ -67,11 +67,7 @@ impl End<'_> {
 
 /// `x` on `device`; nothing happens when it is there.
 pub(crate) fn moved(x: Tensor<3>, device: &Device) -> Tensor<3> {
-    if x.device() == *device {
-        x
-    } else {
-        x.to_device(device)
-    }
+    if x.device() == *device { x } else { x.to_device(device) }
 }
 
 /// In memory, where every part is to be had.
@@ -109,11 +105,7 @@ enum Part {
 impl<S: WeightSource> Streamed<S> {
     /// The model of `config` with the weights of `source`, none of which is read yet.
     pub fn new(source: S, config: &Qwen3Config) -> Self {
-        Self {
-            source,
-            config: config.clone(),
-            part: None,
-        }
+        Self { source, config: config.clone(), part: None }
     }
 }
 
@@ -134,10 +126,7 @@ impl<S: WeightSource> Parts for Streamed<S> {
     }
 
     fn layer(&mut self, index: usize) -> Result<&DecoderLayer, S::Error> {
-        assert!(
-            index < self.config.num_hidden_layers,
-            "there is no layer {index}"
-        );
+        assert!(index < self.config.num_hidden_layers, "there is no layer {index}");
         if !matches!(&self.part, Some(Part::Layer(built, _)) if *built == index) {
             self.part = None;
             let layer = DecoderLayer::build(&mut self.source, &self.config, index)?;

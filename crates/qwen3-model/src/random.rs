@@ -22,11 +22,7 @@ pub struct RandomWeights {
 impl RandomWeights {
     /// Weights drawn from `seed`, on `device` and in `dtype`.
     pub fn new(seed: u64, device: &Device, dtype: DType) -> Self {
-        Self {
-            seed,
-            device: device.clone(),
-            dtype,
-        }
+        Self { seed, device: device.clone(), dtype }
     }
 
     fn draw(&self, key: &str, count: usize, mean: f32, std: f32) -> Vec<f32> {
@@ -36,10 +32,7 @@ impl RandomWeights {
         });
         let mut rng = StdRng::seed_from_u64(self.seed ^ hash);
         (0..count)
-            .map(|_| {
-                mean + std
-                    * <StandardNormal as Distribution<f32>>::sample(&StandardNormal, &mut rng)
-            })
+            .map(|_| mean + std * <StandardNormal as Distribution<f32>>::sample(&StandardNormal, &mut rng))
             .collect()
     }
 }
@@ -47,11 +40,7 @@ impl RandomWeights {
 impl WeightSource for RandomWeights {
     type Error = Infallible;
 
-    fn tensor<const D: usize>(
-        &mut self,
-        key: &str,
-        shape: [usize; D],
-    ) -> Result<Tensor<D>, Infallible> {
+    fn tensor<const D: usize>(&mut self, key: &str, shape: [usize; D]) -> Result<Tensor<D>, Infallible> {
         let (mean, std) = match (key.ends_with("norm.weight"), D) {
             (true, _) => (1.0, 0.3),
             (false, 1) => (0.0, 0.3),

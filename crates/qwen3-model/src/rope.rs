@@ -19,10 +19,7 @@ pub struct RotaryEmbedding {
 impl RotaryEmbedding {
     /// The frequencies of `rope` for heads of `head_dim` features (even).
     pub fn new(head_dim: usize, rope: &Rope) -> Self {
-        Self {
-            inverse_frequencies: rope.inverse_frequencies(head_dim),
-            factor: rope.attention_factor(),
-        }
+        Self { inverse_frequencies: rope.inverse_frequencies(head_dim), factor: rope.attention_factor() }
     }
 
     /// Cosines and sines for absolute token `positions`, each row-major
@@ -40,11 +37,7 @@ impl RotaryEmbedding {
 
     /// [`tables`](Self::tables) for `[batch, seq]` positions as f32 tensors
     /// `[batch, 1, seq, head_dim / 2]`.
-    pub(crate) fn tensors(
-        &self,
-        positions: &[Vec<usize>],
-        device: &Device,
-    ) -> (Tensor<4>, Tensor<4>) {
+    pub(crate) fn tensors(&self, positions: &[Vec<usize>], device: &Device) -> (Tensor<4>, Tensor<4>) {
         let (batch, seq) = (positions.len(), positions[0].len());
         let (cos, sin) = self.tables(positions.iter().flatten().copied());
         let shape = [batch, 1, seq, self.inverse_frequencies.len()];
@@ -63,10 +56,7 @@ pub(crate) fn rotate(x: Tensor<4>, cos: &Tensor<4>, sin: &Tensor<4>) -> Tensor<4
     let low = x.clone().slice([0..batch, 0..heads, 0..seq, 0..half]);
     let high = x.slice([0..batch, 0..heads, 0..seq, half..head_dim]);
     let rotated = Tensor::cat(
-        vec![
-            low.clone() * cos.clone() - high.clone() * sin.clone(),
-            high * cos.clone() + low * sin.clone(),
-        ],
+        vec![low.clone() * cos.clone() - high.clone() * sin.clone(), high * cos.clone() + low * sin.clone()],
         3,
     ); // [batch, heads, seq, head_dim]
     to_dtype(rotated, dtype)

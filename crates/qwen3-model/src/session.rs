@@ -25,11 +25,7 @@ pub struct SessionOptions {
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self {
-            batch: 1,
-            capacity: 2048,
-            chunk_size: 256,
-        }
+        Self { batch: 1, capacity: 2048, chunk_size: 256 }
     }
 }
 
@@ -65,16 +61,8 @@ impl Session {
     /// # Errors
     /// [`SessionError::ZeroOption`] and [`SessionError::CapacityBeyondModel`].
     pub fn new(model: &Qwen3, options: SessionOptions) -> Result<Self, SessionError> {
-        let SessionOptions {
-            batch,
-            capacity,
-            chunk_size,
-        } = options;
-        for (option, value) in [
-            ("batch", batch),
-            ("capacity", capacity),
-            ("chunk_size", chunk_size),
-        ] {
+        let SessionOptions { batch, capacity, chunk_size } = options;
+        for (option, value) in [("batch", batch), ("capacity", capacity), ("chunk_size", chunk_size)] {
             if value == 0 {
                 return Err(SessionError::ZeroOption { option });
             }
@@ -232,11 +220,7 @@ impl Session {
                 return Err(SessionError::EmptyPrompt { row });
             }
             if let Some(&id) = prompt.iter().find(|id| **id as usize >= vocab_size) {
-                return Err(SessionError::UnknownToken {
-                    row,
-                    id,
-                    vocab_size,
-                });
+                return Err(SessionError::UnknownToken { row, id, vocab_size });
             }
         }
         Ok(())
@@ -244,25 +228,16 @@ impl Session {
 
     /// Are there as many sequences, and are there slots for what has not been read?
     fn check_fits(&self, prefill: &Prefill) -> Result<(), SessionError> {
-        let SessionOptions {
-            batch, capacity, ..
-        } = self.options;
+        let SessionOptions { batch, capacity, .. } = self.options;
         let sequences = prefill.rows().len();
         if sequences != batch {
-            return Err(SessionError::BatchSize {
-                expected: batch,
-                found: sequences,
-            });
+            return Err(SessionError::BatchSize { expected: batch, found: sequences });
         }
         let (used, needed) = (self.used(), prefill.total() - prefill.read());
         if used + needed <= capacity {
             return Ok(());
         }
-        Err(SessionError::CacheFull {
-            used,
-            capacity,
-            needed,
-        })
+        Err(SessionError::CacheFull { used, capacity, needed })
     }
 
     /// Runs one chunk, `None` being padding, and returns its hidden states `[batch, seq, hidden_size]`.
@@ -281,19 +256,12 @@ impl Session {
         }
 
         let device = self.model.device();
-        let keys = self
-            .used()
-            .next_multiple_of(KEY_BLOCK)
-            .min(self.options.capacity);
+        let keys = self.used().next_multiple_of(KEY_BLOCK).min(self.options.capacity);
         let visible = std::mem::take(&mut self.visible);
         let rows = Rows { positions, visible };
         let step = self.plan.step(&rows, keys, &device);
         self.visible = rows.visible;
-        let ids = chunk
-            .iter()
-            .flatten()
-            .map(|token| i64::from(token.unwrap_or(0)))
-            .collect::<Vec<_>>();
+        let ids = chunk.iter().flatten().map(|token| i64::from(token.unwrap_or(0))).collect::<Vec<_>>();
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, seq]), &device);
         self.model.hidden(ids, &step, Some(&mut self.cache), taps)
     }

@@ -16,11 +16,7 @@ pub trait WeightSource {
     ///
     /// # Errors
     /// When the key is missing or its shape is not `shape`.
-    fn tensor<const D: usize>(
-        &mut self,
-        key: &str,
-        shape: [usize; D],
-    ) -> Result<Tensor<D>, Self::Error>;
+    fn tensor<const D: usize>(&mut self, key: &str, shape: [usize; D]) -> Result<Tensor<D>, Self::Error>;
 
     /// The rows `rows` of the matrix of shape `shape` stored under `key`: `[rows.len(), shape[1]]`.
     ///
@@ -28,10 +24,5 @@ pub trait WeightSource {
     ///
     /// # Errors
     /// As [`tensor`](Self::tensor).
-    fn rows(
-        &mut self,
-        key: &str,
-        shape: [usize; 2],
-        rows: Range<usize>,
-    ) -> Result<Tensor<2>, Self::Error>;
+    fn rows(&mut self, key: &str, shape: [usize; 2], rows: Range<usize>) -> Result<Tensor<2>, Self::Error>;
 }

@@ -22,10 +22,7 @@ impl StepPlan {
                 reaches.push(reach);
             }
         }
-        Self {
-            rope: RotaryEmbedding::new(config.head_dim, &config.rope),
-            reaches,
-        }
+        Self { rope: RotaryEmbedding::new(config.head_dim, &config.rope), reaches }
     }
 
     /// A pass over the tokens of `rows`, which occupy the last of its slots, attending to the first `keys`
@@ -45,19 +42,8 @@ impl StepPlan {
             "{batch} rows of {seq} tokens in {slots} slots do not fit {keys} keys"
         );
         let (cos, sin) = self.rope.tensors(&rows.positions, device);
-        let bias = |reach: &Reach| {
-            (
-                *reach,
-                causal_bias(&rows.visible, seq, keys, *reach, device),
-            )
-        };
-        Step {
-            cos,
-            sin,
-            biases: self.reaches.iter().map(bias).collect(),
-            start: slots - seq,
-            keys,
-        }
+        let bias = |reach: &Reach| (*reach, causal_bias(&rows.visible, seq, keys, *reach, device));
+        Step { cos, sin, biases: self.reaches.iter().map(bias).collect(), start: slots - seq, keys }
     }
 
     /// A pass without a cache: the tokens see themselves and what is before them.
@@ -99,11 +85,7 @@ impl Step {
         Self {
             cos: self.cos.clone().to_device(device),
             sin: self.sin.clone().to_device(device),
-            biases: self
-                .biases
-                .iter()
-                .map(|(reach, bias)| (*reach, moved(bias)))
-                .collect(),
+            biases: self.biases.iter().map(|(reach, bias)| (*reach, moved(bias))).collect(),
             ..*self
         }
     }

@@ -32,18 +32,12 @@ pub struct Taps<'a> {
 impl<'a> Taps<'a> {
     /// Nobody looks.
     pub fn none() -> Self {
-        Self {
-            observer: None,
-            layer: None,
-        }
+        Self { observer: None, layer: None }
     }
 
     /// `observer` sees every site.
     pub fn new(observer: &'a mut dyn Observer) -> Self {
-        Self {
-            observer: Some(observer),
-            layer: None,
-        }
+        Self { observer: Some(observer), layer: None }
     }
 
     /// Sets the layer that the following taps belong to.

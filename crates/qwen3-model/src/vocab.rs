@@ -26,11 +26,7 @@ impl VocabMatrix {
     ///
     /// # Errors
     /// Those of the source.
-    pub fn build<S: WeightSource>(
-        source: &mut S,
-        key: &str,
-        shape: [usize; 2],
-    ) -> Result<Self, S::Error> {
+    pub fn build<S: WeightSource>(source: &mut S, key: &str, shape: [usize; 2]) -> Result<Self, S::Error> {
         Self::build_blocks(source, key, shape, Self::rows_per_block(shape[1]))
     }
 
@@ -38,10 +34,7 @@ impl VocabMatrix {
     ///
     /// # Errors
     /// Those of the source.
-    pub fn embedding<S: WeightSource>(
-        source: &mut S,
-        config: &Qwen3Config,
-    ) -> Result<Self, S::Error> {
+    pub fn embedding<S: WeightSource>(source: &mut S, config: &Qwen3Config) -> Result<Self, S::Error> {
         Self::build(source, EMBEDDING, [config.vocab_size, config.hidden_size])
     }
 
@@ -49,10 +42,7 @@ impl VocabMatrix {
     ///
     /// # Errors
     /// Those of the source.
-    pub fn head<S: WeightSource>(
-        source: &mut S,
-        config: &Qwen3Config,
-    ) -> Result<Option<Self>, S::Error> {
+    pub fn head<S: WeightSource>(source: &mut S, config: &Qwen3Config) -> Result<Option<Self>, S::Error> {
         let shape = [config.vocab_size, config.hidden_size];
         let untied = !config.tie_word_embeddings;
         untied.then(|| Self::build(source, HEAD, shape)).transpose()

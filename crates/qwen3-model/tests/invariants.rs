@@ -62,11 +62,7 @@ fn build(config: &Qwen3Config, seed: u64, device: &Device) -> Qwen3 {
 }
 
 fn session(model: &Qwen3, batch: usize, capacity: usize, chunk_size: usize) -> Session {
-    let options = SessionOptions {
-        batch,
-        capacity,
-        chunk_size,
-    };
+    let options = SessionOptions { batch, capacity, chunk_size };
     Session::new(model, options).unwrap()
 }
 
@@ -85,15 +81,10 @@ fn uncached(model: &Qwen3, ids: &[u32]) -> Vec<f32> {
 /// Equal up to f32 rounding in sums taken in another order.
 fn assert_close(found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len());
-    let scale = expected
-        .iter()
-        .fold(1.0_f32, |scale, value| scale.max(value.abs()));
+    let scale = expected.iter().fold(1.0_f32, |scale, value| scale.max(value.abs()));
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
         let close = (found - expected).abs() <= 2e-5 * scale;
-        assert!(
-            close,
-            "element {index}: {found} instead of {expected} (scale {scale})"
-        );
+        assert!(close, "element {index}: {found} instead of {expected} (scale {scale})");
     }
 }
 

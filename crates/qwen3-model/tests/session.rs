@@ -3,8 +3,7 @@
 
 use burn::tensor::{DType, Device};
 use qwen3_model::{
-    Logits, Observed, Qwen3, Qwen3Config, RandomWeights, Session, SessionError, SessionOptions,
-    Site, Taps,
+    Logits, Observed, Qwen3, Qwen3Config, RandomWeights, Session, SessionError, SessionOptions, Site, Taps,
 };
 
 const CONFIG: &str = r#"{"model_type": "qwen3", "vocab_size": 11, "hidden_size": 8,
@@ -18,22 +17,14 @@ fn model() -> Qwen3 {
 }
 
 fn options(batch: usize, capacity: usize) -> SessionOptions {
-    SessionOptions {
-        batch,
-        capacity,
-        chunk_size: 4,
-    }
+    SessionOptions { batch, capacity, chunk_size: 4 }
 }
 
 #[test]
 fn a_full_cache_is_an_error_and_changes_nothing() {
     let mut session = Session::new(&model(), options(1, 5)).unwrap();
     session.prefill(&[[1, 2, 3]]).unwrap();
-    let full = SessionError::CacheFull {
-        used: 3,
-        capacity: 5,
-        needed: 3,
-    };
+    let full = SessionError::CacheFull { used: 3, capacity: 5, needed: 3 };
     assert_eq!(session.prefill(&[[4, 5, 6]]).unwrap_err(), full);
     assert_eq!((session.used(), session.positions()), (3, &[3][..]));
 
@@ -51,31 +42,18 @@ fn bad_calls_name_what_is_wrong() {
     let zero = Session::new(&model, options(0, 5)).unwrap_err();
     assert_eq!(zero, SessionError::ZeroOption { option: "batch" });
     let large = Session::new(&model, options(1, 33)).unwrap_err();
-    let expected = SessionError::CapacityBeyondModel {
-        capacity: 33,
-        max: 32,
-    };
+    let expected = SessionError::CapacityBeyondModel { capacity: 33, max: 32 };
     assert_eq!(large, expected);
 
     let mut session = Session::new(&model, options(2, 8)).unwrap();
-    assert_eq!(
-        session.step(&[1, 2]).unwrap_err(),
-        SessionError::NotPrefilled
-    );
+    assert_eq!(session.step(&[1, 2]).unwrap_err(), SessionError::NotPrefilled);
     let rows = session.prefill(&[[1]]).unwrap_err();
-    let expected = SessionError::BatchSize {
-        expected: 2,
-        found: 1,
-    };
+    let expected = SessionError::BatchSize { expected: 2, found: 1 };
     assert_eq!(rows, expected);
     let empty = session.prefill(&[&[1][..], &[]]).unwrap_err();
     assert_eq!(empty, SessionError::EmptyPrompt { row: 1 });
     let unknown = session.prefill(&[[1], [11]]).unwrap_err();
-    let expected = SessionError::UnknownToken {
-        row: 1,
-        id: 11,
-        vocab_size: 11,
-    };
+    let expected = SessionError::UnknownToken { row: 1, id: 11, vocab_size: 11 };
     assert_eq!(unknown, expected);
     assert_eq!(session.used(), 0);
 }
@@ -92,11 +70,7 @@ fn taps_see_every_site_in_order_with_its_documented_shape() {
     };
     Session::new(&model(), options(2, 8))
         .unwrap()
-        .prefill_with(
-            &[[1, 2, 3], [4, 5, 6]],
-            Logits::All,
-            &mut Taps::new(&mut observe),
-        )
+        .prefill_with(&[[1, 2, 3], [4, 5, 6]], Logits::All, &mut Taps::new(&mut observe))
         .unwrap();
     let layer = |index: usize| {
         [
@@ -127,9 +101,7 @@ fn taps_see_every_site_in_order_with_its_documented_shape() {
 #[test]
 fn chunk_by_chunk_is_the_whole() {
     let prompts: [&[u32]; 2] = [&[1, 2, 3, 4, 5, 6, 7, 8, 9], &[3, 1, 4]];
-    let expected = Session::new(&model(), options(2, 16))
-        .unwrap()
-        .prefill(&prompts);
+    let expected = Session::new(&model(), options(2, 16)).unwrap().prefill(&prompts);
     let expected = expected.unwrap().into_data();
 
     let mut session = Session::new(&model(), options(2, 16)).unwrap();
@@ -155,11 +127,7 @@ fn a_prefill_that_no_longer_fits_changes_nothing() {
     let mut prefill = session.begin(&[[1, 2, 3, 4, 5]]).unwrap();
     session.prefill(&[[7, 8]]).unwrap();
     let error = session.read(&mut prefill).unwrap_err();
-    let expected = SessionError::CacheFull {
-        used: 2,
-        capacity: 6,
-        needed: 5,
-    };
+    let expected = SessionError::CacheFull { used: 2, capacity: 6, needed: 5 };
     assert_eq!((error, session.used(), prefill.read()), (expected, 2, 0));
 }
 
@@ -200,9 +168,6 @@ fn a_session_that_grows_keeps_what_it_has_read() {
     let expected = fresh.prefill(&[[5, 6, 7, 8], [8, 7, 6, 5]]).unwrap();
     assert_eq!(found.into_data(), expected.into_data());
     let beyond = session.grow(33).unwrap_err();
-    let expected = SessionError::CapacityBeyondModel {
-        capacity: 33,
-        max: 32,
-    };
+    let expected = SessionError::CapacityBeyondModel { capacity: 33, max: 32 };
     assert_eq!(beyond, expected);
 }

@@ -203,7 +203,8 @@ mod tests {
     #[test]
     fn reports_of_the_old_form_are_read() {
         for (old, new) in [("seed-003", "layer-verification"), ("seed-004", "bf16-reference")] {
-            let AnyReport::Verify(report) = read(&with(verify(run()), json!({"preset": old}))).unwrap() else {
+            let AnyReport::Verify(report) = read(&with(verify(run()), json!({"preset": old}))).unwrap()
+            else {
                 panic!("it is a verification");
             };
             assert_eq!(report.preset.unwrap().name(), new);
@@ -216,7 +217,9 @@ mod tests {
         let stopped = json!({"status": "unavailable", "tensors": null, "tokens": null, "diagnosis": null, "reason": "none"});
         let mut bare = with(run(), stopped);
         read(&verify(bare.clone())).unwrap();
-        for key in ["tensors", "tokens", "diagnosis", "variant", "switches", "peak_rss_mb", "elapsed_ms", "reason"] {
+        for key in
+            ["tensors", "tokens", "diagnosis", "variant", "switches", "peak_rss_mb", "elapsed_ms", "reason"]
+        {
             bare.as_object_mut().unwrap().remove(key);
         }
         let old = read(&json!({"schema": 1, "runs": [bare]})).unwrap();

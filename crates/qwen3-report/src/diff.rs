@@ -94,10 +94,7 @@ pub fn compare(old: &AnyReport, new: &AnyReport, names: [&str; 2]) -> Result<Dif
             new_kind: new.kind(),
         });
     }
-    let mut diff = Diff {
-        kind: new.kind(),
-        ..Diff::default()
-    };
+    let mut diff = Diff { kind: new.kind(), ..Diff::default() };
     for ((name, before), (_, after)) in facts(old).into_iter().zip(facts(new)) {
         if before != after {
             let what = format!("{name}: {before} -> {after}");

@@ -65,7 +65,8 @@ fn run_suite(report: &VerifyReport, run: &RunResult) -> TestSuite {
         let status = if tensor.verdict.pass {
             TestCaseStatus::success()
         } else {
-            let mut status = outcome(NonSuccessKind::Failure, "limit", &message(&tensor.verdict, ratio(tensor)));
+            let mut status =
+                outcome(NonSuccessKind::Failure, "limit", &message(&tensor.verdict, ratio(tensor)));
             status.set_description(harmless(&details(tensor)));
             status
         };
@@ -237,7 +238,8 @@ fn properties(report: &VerifyReport, run: &RunResult) -> [(&'static str, Option<
 /// A diagnosis, a line for each thing that it says.
 fn said(diagnosis: &Diagnosis) -> String {
     let mut lines = Vec::new();
-    lines.extend(diagnosis.first_divergence.iter().map(|first| format!("first divergence: {}", first.tensor)));
+    lines
+        .extend(diagnosis.first_divergence.iter().map(|first| format!("first divergence: {}", first.tensor)));
     lines.extend(diagnosis.operation.iter().map(|operation| format!("operation: {operation}")));
     lines.extend(diagnosis.causes.iter().map(|cause| {
         let (before, after) = (shown(cause.residual_before), shown(cause.residual_after));

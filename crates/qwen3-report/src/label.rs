@@ -18,11 +18,7 @@ pub struct Label {
 impl Label {
     /// The usual build of `backend`.
     pub fn new(backend: &str, dtype: Precision) -> Self {
-        Self {
-            backend: backend.into(),
-            dtype,
-            variant: None,
-        }
+        Self { backend: backend.into(), dtype, variant: None }
     }
 }
 

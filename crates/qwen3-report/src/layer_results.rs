@@ -68,11 +68,9 @@ pub fn layers_of(run: &RunResult, config: &Qwen3Config) -> Vec<LayerResult> {
         add(tensor, -1, "embedding".into());
     }
     for layer in 0..config.num_hidden_layers {
-        for (tap, suffix, modes) in [
-            (Tap::OProj, "_attention", alone),
-            (Tap::Mlp, "_mlp", alone),
-            (Tap::LayerOutput, "", whole),
-        ] {
+        for (tap, suffix, modes) in
+            [(Tap::OProj, "_attention", alone), (Tap::Mlp, "_mlp", alone), (Tap::LayerOutput, "", whole)]
+        {
             if let Some(tensor) = find(Site::inside(layer, tap), modes) {
                 add(tensor, layer as i64, format!("layer_{layer}{suffix}"));
             }

@@ -85,11 +85,7 @@ pub struct ParityReport {
 
 impl Default for ParityReport {
     fn default() -> Self {
-        Self {
-            schema: SCHEMA,
-            burn: BURN_VERSION.into(),
-            results: Vec::new(),
-        }
+        Self { schema: SCHEMA, burn: BURN_VERSION.into(), results: Vec::new() }
     }
 }
 

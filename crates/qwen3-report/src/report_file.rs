@@ -89,8 +89,7 @@ impl ReportFile {
     pub fn check_distinct(files: &[&Self]) -> Result<()> {
         for (index, file) in files.iter().enumerate().filter(|(_, file)| !file.device) {
             let mut others = files[..index].iter();
-            let twice =
-                others.any(|other| other.path == file.path || same_file(&other.path, &file.path));
+            let twice = others.any(|other| other.path == file.path || same_file(&other.path, &file.path));
             if twice {
                 return Err(ReportFileError::Twice { path: file.path.clone() });
             }

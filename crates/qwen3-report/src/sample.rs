@@ -4,7 +4,9 @@ use qwen3_blame::{Cause, Diagnosis, Divergence};
 use qwen3_config::Qwen3Config;
 use qwen3_trace::consensus::{Consensus, Pair};
 use qwen3_trace::names::layer_of;
-use qwen3_trace::{Backend, LayerVerdict, Mode, Neighbours, Precision, Switches, TokenVerdict, Verdict, Verdicts};
+use qwen3_trace::{
+    Backend, LayerVerdict, Mode, Neighbours, Precision, Switches, TokenVerdict, Verdict, Verdicts,
+};
 
 use crate::{CaseResult, Kind, Label, Memory, RunResult, Status, VerifyReport};
 
@@ -89,10 +91,7 @@ pub fn run(backend: &str, status: Status, tensors: Vec<LayerVerdict>) -> RunResu
 
 /// A report of nothing but its runs.
 pub fn report_of(runs: Vec<RunResult>) -> VerifyReport {
-    VerifyReport {
-        runs,
-        ..VerifyReport::new(&Qwen3Config::tiny(), Precision::F32)
-    }
+    VerifyReport { runs, ..VerifyReport::new(&Qwen3Config::tiny(), Precision::F32) }
 }
 
 /// Numbers that look random and are the same on every run.
@@ -101,10 +100,7 @@ struct Noise(u64);
 impl Noise {
     /// The next number, from 0 to 1.
     fn next(&mut self) -> f64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
@@ -113,10 +109,7 @@ impl Noise {
 pub fn report(layers: usize) -> VerifyReport {
     let label = |backend| Label::new(backend, Precision::F32);
     let reason = "no CUDA device: cuInit returned 100 (no device)";
-    let switches = Switches {
-        fusion: true,
-        autotune: true,
-    };
+    let switches = Switches { fusion: true, autotune: true };
     let pair = |a: &str, b: &str, max_abs, relative| Pair {
         a: a.into(),
         b: b.into(),
@@ -241,10 +234,7 @@ fn noisy_run(backend: &str, switches: Option<Switches>, layers: usize, broken: b
         switches,
         elapsed_ms: 4200.0 + 9000.0 * noise.next(),
         peak_rss_mb: Some(812.0 + 91.0 * noise.next()),
-        verdicts: Verdicts {
-            tensors,
-            tokens: tokens(broken, &mut noise),
-        },
+        verdicts: Verdicts { tensors, tokens: tokens(broken, &mut noise) },
         diagnosis: if broken { diagnosis(layers) } else { Diagnosis::default() },
         ..run(backend, Status::of(!broken), Vec::new())
     }

@@ -4,7 +4,9 @@ use qwen3_trace::{LayerVerdict, TokenVerdict, Verdicts};
 use serde::{Deserialize, Deserializer};
 
 /// Null is what is not there.
-pub fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+pub fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    from: D,
+) -> Result<T, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
@@ -16,8 +18,5 @@ pub fn verdicts<'de, D: Deserializer<'de>>(from: D) -> Result<Verdicts, D::Error
         tokens: Option<Vec<TokenVerdict>>,
     }
     let Fields { tensors, tokens } = Fields::deserialize(from)?;
-    Ok(Verdicts {
-        tensors: tensors.unwrap_or_default(),
-        tokens: tokens.unwrap_or_default(),
-    })
+    Ok(Verdicts { tensors: tensors.unwrap_or_default(), tokens: tokens.unwrap_or_default() })
 }

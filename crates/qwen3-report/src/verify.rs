@@ -70,11 +70,7 @@ impl RunResult {
 
     /// One that did not run to its end, and why.
     pub fn stopped(label: Label, status: Status, reason: String) -> Self {
-        Self {
-            status,
-            reason: Some(reason),
-            ..Self::new(label)
-        }
+        Self { status, reason: Some(reason), ..Self::new(label) }
     }
 }
 
@@ -165,11 +161,7 @@ impl VerifyReport {
         for run in &self.runs {
             self.layer_results.extend(layers_of(run, config));
         }
-        let passed = self
-            .layer_results
-            .iter()
-            .filter(|layer| layer.pass_threshold)
-            .count();
+        let passed = self.layer_results.iter().filter(|layer| layer.pass_threshold).count();
         self.total_layers_tested = self.layer_results.len();
         self.layers_passed = passed;
         self.layers_failed = self.total_layers_tested - passed;
@@ -182,12 +174,11 @@ impl VerifyReport {
                 continue;
             };
             let usual = Label::new(&run.label.backend, run.label.dtype);
-            let base = self
-                .runs
-                .iter()
-                .find(|base| base.label == usual && base.status.failed());
+            let base = self.runs.iter().find(|base| base.label == usual && base.status.failed());
             self.diagnosis.notes.extend(base.map(|_| {
-                format!("{usual} fails as built and passes {variant}: that switch is where the failure comes from")
+                format!(
+                    "{usual} fails as built and passes {variant}: that switch is where the failure comes from"
+                )
             }));
         }
         let peaks = self.runs.iter().map(|run| run.peak_rss_mb);
@@ -222,9 +213,7 @@ impl VerifyReport {
             return 1;
         }
         let missing = self.runs.iter().any(|run| {
-            let is_named = named
-                .iter()
-                .any(|backend| backend.name() == run.label.backend);
+            let is_named = named.iter().any(|backend| backend.name() == run.label.backend);
             run.status == Status::Unavailable && is_named
         });
         if missing || !self.ran() { 3 } else { 0 }
@@ -247,14 +236,8 @@ mod tests {
     }
 
     fn run(variant: Option<&str>, status: Status) -> RunResult {
-        let label = Label {
-            variant: variant.map(Into::into),
-            ..Label::new("wgpu", Precision::F32)
-        };
-        RunResult {
-            status,
-            ..RunResult::new(label)
-        }
+        let label = Label { variant: variant.map(Into::into), ..Label::new("wgpu", Precision::F32) };
+        RunResult { status, ..RunResult::new(label) }
     }
 
     #[test]
@@ -289,14 +272,8 @@ mod tests {
         let judged = report(vec![run(None, Status::Pass)], true);
         assert!(judged.overall_success);
         let missing = report(vec![run(None, Status::Unavailable)], true);
-        assert_eq!(
-            (missing.overall_success, missing.exit_code(&[])),
-            (false, 3)
-        );
-        let both = vec![
-            run(None, Status::Unavailable),
-            run(Some("without fusion"), Status::Pass),
-        ];
+        assert_eq!((missing.overall_success, missing.exit_code(&[])), (false, 3));
+        let both = vec![run(None, Status::Unavailable), run(Some("without fusion"), Status::Pass)];
         assert_eq!(report(both, true).exit_code(&[Backend::Wgpu]), 3);
     }
 }

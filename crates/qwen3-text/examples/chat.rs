@@ -10,16 +10,12 @@ use std::path::PathBuf;
 
 use burn::tensor::{DType, Device};
 use qwen3_text::{
-    ChatTemplate, Event, GenerateOptions, Generation, GenerationConfig, Message, RenderOptions,
-    Tokenizer,
+    ChatTemplate, Event, GenerateOptions, Generation, GenerationConfig, Message, RenderOptions, Tokenizer,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
-    let tiny = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../fixtures/checkpoints/trained-tiny"
-    );
+    let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/checkpoints/trained-tiny");
     let folder = PathBuf::from(args.next().unwrap_or_else(|| tiny.into()));
     let message = args.next().unwrap_or_else(|| "What is 3 plus 4?".into());
 
@@ -27,10 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let tokenizer = Tokenizer::open(&folder)?;
     let template = ChatTemplate::open(&folder)?;
 
-    let render = RenderOptions {
-        add_generation_prompt: true,
-        ..Default::default()
-    };
+    let render = RenderOptions { add_generation_prompt: true, ..Default::default() };
     let prompt = template.render(&[Message::user(message)], &render)?;
     let prompt = tokenizer.encode(&prompt)?;
 

@@ -13,10 +13,7 @@ use burn_optim::{AdamConfig, GradientsParams};
 use qwen3_model::Qwen3;
 use qwen3_text::Tokenizer;
 
-const TINY: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../../fixtures/checkpoints/trained-tiny"
-);
+const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/checkpoints/trained-tiny");
 const TEXTS: [(&str, i32); 8] = [
     ("What is 3 plus 4?", 1),
     ("1 2 3 4 5 6", 0),
@@ -49,10 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for step in 0..=40 {
         let loss = loss.forward(head.forward(features.clone()), labels.clone());
         if step % 10 == 0 {
-            println!(
-                "step {step:2}: loss {:.4}",
-                loss.clone().into_scalar::<f32>()
-            );
+            println!("step {step:2}: loss {:.4}", loss.clone().into_scalar::<f32>());
         }
         let gradients = GradientsParams::from_grads(loss.backward(), &head);
         head = optimizer.step(0.02, head, gradients);

@@ -12,14 +12,9 @@ use qwen3_text::{GenerateOptions, Generation, GenerationConfig, Tokenizer};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
-    let tiny = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../fixtures/checkpoints/trained-tiny"
-    );
+    let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/checkpoints/trained-tiny");
     let folder = PathBuf::from(args.next().unwrap_or_else(|| tiny.into()));
-    let prompt = args
-        .next()
-        .unwrap_or_else(|| "Question: What is 3 plus 4?\nAnswer:".into());
+    let prompt = args.next().unwrap_or_else(|| "Question: What is 3 plus 4?\nAnswer:".into());
 
     let model = qwen3_import::load(&folder, &Device::flex(), DType::F32)?;
     let tokenizer = Tokenizer::open(&folder)?;
@@ -31,11 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let prompt = tokenizer.encode(&prompt)?;
     for result in Generation::new(&model, &tokenizer, &[prompt], &options)?.finish()? {
         println!("{}", result.text);
-        eprintln!(
-            "{} tokens, {}",
-            result.generated_ids.len(),
-            result.reason.name()
-        );
+        eprintln!("{} tokens, {}", result.generated_ids.len(), result.reason.name());
     }
     Ok(())
 }

@@ -13,20 +13,14 @@ const MAX_BYTES: u64 = 256 << 20;
 
 /// A UTF-8 file of a sane size.
 pub(crate) fn read_text(file: &Path) -> Result<String, TextError> {
-    let io = |source| TextError::Io {
-        file: file.into(),
-        source,
-    };
+    let io = |source| TextError::Io { file: file.into(), source };
     let metadata = fs::metadata(file).map_err(io)?;
     if !metadata.is_file() {
         return Err(malformed(file, "not a regular file"));
     }
     let length = metadata.len();
     if length > MAX_BYTES {
-        return Err(malformed(
-            file,
-            format!("{length} bytes, at most {MAX_BYTES} are read"),
-        ));
+        return Err(malformed(file, format!("{length} bytes, at most {MAX_BYTES} are read")));
     }
     let mut bytes = Vec::new();
     let opened = fs::File::open(file).map_err(io)?;
@@ -37,17 +31,13 @@ pub(crate) fn read_text(file: &Path) -> Result<String, TextError> {
 /// The same, or `None` when there is no such file.
 pub(crate) fn read_text_if_there(file: &Path) -> Result<Option<String>, TextError> {
     match read_text(file) {
-        Err(TextError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            Ok(None)
-        }
+        Err(TextError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
         read => read.map(Some),
     }
 }
 
 /// The JSON object that a file is, or `None` when there is no such file.
-pub(crate) fn read_object(
-    file: &Path,
-) -> Result<Option<serde_json::Map<String, Value>>, TextError> {
+pub(crate) fn read_object(file: &Path) -> Result<Option<serde_json::Map<String, Value>>, TextError> {
     let Some(text) = read_text_if_there(file)? else {
         return Ok(None);
     };
@@ -58,17 +48,10 @@ pub(crate) fn read_object(
 }
 
 pub(crate) fn malformed(file: &Path, reason: impl ToString) -> TextError {
-    TextError::Malformed {
-        file: file.into(),
-        reason: reason.to_string(),
-    }
+    TextError::Malformed { file: file.into(), reason: reason.to_string() }
 }
 
 /// An error about one key of `file`.
 pub(crate) fn bad_key(file: &Path, key: impl ToString, reason: impl ToString) -> TextError {
-    TextError::Key {
-        file: file.into(),
-        key: key.to_string(),
-        reason: reason.to_string(),
-    }
+    TextError::Key { file: file.into(), key: key.to_string(), reason: reason.to_string() }
 }

@@ -110,10 +110,7 @@ impl<'a> Generation<'a> {
         let longest = prompts.iter().map(|prompt| prompt.as_ref().len()).max();
         let longest = longest.ok_or(GenerateError::NoPrompt)?.max(1);
         let positions = model.config.max_position_embeddings;
-        if let Some((row, prompt)) = (0..)
-            .zip(prompts)
-            .find(|(_, p)| p.as_ref().len() > positions)
-        {
+        if let Some((row, prompt)) = (0..).zip(prompts).find(|(_, p)| p.as_ref().len() > positions) {
             let tokens = prompt.as_ref().len();
             let room = positions;
             return Err(GenerateError::PromptTooLong { row, tokens, room });
@@ -127,10 +124,7 @@ impl<'a> Generation<'a> {
         };
         let session = Session::new(model, session)?;
         let generation = Self::in_session(session, tokenizer, &[], prompts, options)?;
-        Ok(Self {
-            limit,
-            ..generation
-        })
+        Ok(Self { limit, ..generation })
     }
 
     /// A generation that goes on in a session, as large as it is, which has already read `context`, the beginning of every
@@ -197,11 +191,7 @@ impl<'a> Generation<'a> {
         while let Some(event) = self.next() {
             match event? {
                 Event::Text { row, text } => texts[row] += &text,
-                Event::Finished {
-                    row,
-                    reason,
-                    timing,
-                } => {
+                Event::Finished { row, reason, timing } => {
                     let sequence = &self.sequences[row];
                     results[row] = Some(Generated {
                         prompt_ids: sequence.prompt().to_vec(),
@@ -226,10 +216,7 @@ impl<'a> Generation<'a> {
             Stage::Done => return Ok(()),
             Stage::Reading(prefill) => {
                 let logits = self.session.read(prefill)?;
-                self.events.push_back(Event::Prefill {
-                    read: prefill.read(),
-                    total: prefill.total(),
-                });
+                self.events.push_back(Event::Prefill { read: prefill.read(), total: prefill.total() });
                 match logits {
                     None => return Ok(()),
                     Some(logits) => logits,
@@ -268,18 +255,13 @@ impl<'a> Generation<'a> {
             } else {
                 let id = match &mut choices {
                     Choices::Ids(ids) => ids[row],
-                    Choices::Rows(rows) => {
-                        sequence.choose(&mut rows[row * vocab_size..][..vocab_size])?
-                    }
+                    Choices::Rows(rows) => sequence.choose(&mut rows[row * vocab_size..][..vocab_size])?,
                 };
                 sequence.push(id, self.tokenizer, &mut self.events)?
             };
             let full = sequence.is_full().then_some(FinishReason::Length);
             if let Some(reason) = reason.or(full) {
-                let timing = Timing {
-                    prefill: self.prefill,
-                    decode: self.begun.elapsed() - self.prefill,
-                };
+                let timing = Timing { prefill: self.prefill, decode: self.begun.elapsed() - self.prefill };
                 sequence.finish(reason, timing, &mut self.events)?;
             }
         }
@@ -292,14 +274,8 @@ impl<'a> Generation<'a> {
     fn finish_all(&mut self, reason: FinishReason) -> Result<(), GenerateError> {
         let elapsed = self.begun.elapsed();
         let timing = match self.stage {
-            Stage::Reading(_) => Timing {
-                prefill: elapsed,
-                decode: Duration::ZERO,
-            },
-            _ => Timing {
-                prefill: self.prefill,
-                decode: elapsed - self.prefill,
-            },
+            Stage::Reading(_) => Timing { prefill: elapsed, decode: Duration::ZERO },
+            _ => Timing { prefill: self.prefill, decode: elapsed - self.prefill },
         };
         self.stage = Stage::Done;
         for sequence in &mut self.sequences {

@@ -47,10 +47,7 @@ impl GenerationConfig {
         }
         let model = dir.as_ref().join("config.json");
         let object = read_object(&model)?.unwrap_or_default();
-        let keys = Keys {
-            file: &model,
-            object: &object,
-        };
+        let keys = Keys { file: &model, object: &object };
         Ok(Self {
             eos_token_ids: keys.ids("eos_token_id")?,
             pad_token_id: keys.id("pad_token_id")?,
@@ -70,24 +67,9 @@ impl GenerationConfig {
             do_sample,
             temperature: keys.get("temperature", "a positive number", warm, float)?,
             top_k: keys.get("top_k", "an integer from 0", |_| true, size)?,
-            top_p: keys.get(
-                "top_p",
-                "a number from 0 to 1",
-                |p| (0.0..=1.0).contains(p),
-                float,
-            )?,
-            min_p: keys.get(
-                "min_p",
-                "a number from 0 to 1",
-                |p| (0.0..=1.0).contains(p),
-                float,
-            )?,
-            repetition_penalty: keys.get(
-                "repetition_penalty",
-                "a positive number",
-                |p| *p > 0.0,
-                float,
-            )?,
+            top_p: keys.get("top_p", "a number from 0 to 1", |p| (0.0..=1.0).contains(p), float)?,
+            min_p: keys.get("min_p", "a number from 0 to 1", |p| (0.0..=1.0).contains(p), float)?,
+            repetition_penalty: keys.get("repetition_penalty", "a positive number", |p| *p > 0.0, float)?,
             max_new_tokens: keys.get("max_new_tokens", "an integer from 1", |&n| n > 0, size)?,
             max_length: keys.get("max_length", "an integer from 1", |&n| n > 0, size)?,
         })
@@ -100,16 +82,11 @@ impl GenerationConfig {
         SamplingOptions {
             greedy: !self.do_sample.unwrap_or(false),
             // Of no effect where the file may say 0.
-            temperature: self
-                .temperature
-                .filter(|t| *t > 0.0)
-                .unwrap_or(default.temperature),
+            temperature: self.temperature.filter(|t| *t > 0.0).unwrap_or(default.temperature),
             top_k: self.top_k.unwrap_or(default.top_k),
             top_p: self.top_p.unwrap_or(default.top_p),
             min_p: self.min_p,
-            repetition_penalty: self
-                .repetition_penalty
-                .unwrap_or(default.repetition_penalty),
+            repetition_penalty: self.repetition_penalty.unwrap_or(default.repetition_penalty),
             ..default
         }
     }
@@ -152,11 +129,7 @@ impl Keys<'_> {
                 if let Some((end, _)) = shown.char_indices().nth(60) {
                     shown.replace_range(end.., "...");
                 }
-                Err(bad_key(
-                    self.file,
-                    key,
-                    format!("is {shown}, not {expected}"),
-                ))
+                Err(bad_key(self.file, key, format!("is {shown}, not {expected}")))
             }
         }
     }
@@ -190,30 +163,20 @@ mod tests {
 
     #[test]
     fn one_id_or_a_list() {
-        let config = opened(
-            "generation_config.json",
-            r#"{"eos_token_id": [2, 1], "top_k": 20}"#,
-        )
-        .unwrap();
+        let config = opened("generation_config.json", r#"{"eos_token_id": [2, 1], "top_k": 20}"#).unwrap();
         assert_eq!((config.eos_token_ids, config.top_k), (vec![2, 1], Some(20)));
         let config = opened("config.json", r#"{"eos_token_id": 7, "top_k": "ignored"}"#).unwrap();
         assert_eq!((config.eos_token_ids, config.top_k), (vec![7], None));
         let config = opened("generation_config.json", r#"{"eos_token_id": null}"#).unwrap();
         assert_eq!(config, GenerationConfig::default());
-        assert_eq!(
-            opened("other.json", "").unwrap(),
-            GenerationConfig::default()
-        );
+        assert_eq!(opened("other.json", "").unwrap(), GenerationConfig::default());
     }
 
     #[test]
     fn what_is_not_set_is_what_generate_takes() {
         let options = GenerationConfig::default().sampling_options();
         assert!(options.greedy);
-        assert_eq!(
-            (options.top_k, options.top_p, options.min_p),
-            (50, 1.0, None)
-        );
+        assert_eq!((options.top_k, options.top_p, options.min_p), (50, 1.0, None));
     }
 
     #[test]
@@ -236,10 +199,7 @@ mod tests {
         for (key, value) in wrong {
             let error = opened("generation_config.json", &format!("{{\"{key}\": {value}}}"));
             let error = error.unwrap_err().to_string();
-            assert!(
-                error.contains("generation_config.json") && error.contains(key),
-                "{error}"
-            );
+            assert!(error.contains("generation_config.json") && error.contains(key), "{error}");
         }
         let cold = r#"{"do_sample": true, "temperature": 0.0}"#;
         assert!(opened("generation_config.json", cold).is_err());

@@ -9,15 +9,8 @@ use crate::files::bad_key;
 
 /// The names that Transformers gives to special tokens (5.23, `SPECIAL_TOKENS_ATTRIBUTES`), and passes
 /// to chat templates under.
-const NAMES: [&str; 7] = [
-    "bos_token",
-    "eos_token",
-    "unk_token",
-    "sep_token",
-    "pad_token",
-    "cls_token",
-    "mask_token",
-];
+const NAMES: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// What `Qwen2Tokenizer` takes for a token that the config does not mention. A `null` there means none.
 const QWEN_DEFAULTS: [&str; 3] = ["eos_token", "unk_token", "pad_token"];
@@ -41,11 +34,7 @@ pub(crate) fn special_tokens(
                 _ => return Err(bad_key(file, format!("{name}.content"), "is not a string")),
             },
             Some(_) => {
-                return Err(bad_key(
-                    file,
-                    name,
-                    "is neither a string nor an added token",
-                ));
+                return Err(bad_key(file, name, "is neither a string nor an added token"));
             }
             None if is_qwen && QWEN_DEFAULTS.contains(&name) => QWEN_DEFAULT,
             None => continue,

@@ -35,11 +35,7 @@ impl StopMatcher {
                 reason: "a stop string is not empty",
             });
         }
-        Ok(Self {
-            stops,
-            held: String::new(),
-            matched: None,
-        })
+        Ok(Self { stops, held: String::new(), matched: None })
     }
 
     /// The stop strings.
@@ -80,19 +76,13 @@ impl StopMatcher {
         let held = self.held.as_str();
         let longest = self.stops.iter().map(|stop| {
             let starts = stop.char_indices().map(|(at, _)| at).rev();
-            starts
-                .take_while(|&at| at > 0)
-                .find(|&at| held.ends_with(&stop[..at]))
-                .unwrap_or(0)
+            starts.take_while(|&at| at > 0).find(|&at| held.ends_with(&stop[..at])).unwrap_or(0)
         });
         longest.max().unwrap_or(0)
     }
 
     fn result(&self, text: String) -> StopMatch {
-        StopMatch {
-            text,
-            matched: self.matched,
-        }
+        StopMatch { text, matched: self.matched }
     }
 }
 
@@ -105,10 +95,7 @@ mod tests {
     /// The same by looking at every prefix of the whole text.
     fn naive(text: &str, stops: &[String]) -> (String, Option<usize>) {
         for end in (0..=text.len()).filter(|&end| text.is_char_boundary(end)) {
-            let complete = stops
-                .iter()
-                .enumerate()
-                .filter(|(_, stop)| text[..end].ends_with(*stop));
+            let complete = stops.iter().enumerate().filter(|(_, stop)| text[..end].ends_with(*stop));
             let first = complete.min_by_key(|(index, stop)| (end - stop.len(), *index));
             if let Some((index, stop)) = first {
                 return (text[..end - stop.len()].into(), Some(index));
@@ -120,20 +107,11 @@ mod tests {
     #[test]
     fn holds_back_no_more_than_needed() {
         let mut matcher = StopMatcher::new(["</s>", "é!"]).unwrap();
-        let passed = |text: &str| StopMatch {
-            text: text.into(),
-            matched: None,
-        };
+        let passed = |text: &str| StopMatch { text: text.into(), matched: None };
         assert_eq!(matcher.push("a<"), passed("a"));
         assert_eq!(matcher.push("</"), passed("<"));
         assert_eq!(matcher.push("x é"), passed("</x "));
-        assert_eq!(
-            matcher.push("!tail"),
-            StopMatch {
-                text: "".into(),
-                matched: Some(1)
-            }
-        );
+        assert_eq!(matcher.push("!tail"), StopMatch { text: "".into(), matched: Some(1) });
         assert_eq!(matcher.push("more").text, "");
         assert_eq!(matcher.finish(), "");
         assert_eq!(matcher.push("</s"), passed(""));

@@ -37,16 +37,9 @@ impl<'a> TokenStream<'a> {
         let state = if tokenizer.is_byte_level() {
             State::Bytes(Vec::new())
         } else {
-            State::Window {
-                ids: VecDeque::new(),
-                done: 0,
-            }
+            State::Window { ids: VecDeque::new(), done: 0 }
         };
-        Self {
-            tokenizer,
-            skip_special,
-            state,
-        }
+        Self { tokenizer, skip_special, state }
     }
 
     /// The text that `id` completes; often a word, empty while a character is incomplete.
@@ -96,9 +89,7 @@ impl<'a> TokenStream<'a> {
     /// [`TextError::Coding`].
     pub fn finish(&mut self) -> Result<String, TextError> {
         match &mut self.state {
-            State::Bytes(pending) => {
-                Ok(String::from_utf8_lossy(&std::mem::take(pending)).into_owned())
-            }
+            State::Bytes(pending) => Ok(String::from_utf8_lossy(&std::mem::take(pending)).into_owned()),
             State::Window { ids, done } => {
                 let rest = difference(self.tokenizer, ids, *done)?;
                 (*ids, *done) = (VecDeque::new(), 0);
@@ -109,28 +100,19 @@ impl<'a> TokenStream<'a> {
 }
 
 /// What the tokens after the first `done` add to the text of those.
-fn difference(
-    tokenizer: &Tokenizer,
-    ids: &mut VecDeque<u32>,
-    done: usize,
-) -> Result<String, TextError> {
+fn difference(tokenizer: &Tokenizer, ids: &mut VecDeque<u32>, done: usize) -> Result<String, TextError> {
     let ids: &[u32] = ids.make_contiguous();
     // Special tokens to be skipped never get here.
     let before = tokenizer.decode_known(&ids[..done], false)?;
     let mut all = tokenizer.decode_known(ids, false)?;
-    let common = before
-        .char_indices()
-        .zip(all.chars())
-        .find(|((_, a), b)| a != b);
+    let common = before.char_indices().zip(all.chars()).find(|((_, a), b)| a != b);
     let common = common.map_or(before.len().min(all.len()), |((at, _), _)| at);
     Ok(all.split_off(common))
 }
 
 /// `<0xE4>`: a byte of a SentencePiece vocabulary.
 fn is_byte_token(token: &str) -> bool {
-    let digits = token
-        .strip_prefix("<0x")
-        .and_then(|rest| rest.strip_suffix('>'));
+    let digits = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
     digits.is_some_and(|digits| digits.len() == 2 && u8::from_str_radix(digits, 16).is_ok())
 }
 
@@ -198,10 +180,7 @@ mod tests {
 
     #[test]
     fn every_byte_has_its_character() {
-        let mut seen: Vec<u8> = (0..0x400)
-            .filter_map(char::from_u32)
-            .filter_map(byte_of)
-            .collect();
+        let mut seen: Vec<u8> = (0..0x400).filter_map(char::from_u32).filter_map(byte_of).collect();
         seen.sort_unstable();
         assert_eq!(seen, (0..=255).collect::<Vec<u8>>());
         assert_eq!(byte_of('Ġ'), Some(b' '));

@@ -46,10 +46,7 @@ impl ThinkingTracker {
     /// opens one and does not close it, outside otherwise, as after the empty block with which the
     /// template turns reasoning off.
     pub fn new(tokens: Option<ThinkingTokens>, prompt: &[u32]) -> Self {
-        let mut tracker = Self {
-            tokens,
-            thinking: false,
-        };
+        let mut tracker = Self { tokens, thinking: false };
         let turn = tokens.and_then(|tokens| tokens.turn);
         let last = prompt.iter().rposition(|&id| Some(id) == turn).unwrap_or(0);
         for &id in &prompt[last..] {
@@ -82,23 +79,13 @@ impl ThinkingTracker {
 mod tests {
     use super::*;
 
-    const TOKENS: ThinkingTokens = ThinkingTokens {
-        start: 1,
-        end: 2,
-        turn: Some(3),
-    };
+    const TOKENS: ThinkingTokens = ThinkingTokens { start: 1, end: 2, turn: Some(3) };
 
     #[test]
     fn events_alternate() {
         let mut tracker = ThinkingTracker::new(Some(TOKENS), &[]);
-        let events: Vec<_> = [2, 1, 9, 1, 2, 2, 9]
-            .into_iter()
-            .map(|id| tracker.push(id))
-            .collect();
-        let (started, ended) = (
-            Some(ThinkingEvent::ThinkingStarted),
-            Some(ThinkingEvent::ThinkingEnded),
-        );
+        let events: Vec<_> = [2, 1, 9, 1, 2, 2, 9].into_iter().map(|id| tracker.push(id)).collect();
+        let (started, ended) = (Some(ThinkingEvent::ThinkingStarted), Some(ThinkingEvent::ThinkingEnded));
         assert_eq!(events, [None, started, None, None, ended, None, None]);
     }
 

@@ -33,10 +33,7 @@ impl Tokenizer {
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, TextError> {
         let dir = dir.as_ref();
         let file = dir.join("tokenizer.json");
-        let refused = |reason: String| TextError::Tokenizer {
-            file: file.clone(),
-            reason,
-        };
+        let refused = |reason: String| TextError::Tokenizer { file: file.clone(), reason };
         let text = read_text(&file)?;
         // The library panics on some files that are not JSON, or not its JSON.
         serde_json::from_str::<IgnoredAny>(&text).map_err(|error| refused(error.to_string()))?;
@@ -45,9 +42,7 @@ impl Tokenizer {
             .map_err(|error: tokenizers::Error| refused(error.to_string()))?;
         // A tokenizer file may ask for either; a prompt is never cut or filled up behind one's back.
         inner.with_padding(None);
-        inner
-            .with_truncation(None)
-            .map_err(|error| refused(error.to_string()))?;
+        inner.with_truncation(None).map_err(|error| refused(error.to_string()))?;
 
         let config_file = dir.join("tokenizer_config.json");
         let config = read_object(&config_file)?.unwrap_or_default();
@@ -60,10 +55,7 @@ impl Tokenizer {
         let (eos, pad) = (id("eos_token"), id("pad_token"));
 
         let added = inner.get_added_tokens_decoder();
-        let special = added
-            .iter()
-            .filter(|(_, token)| token.special)
-            .map(|(&id, _)| id);
+        let special = added.iter().filter(|(_, token)| token.special).map(|(&id, _)| id);
         Ok(Self {
             special: special.collect(),
             byte_level: matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))),
@@ -83,10 +75,7 @@ impl Tokenizer {
         let encoding = self
             .inner
             .encode_fast(text, false)
-            .map_err(|error| TextError::Coding {
-                action: "encode",
-                reason: error.to_string(),
-            })?;
+            .map_err(|error| TextError::Coding { action: "encode", reason: error.to_string() })?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -143,18 +132,12 @@ impl Tokenizer {
     pub(crate) fn decode_known(&self, ids: &[u32], skip: bool) -> Result<String, TextError> {
         self.inner
             .decode(ids, skip)
-            .map_err(|error| TextError::Coding {
-                action: "decode",
-                reason: error.to_string(),
-            })
+            .map_err(|error| TextError::Coding { action: "decode", reason: error.to_string() })
     }
 
     /// The token, or an error that names the id.
     pub(crate) fn known_token(&self, id: u32) -> Result<String, TextError> {
-        self.token(id).ok_or_else(|| TextError::UnknownToken {
-            id,
-            vocab_size: self.vocab_size(),
-        })
+        self.token(id).ok_or_else(|| TextError::UnknownToken { id, vocab_size: self.vocab_size() })
     }
 
     pub(crate) fn is_byte_level(&self) -> bool {
@@ -185,9 +168,7 @@ fn add_tokens(
     let mut tokens = Vec::new();
     for (id, entry) in entries {
         let key = format!("added_tokens_decoder.{id}");
-        let number: u32 = id
-            .parse()
-            .map_err(|_| bad_key(file, &key, "is not a token id"))?;
+        let number: u32 = id.parse().map_err(|_| bad_key(file, &key, "is not a token id"))?;
         let content = entry.get("content").and_then(Value::as_str);
         let content = content.ok_or_else(|| bad_key(file, &key, "has no `content` string"))?;
         let flag = |name: &str| entry.get(name).and_then(Value::as_bool);
@@ -203,9 +184,7 @@ fn add_tokens(
     for (id, key, token) in tokens {
         let content = token.content.clone();
         if tokenizer.token_to_id(&content).is_none() {
-            tokenizer
-                .add_tokens([token])
-                .map_err(|error| bad_key(file, &key, error))?;
+            tokenizer.add_tokens([token]).map_err(|error| bad_key(file, &key, error))?;
         }
         let found = tokenizer.token_to_id(&content);
         if found != Some(id) {

@@ -9,11 +9,7 @@ fn output(name: &str, args: &[&str]) -> String {
     let test = std::env::current_exe().unwrap();
     let folder = test.parent().and_then(|deps| deps.parent()).unwrap();
     let example = folder.join("examples").join(name);
-    let example = PathBuf::from(format!(
-        "{}{}",
-        example.display(),
-        std::env::consts::EXE_SUFFIX
-    ));
+    let example = PathBuf::from(format!("{}{}", example.display(), std::env::consts::EXE_SUFFIX));
     let output = Command::new(&example).args(args).output();
     let output = output.unwrap_or_else(|error| panic!("{}: {error}", example.display()));
     let errors = String::from_utf8_lossy(&output.stderr);

@@ -28,19 +28,14 @@ fn talks(manifest: &Manifest) -> Vec<Talk> {
 }
 
 fn render(template: &ChatTemplate, talk: &Talk) -> String {
-    let json = format!(
-        "{{\"messages\": {}, \"tools\": {}}}",
-        talk.messages, talk.tools
-    );
+    let json = format!("{{\"messages\": {}, \"tools\": {}}}", talk.messages, talk.tools);
     let conversation = Conversation::from_json(&json, &talk.id).unwrap();
     let options = RenderOptions {
         enable_thinking: talk.enable_thinking,
         add_generation_prompt: talk.add_generation_prompt,
         ..RenderOptions::default()
     };
-    template
-        .render_conversation(&conversation, &options)
-        .unwrap()
+    template.render_conversation(&conversation, &options).unwrap()
 }
 
 #[test]
@@ -80,22 +75,11 @@ fn every_string_becomes_its_tokens_and_back() {
     assert!(!texts.is_empty());
     for (at, text) in texts.iter().enumerate() {
         let expected: Vec<u32> = ids[at].iter().map(|&id| id.into()).collect();
-        assert_eq!(
-            tokenizer.encode(text).unwrap(),
-            expected,
-            "string {at}: {text:?}"
-        );
+        assert_eq!(tokenizer.encode(text).unwrap(), expected, "string {at}: {text:?}");
         for (skip, whole) in [(false, &decoded[at]), (true, &skipping[at])] {
-            assert_eq!(
-                &tokenizer.decode(&expected, skip).unwrap(),
-                whole,
-                "string {at}"
-            );
+            assert_eq!(&tokenizer.decode(&expected, skip).unwrap(), whole, "string {at}");
             let mut stream = tokenizer.stream(skip);
-            let mut text: String = expected
-                .iter()
-                .map(|&id| stream.push(id).unwrap())
-                .collect();
+            let mut text: String = expected.iter().map(|&id| stream.push(id).unwrap()).collect();
             text += &stream.finish().unwrap();
             assert_eq!(&text, whole, "string {at} in pieces");
         }
@@ -150,10 +134,7 @@ fn logits_are_processed_as_by_generate() {
         let ids: Vec<u32> = ids.map(|&id| u32::try_from(id).unwrap()).collect();
         let generated = &ids[given("prompt_length").unwrap() as usize..];
         let mut found = logits[row * vocab_size..][..vocab_size].to_vec();
-        sampler
-            .unwrap()
-            .process(&mut found, &ids, generated)
-            .unwrap();
+        sampler.unwrap().process(&mut found, &ids, generated).unwrap();
         for (id, (found, expected)) in found.iter().zip(&scores[row * vocab_size..]).enumerate() {
             assert_eq!(found, expected, "token {id} of {entry}");
         }

@@ -9,8 +9,7 @@ use std::sync::LazyLock;
 use burn::tensor::{DType, Device};
 use qwen3_model::{Qwen3, Session, SessionOptions};
 use qwen3_text::{
-    Cancel, Event, FinishReason, GenerateError, GenerateOptions, Generation, GenerationConfig,
-    Tokenizer,
+    Cancel, Event, FinishReason, GenerateError, GenerateOptions, Generation, GenerationConfig, Tokenizer,
 };
 use serde::Deserialize;
 
@@ -50,20 +49,12 @@ static TINY: LazyLock<Tiny> = LazyLock::new(|| {
 });
 
 fn options() -> GenerateOptions {
-    GenerateOptions {
-        max_new_tokens: NEW_TOKENS,
-        skip_special: false,
-        ..GenerateOptions::default()
-    }
+    GenerateOptions { max_new_tokens: NEW_TOKENS, skip_special: false, ..GenerateOptions::default() }
 }
 
 /// The same, ended where the checkpoint's config says, with special tokens left out of the text.
 fn ending() -> GenerateOptions {
-    GenerateOptions {
-        stop_tokens: TINY.config.eos_token_ids.clone(),
-        skip_special: true,
-        ..options()
-    }
+    GenerateOptions { stop_tokens: TINY.config.eos_token_ids.clone(), skip_special: true, ..options() }
 }
 
 /// Tokens and text of a text that ends, the token that ends it included.
@@ -90,18 +81,9 @@ fn prompts() -> Vec<&'static Vec<u32>> {
 fn greedy_texts_are_transformers_own() {
     assert_eq!(TINY.texts.len(), 50);
     for text in &TINY.texts {
-        assert_eq!(
-            TINY.tokenizer.encode(&text.prompt).unwrap(),
-            text.prompt_ids
-        );
-        let found = generation(&[&text.prompt_ids], &options())
-            .finish()
-            .unwrap();
-        assert_eq!(
-            found[0].generated_ids, text.generated_ids,
-            "{}",
-            text.prompt
-        );
+        assert_eq!(TINY.tokenizer.encode(&text.prompt).unwrap(), text.prompt_ids);
+        let found = generation(&[&text.prompt_ids], &options()).finish().unwrap();
+        assert_eq!(found[0].generated_ids, text.generated_ids, "{}", text.prompt);
         assert_eq!(found[0].text, text.text);
         assert_eq!(found[0].reason, FinishReason::Length);
         assert_eq!(found[0].prompt_ids, text.prompt_ids);
@@ -110,10 +92,7 @@ fn greedy_texts_are_transformers_own() {
 
 #[test]
 fn a_batch_read_in_chunks_gives_the_same_and_ends_where_the_texts_end() {
-    let options = GenerateOptions {
-        chunk_size: 7,
-        ..ending()
-    };
+    let options = GenerateOptions { chunk_size: 7, ..ending() };
     assert_eq!(options.stop_tokens.len(), 2);
     let found = generation(&prompts(), &options).finish().unwrap();
     assert_eq!(found.len(), TINY.texts.len());
@@ -126,10 +105,7 @@ fn a_batch_read_in_chunks_gives_the_same_and_ends_where_the_texts_end() {
 
 #[test]
 fn the_events_of_each_text_are_in_order() {
-    let options = GenerateOptions {
-        chunk_size: 16,
-        ..ending()
-    };
+    let options = GenerateOptions { chunk_size: 16, ..ending() };
     let prompts = prompts();
     let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap();
     let mut read = 0;
@@ -170,10 +146,7 @@ fn the_events_of_each_text_are_in_order() {
 #[test]
 fn thinking_is_seen() {
     let think = TINY.tokenizer.id("<think>").unwrap();
-    let thoughtful = TINY
-        .texts
-        .iter()
-        .find(|text| text.generated_ids.contains(&think));
+    let thoughtful = TINY.texts.iter().find(|text| text.generated_ids.contains(&think));
     let prompt = &thoughtful.expect("a text with a thought").prompt_ids;
     let events = generation(&[prompt], &options()).collect::<Result<Vec<_>, _>>();
     let events = events.unwrap();
@@ -181,29 +154,18 @@ fn thinking_is_seen() {
     let token = |event: &Event| *event == Event::Token { row: 0, id: think };
     let at = events.iter().position(token).unwrap();
     assert_eq!(events.iter().position(started), Some(at + 1));
-    assert_eq!(
-        events[at + 2],
-        Event::Text {
-            row: 0,
-            text: "<think>".into()
-        }
-    );
+    assert_eq!(events[at + 2], Event::Text { row: 0, text: "<think>".into() });
 }
 
 #[test]
 fn stop_strings_end_a_text_and_are_left_out() {
-    let text = TINY
-        .texts
-        .iter()
-        .max_by_key(|text| text.text.chars().count());
+    let text = TINY.texts.iter().max_by_key(|text| text.text.chars().count());
     let text = text.unwrap();
     let middle = text.text.char_indices().nth(text.text.chars().count() / 2);
     let stop = &text.text[middle.unwrap().0..];
     let stop: String = stop.chars().take(3).collect();
-    let options = GenerateOptions {
-        stop_strings: vec!["never to be found".into(), stop.clone()],
-        ..options()
-    };
+    let options =
+        GenerateOptions { stop_strings: vec!["never to be found".into(), stop.clone()], ..options() };
     let found = generation(&[&text.prompt_ids], &options).finish().unwrap();
     let expected = text.text.split(&stop).next().unwrap();
     assert_eq!(found[0].text, expected);
@@ -211,10 +173,7 @@ fn stop_strings_end_a_text_and_are_left_out() {
     assert!(found[0].generated_ids.len() < NEW_TOKENS);
     // What might have become a stop string when the text ended is text.
     let last = text.text.chars().last().unwrap();
-    let options = GenerateOptions {
-        stop_strings: vec![format!("{last}\0")],
-        ..options
-    };
+    let options = GenerateOptions { stop_strings: vec![format!("{last}\0")], ..options };
     let found = generation(&[&text.prompt_ids], &options).finish().unwrap();
     assert_eq!(found[0].text, text.text);
 }
@@ -277,16 +236,12 @@ fn cancelling_ends_every_text() {
 fn a_session_goes_on_where_it_was() {
     let text = &TINY.texts[0];
     let (first, rest) = text.prompt_ids.split_at(2);
-    let options_of = SessionOptions {
-        batch: 1,
-        capacity: text.prompt_ids.len() + 2 * NEW_TOKENS,
-        chunk_size: 5,
-    };
+    let options_of =
+        SessionOptions { batch: 1, capacity: text.prompt_ids.len() + 2 * NEW_TOKENS, chunk_size: 5 };
     let mut session = Session::new(&TINY.model, options_of).unwrap();
     session.prefill(&[[first, &[1, 2, 3]].concat()]).unwrap();
     session.truncate(first.len());
-    let generation =
-        Generation::in_session(session, &TINY.tokenizer, first, &[rest], &options()).unwrap();
+    let generation = Generation::in_session(session, &TINY.tokenizer, first, &[rest], &options()).unwrap();
     let found = generation.finish().unwrap();
     assert_eq!(found[0].generated_ids, text.generated_ids);
     assert_eq!(found[0].prompt_ids, text.prompt_ids);
@@ -295,18 +250,11 @@ fn a_session_goes_on_where_it_was() {
 /// More tokens than a session has slots for at first: the cache grows on the way.
 #[test]
 fn a_long_text_grows_its_session() {
-    let options = GenerateOptions {
-        max_new_tokens: 700,
-        ..options()
-    };
+    let options = GenerateOptions { max_new_tokens: 700, ..options() };
     let prompts = &prompts()[..2];
     let found = generation(prompts, &options).finish().unwrap();
     let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap();
-    let whole = SessionOptions {
-        batch: 2,
-        capacity: longest + 700,
-        chunk_size: 256,
-    };
+    let whole = SessionOptions { batch: 2, capacity: longest + 700, chunk_size: 256 };
     let session = Session::new(&TINY.model, whole).unwrap();
     let expected = Generation::in_session(session, &TINY.tokenizer, &[], prompts, &options);
     let expected = expected.unwrap().finish().unwrap();
@@ -314,10 +262,7 @@ fn a_long_text_grows_its_session() {
         assert_eq!(found.generated_ids.len(), 700);
         assert_eq!(found.generated_ids, expected.generated_ids);
     }
-    let options = GenerateOptions {
-        max_new_tokens: 520,
-        ..options
-    };
+    let options = GenerateOptions { max_new_tokens: 520, ..options };
     let mut grown = generation(&prompts[..1], &options);
     assert!(grown.by_ref().all(|event| event.is_ok()));
     let slots = grown.into_session().capacity();
@@ -327,55 +272,35 @@ fn a_long_text_grows_its_session() {
 #[test]
 fn a_length_counts_the_prompt() {
     let prompt = &TINY.texts[0].prompt_ids;
-    let options = GenerateOptions {
-        max_length: Some(prompt.len() + 3),
-        ..options()
-    };
+    let options = GenerateOptions { max_length: Some(prompt.len() + 3), ..options() };
     let found = generation(&[prompt], &options).finish().unwrap();
     assert_eq!(found[0].generated_ids.len(), 3);
-    let none = GenerateOptions {
-        max_length: Some(1),
-        ..options
-    };
+    let none = GenerateOptions { max_length: Some(1), ..options };
     let found = generation(&[prompt], &none).finish().unwrap();
-    assert_eq!(
-        (found[0].generated_ids.len(), found[0].reason.name()),
-        (0, "length")
-    );
+    assert_eq!((found[0].generated_ids.len(), found[0].reason.name()), (0, "length"));
 }
 
 #[test]
 fn the_models_positions_end_a_text() {
     let positions = TINY.model.config.max_position_embeddings;
     let prompt = vec![5; positions - 2];
-    let options = GenerateOptions {
-        max_new_tokens: usize::MAX,
-        ..options()
-    };
+    let options = GenerateOptions { max_new_tokens: usize::MAX, ..options() };
     let found = generation(&[&prompt], &options).finish().unwrap();
     assert_eq!(found[0].generated_ids.len(), 3);
     assert_eq!(found[0].reason, FinishReason::Length);
 
     let long = vec![5; positions + 1];
     let error = Generation::new(&TINY.model, &TINY.tokenizer, &[&long], &options).err();
-    assert!(matches!(
-        error,
-        Some(GenerateError::PromptTooLong { row: 0, .. })
-    ));
+    assert!(matches!(error, Some(GenerateError::PromptTooLong { row: 0, .. })));
 }
 
 #[test]
 fn bad_prompts_and_options_are_refused() {
     let refused = |prompts: &[Vec<u32>], options: &GenerateOptions| {
-        Generation::new(&TINY.model, &TINY.tokenizer, prompts, options)
-            .err()
-            .expect("an error")
+        Generation::new(&TINY.model, &TINY.tokenizer, prompts, options).err().expect("an error")
     };
     let none: [Vec<u32>; 0] = [];
-    assert!(matches!(
-        refused(&none, &options()),
-        GenerateError::NoPrompt
-    ));
+    assert!(matches!(refused(&none, &options()), GenerateError::NoPrompt));
     let empty = refused(&[vec![1], vec![]], &options());
     assert!(empty.to_string().contains("prompt 1 is empty"), "{empty}");
     let unknown = refused(&[vec![100_000]], &options());

@@ -23,10 +23,7 @@ fn rendered(source: &str) -> Result<String, TextError> {
 fn a_truncated_tokenizer() {
     let whole = fs::read(tiny().join("tokenizer.json")).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    assert!(matches!(
-        Tokenizer::open(dir.path()),
-        Err(TextError::Io { .. })
-    ));
+    assert!(matches!(Tokenizer::open(dir.path()), Err(TextError::Io { .. })));
     for length in (0..whole.len() - 2).step_by(211) {
         fs::write(dir.path().join("tokenizer.json"), &whole[..length]).unwrap();
         let error = Tokenizer::open(dir.path()).unwrap_err().to_string();
@@ -39,15 +36,7 @@ fn a_tokenizer_of_wrong_types() {
     let whole = fs::read_to_string(tiny().join("tokenizer.json")).unwrap();
     let whole: serde_json::Value = serde_json::from_str(&whole).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let wrong = [
-        "null",
-        "[]",
-        "{}",
-        "-1",
-        "\"x\"",
-        "[[\"a\", \"zz\"]]",
-        "{\"type\": \"Nope\"}",
-    ];
+    let wrong = ["null", "[]", "{}", "-1", "\"x\"", "[[\"a\", \"zz\"]]", "{\"type\": \"Nope\"}"];
     let places = [
         "/model",
         "/model/vocab",
@@ -74,46 +63,26 @@ fn a_tokenizer_of_wrong_types() {
 #[test]
 fn configs_that_disagree() {
     let dir = tempfile::tempdir().unwrap();
-    fs::copy(
-        tiny().join("tokenizer.json"),
-        dir.path().join("tokenizer.json"),
-    )
-    .unwrap();
+    fs::copy(tiny().join("tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
     let cases = [
         ("{", "line 1"),
         ("[]", "not a JSON object"),
         (r#"{"eos_token": 5}"#, "`eos_token`"),
         (r#"{"eos_token": {"content": null}}"#, "`eos_token.content`"),
         (r#"{"added_tokens_decoder": []}"#, "`added_tokens_decoder`"),
-        (
-            r#"{"added_tokens_decoder": {"x": {"content": "a"}}}"#,
-            "`added_tokens_decoder.x`",
-        ),
-        (
-            r#"{"added_tokens_decoder": {"7": {}}}"#,
-            "`added_tokens_decoder.7`",
-        ),
-        (
-            r#"{"added_tokens_decoder": {"7": {"content": "<|im_end|>"}}}"#,
-            "`added_tokens_decoder.7`",
-        ),
-        (
-            r#"{"added_tokens_decoder": {"99999": {"content": "<new>"}}}"#,
-            "`added_tokens_decoder.99999`",
-        ),
+        (r#"{"added_tokens_decoder": {"x": {"content": "a"}}}"#, "`added_tokens_decoder.x`"),
+        (r#"{"added_tokens_decoder": {"7": {}}}"#, "`added_tokens_decoder.7`"),
+        (r#"{"added_tokens_decoder": {"7": {"content": "<|im_end|>"}}}"#, "`added_tokens_decoder.7`"),
+        (r#"{"added_tokens_decoder": {"99999": {"content": "<new>"}}}"#, "`added_tokens_decoder.99999`"),
     ];
     for (config, expected) in cases {
         fs::write(dir.path().join("tokenizer_config.json"), config).unwrap();
         let error = Tokenizer::open(dir.path()).unwrap_err().to_string();
-        assert!(
-            error.contains("tokenizer_config.json") && error.contains(expected),
-            "{error}"
-        );
+        assert!(error.contains("tokenizer_config.json") && error.contains(expected), "{error}");
     }
     let size = Tokenizer::open(tiny()).unwrap().vocab_size();
-    let config = format!(
-        r#"{{"added_tokens_decoder": {{"{size}": {{"content": "<new>", "special": true}}}}}}"#
-    );
+    let config =
+        format!(r#"{{"added_tokens_decoder": {{"{size}": {{"content": "<new>", "special": true}}}}}}"#);
     fs::write(dir.path().join("tokenizer_config.json"), config).unwrap();
     let tokenizer = Tokenizer::open(dir.path()).unwrap();
     assert_eq!(tokenizer.encode("<new>").unwrap(), [size as u32]);
@@ -122,12 +91,7 @@ fn configs_that_disagree() {
 
 #[test]
 fn templates_that_are_not_templates() {
-    for (source, line) in [
-        ("a\n{% if %}", 2),
-        ("{{ a", 1),
-        ("\n\n{% endfor %}", 3),
-        ("{% nope %}", 1),
-    ] {
+    for (source, line) in [("a\n{% if %}", 2), ("{{ a", 1), ("\n\n{% endfor %}", 3), ("{% nope %}", 1)] {
         match ChatTemplate::parse(source) {
             Err(TextError::TemplateSyntax { line: found, .. }) => {
                 assert_eq!(found, line, "{source}")
@@ -155,17 +119,13 @@ fn templates_that_never_end() {
     ];
     for source in sources {
         let error = rendered(source).unwrap_err();
-        assert!(
-            matches!(error, TextError::TemplateRender { .. }),
-            "{source}: {error}"
-        );
+        assert!(matches!(error, TextError::TemplateRender { .. }), "{source}: {error}");
     }
 }
 
 #[test]
 fn a_template_says_what_it_refuses() {
-    let error =
-        rendered("a\n{% if true %}\n{{ raise_exception('no ' ~ messages[0].role) }}{% endif %}");
+    let error = rendered("a\n{% if true %}\n{{ raise_exception('no ' ~ messages[0].role) }}{% endif %}");
     match error.unwrap_err() {
         TextError::TemplateRaised { line, message, .. } => {
             assert_eq!((line, message.as_str()), (3, "no user"))
@@ -173,35 +133,23 @@ fn a_template_says_what_it_refuses() {
         other => panic!("{other}"),
     }
     let inside = "{% macro f(x) %}{{ raise_exception(x) }}{% endmacro %}{{ f('deep') }}";
-    assert!(
-        matches!(rendered(inside), Err(TextError::TemplateRaised { message, .. }) if message == "deep")
-    );
+    assert!(matches!(rendered(inside), Err(TextError::TemplateRaised { message, .. }) if message == "deep"));
     assert!(matches!(
         rendered("{{ messages[0].nope.nope }}"),
         Err(TextError::TemplateRender { line: 1, .. })
     ));
     let template = ChatTemplate::parse("x").unwrap();
     let empty = template.render(&[], &RenderOptions::default());
-    assert!(matches!(
-        empty,
-        Err(TextError::Option {
-            option: "messages",
-            ..
-        })
-    ));
+    assert!(matches!(empty, Err(TextError::Option { option: "messages", .. })));
 }
 
 #[test]
 fn message_files() {
     let read = |text: &str| Conversation::from_json(text, "talk.json");
-    let whole = read(
-        r#"{"tools": [{"name": "f"}], "messages": [{"role": "user", "content": "hi"}], "model": 1}"#,
-    );
+    let whole =
+        read(r#"{"tools": [{"name": "f"}], "messages": [{"role": "user", "content": "hi"}], "model": 1}"#);
     let whole = whole.unwrap();
-    assert_eq!(
-        (whole.messages[0].role(), whole.messages[0].content()),
-        ("user", Some("hi"))
-    );
+    assert_eq!((whole.messages[0].role(), whole.messages[0].content()), ("user", Some("hi")));
     assert_eq!(whole.tools.map(|tools| tools.len()), Some(1));
     assert_eq!(read("[]").unwrap(), Conversation::default());
     let cases = [
@@ -210,28 +158,17 @@ fn message_files() {
         ("{}", "`messages` is missing"),
         (r#"{"messages": 1}"#, "`messages` is not a list"),
         ("[1]", "`messages[0]` is not an object"),
-        (
-            r#"[{"role": "user"}, {"content": "x"}]"#,
-            "`messages[1].role` is missing",
-        ),
+        (r#"[{"role": "user"}, {"content": "x"}]"#, "`messages[1].role` is missing"),
         (r#"[{"role": 1}]"#, "`messages[0].role` is not a string"),
         (r#"{"messages": [], "tools": {}}"#, "`tools` is not a list"),
-        (
-            r#"{"messages": [], "tools": [{}, 1]}"#,
-            "`tools[1]` is not an object",
-        ),
+        (r#"{"messages": [], "tools": [{}, 1]}"#, "`tools[1]` is not an object"),
     ];
     for (text, expected) in cases {
         let error = read(text).unwrap_err().to_string();
-        assert!(
-            error.starts_with("talk.json") && error.contains(expected),
-            "{text}: {error}"
-        );
+        assert!(error.starts_with("talk.json") && error.contains(expected), "{text}: {error}");
     }
-    let deep = r#"[{"role": "user", "content": "#.to_string()
-        + &"[".repeat(50_000)
-        + &"]".repeat(50_000)
-        + "}]";
+    let deep =
+        r#"[{"role": "user", "content": "#.to_string() + &"[".repeat(50_000) + &"]".repeat(50_000) + "}]";
     assert!(read(&deep).unwrap_err().to_string().contains("nested"));
 }
 
@@ -242,10 +179,7 @@ fn which_template_is_taken() {
     let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
     let render = |tools: bool| {
         let tools = tools.then(Vec::new);
-        let options = RenderOptions {
-            tools,
-            ..RenderOptions::default()
-        };
+        let options = RenderOptions { tools, ..RenderOptions::default() };
         open()?.render(&[Message::user("hi")], &options)
     };
     assert!(matches!(open(), Err(TextError::NoChatTemplate { .. })));
@@ -254,47 +188,28 @@ fn which_template_is_taken() {
         r#"{"chat_template": "one {{ eos_token }}{{ bos_token }}", "eos_token": "</s>"}"#,
     );
     assert_eq!(render(true).unwrap(), "one </s>");
-    let two = r#"{"chat_template": [{"name": "default", "template": "d"}, {"name": "tool_use", "template": "t"}]}"#;
+    let two =
+        r#"{"chat_template": [{"name": "default", "template": "d"}, {"name": "tool_use", "template": "t"}]}"#;
     write("tokenizer_config.json", two);
-    assert_eq!(
-        (render(false).unwrap(), render(true).unwrap()),
-        ("d".into(), "t".into())
-    );
-    write(
-        "tokenizer_config.json",
-        r#"{"chat_template": [{"name": "other", "template": "o"}]}"#,
-    );
+    assert_eq!((render(false).unwrap(), render(true).unwrap()), ("d".into(), "t".into()));
+    write("tokenizer_config.json", r#"{"chat_template": [{"name": "other", "template": "o"}]}"#);
     assert!(render(false).is_err());
     for wrong in ["5", r#"[{"name": "default"}]"#, r#"["x"]"#] {
-        write(
-            "tokenizer_config.json",
-            &format!("{{\"chat_template\": {wrong}}}"),
-        );
+        write("tokenizer_config.json", &format!("{{\"chat_template\": {wrong}}}"));
         assert!(open().unwrap_err().to_string().contains("chat_template"));
     }
     write("tokenizer_config.json", two);
     write("chat_template.jinja", "file");
-    assert_eq!(
-        (render(false).unwrap(), render(true).unwrap()),
-        ("file".into(), "file".into())
-    );
+    assert_eq!((render(false).unwrap(), render(true).unwrap()), ("file".into(), "file".into()));
     fs::create_dir(dir.path().join("additional_chat_templates")).unwrap();
     write("additional_chat_templates/tool_use.jinja", "more");
-    assert_eq!(
-        (render(false).unwrap(), render(true).unwrap()),
-        ("file".into(), "more".into())
-    );
+    assert_eq!((render(false).unwrap(), render(true).unwrap()), ("file".into(), "more".into()));
 }
 
 #[test]
 fn a_directory_in_place_of_a_file() {
     let dir = tempfile::tempdir().unwrap();
-    for name in [
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "generation_config.json",
-        "chat_template.jinja",
-    ] {
+    for name in ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"] {
         fs::create_dir(dir.path().join(name)).unwrap();
     }
     let named = |error: TextError| {

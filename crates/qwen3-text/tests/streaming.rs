@@ -55,11 +55,8 @@ fn any_tokens_of_the_official_tokenizer() {
 fn sentencepiece(dir: &Path) -> Tokenizer {
     let mut vocab: Vec<String> = ["▁", "a", "b", "▁a", "é", "<s>"].map(String::from).to_vec();
     vocab.extend((0..=255).map(|byte| format!("<0x{byte:02X}>")));
-    let vocab: serde_json::Map<_, _> = vocab
-        .into_iter()
-        .zip(0..)
-        .map(|(t, id): (String, u32)| (t, id.into()))
-        .collect();
+    let vocab: serde_json::Map<_, _> =
+        vocab.into_iter().zip(0..).map(|(t, id): (String, u32)| (t, id.into())).collect();
     let json = serde_json::json!({
         "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "pre_tokenizer": null,
         "post_processor": null,

@@ -11,9 +11,7 @@ fn rendered(source: &str) -> Result<String, TextError> {
     let names = variables.try_iter().unwrap();
     let options = RenderOptions {
         add_generation_prompt: true,
-        variables: names
-            .map(|name| (name.to_string(), variables.get_item(&name).unwrap()))
-            .collect(),
+        variables: names.map(|name| (name.to_string(), variables.get_item(&name).unwrap())).collect(),
         ..RenderOptions::default()
     };
     let conversation = Conversation::from_json(MESSAGES, "messages").unwrap();
@@ -47,10 +45,7 @@ const PRINTED: &[(&str, &str)] = &[
         "{{ undefined_thing }}|{{ d.nope }}|{% if nope %}y{% else %}n{% endif %}|{% for a in nope %}{% else %}empty{% endfor %}",
         "||n|empty",
     ),
-    (
-        "{{ 'a' ~ 1 ~ none ~ true ~ 1.5 ~ nope ~ [1] }}",
-        "a1NoneTrue1.5[1]",
-    ),
+    ("{{ 'a' ~ 1 ~ none ~ true ~ 1.5 ~ nope ~ [1] }}", "a1NoneTrue1.5[1]"),
     (
         "{{ 'abc'[::-1] }}|{{ 'abc'[1:] }}|{{ 'abc'[-1] }}|{{ l[::-1] }}|{{ l[1:] }}|{{ l[:-1] }}|{{ l[-1] }}|{{ l[::2] }}",
         "cba|bc|c|[None, 3.0, 'two', 1]|['two', 3.0, None]|[1, 'two', 3.0]|None|[1, 3.0]",
@@ -92,23 +87,11 @@ const PRINTED: &[(&str, &str)] = &[
         "{% macro f(x, y='z') %}[{{ x }}{{ y }}]{% endmacro %}{{ f(1) }}{{ f(1, 2) }}{{ f(x=3, y='') }}",
         "[1z][12][3]",
     ),
-    (
-        "{% macro f(x) %}{{ x }}{{ caller() }}{% endmacro %}{% call f(1) %}body{% endcall %}",
-        "1body",
-    ),
-    (
-        "{% set x %}captured {{ s }}{% endset %}{{ x|upper }}",
-        "CAPTURED   HELLO WORLD  ",
-    ),
-    (
-        "{%- generation %} a {{ s }} {%- endgeneration -%}  z",
-        " a   hello world  z",
-    ),
+    ("{% macro f(x) %}{{ x }}{{ caller() }}{% endmacro %}{% call f(1) %}body{% endcall %}", "1body"),
+    ("{% set x %}captured {{ s }}{% endset %}{{ x|upper }}", "CAPTURED   HELLO WORLD  "),
+    ("{%- generation %} a {{ s }} {%- endgeneration -%}  z", " a   hello world  z"),
     ("{% generation %}\n  a\n{% endgeneration %}\nb", "  a\nb"),
-    (
-        "{% generation %}{% set q = 1 %}{{ q }}{% endgeneration %}{{ q }}|",
-        "1|",
-    ),
+    ("{% generation %}{% set q = 1 %}{{ q }}{% endgeneration %}{{ q }}|", "1|"),
     ("  {% if true %}\n  x\n  {% endif %}\ny", "  x\ny"),
     ("{%- if true -%}   x   {%- endif -%}   y", "xy"),
     ("{# comment #}\nz{# c #} w", "z w"),
@@ -166,26 +149,17 @@ const PRINTED: &[(&str, &str)] = &[
         "{% set a, b = 1, 2 %}{{ a }}{{ b }}{% set c = [1, 2] + [3] %}{{ c }}|{{ c|length }}|{{ [1] * 3 }}|{{ 'ab' * 2 }}",
         "12[1, 2, 3]|3|[1, 1, 1]|abab",
     ),
-    (
-        "{% filter upper %}abc{% endfilter %}|{% with a = 1 %}{{ a }}{% endwith %}|{{ a }}",
-        "ABC|1|",
-    ),
+    ("{% filter upper %}abc{% endfilter %}|{% with a = 1 %}{{ a }}{% endwith %}|{{ a }}", "ABC|1|"),
     (
         "{% if messages[0].content is string and messages[0].content.startswith('h') %}A{% elif false %}B{% else %}C{% endif %}",
         "A",
     ),
-    (
-        "{{ messages[0].content.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') }}",
-        "x",
-    ),
+    ("{{ messages[0].content.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') }}", "x"),
     (
         "{% set x = 1 %}{% if true %}{% set x = 2 %}{% endif %}{{ x }}{% for i in [1] %}{% set x = 3 %}{% endfor %}{{ x }}",
         "22",
     ),
-    (
-        "{{ \"a\\tb\\\\d\\x41\\u00e9\\'\\\"\" }}|{{ 'it''s' }}",
-        "a\tb\\dAé'\"|its",
-    ),
+    ("{{ \"a\\tb\\\\d\\x41\\u00e9\\'\\\"\" }}|{{ 'it''s' }}", "a\tb\\dAé'\"|its"),
     ("{{ \"\\d\\w\" }}", "\\d\\w"),
     (
         "{{ 1_000 }}|{{ 0x1f }}|{{ 1.5e3 }}|{{ 10 ** 20 }}|{{ 2 ** -1 }}|{{ 10 // 3.0 }}",
@@ -216,10 +190,7 @@ const PRINTED: &[(&str, &str)] = &[
         "{%- for m in messages -%}\n    {%- if m.role == 'user' -%}\n        U: {{ m.content }}\n    {%- else -%}\n        O\n    {%- endif -%}\n{%- endfor -%}",
         "U: hi <think>\nx\n</think>\n\nyOU: ",
     ),
-    (
-        "{{ e['items'] }}|{{ e.get('items') }}|{% for k in e.keys() %}{{ k }}{% endfor %}",
-        "5|5|itemskeys",
-    ),
+    ("{{ e['items'] }}|{{ e.get('items') }}|{% for k in e.keys() %}{{ k }}{% endfor %}", "5|5|itemskeys"),
     (
         "{{ [1,2,3][1:2] + [4] }}|{{ (1,2) + (3,) }}|{{ l is sameas l }}|{{ [[]]|list }}|{{ [none]|first }}|{{ []|first }}|",
         "[2, 4]|(1, 2, 3)|True|[[]]|None||",
@@ -237,10 +208,7 @@ const PRINTED: &[(&str, &str)] = &[
     ("\n", ""),
     ("{{ 'a\r\nb' }}", "a\nb"),
     ("{% if true %}\n\n a{% endif %}\n \n", "\n a "),
-    (
-        "{{ messages[2] }}|{{ messages[2].content is defined }}",
-        "{'role': 'user'}|False",
-    ),
+    ("{{ messages[2] }}|{{ messages[2].content is defined }}", "{'role': 'user'}|False"),
     (
         "{{ messages[1] }}|{{ messages[1].reasoning_content }}{{ messages[1].thinking }}",
         "{'thinking': 'r', 'role': 'assistant', 'content': 'yo', 'reasoning': 'r', 'reasoning_content': 'r'}|rr",

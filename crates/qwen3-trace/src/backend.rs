@@ -54,12 +54,7 @@ pub struct Switches {
 impl fmt::Display for Switches {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let on = |on| if on { "on" } else { "off" };
-        write!(
-            f,
-            "fusion {}, autotune {}",
-            on(self.fusion),
-            on(self.autotune)
-        )
+        write!(f, "fusion {}, autotune {}", on(self.fusion), on(self.autotune))
     }
 }
 
@@ -73,9 +68,7 @@ impl FromStr for Backend {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let known = Self::EVERY
-            .into_iter()
-            .find(|backend| backend.name() == text);
+        let known = Self::EVERY.into_iter().find(|backend| backend.name() == text);
         known.ok_or_else(|| {
             let names = Self::EVERY.map(Self::name).join(", ");
             format!("unknown backend `{text}`; one of {names}, or all")

@@ -101,58 +101,39 @@ pub fn consensus(pairs: &[Pair], runs: &[Voter]) -> Option<Consensus> {
         let coarser = epsilon(&pair.a).max(epsilon(&pair.b));
         pair.relative.unwrap_or(f64::INFINITY) / (ROUNDING * coarser)
     };
-    let voters: Vec<&str> = runs
-        .iter()
-        .filter(|r| r.votes)
-        .map(|r| &r.label[..])
-        .collect();
+    let voters: Vec<&str> = runs.iter().filter(|r| r.votes).map(|r| &r.label[..]).collect();
     // Of a run and each of the voters but itself.
     let to_voters = |label: &str, but: &str| {
         let counts = |other: &str| voters.contains(&other) && other != but;
-        let own = pairs.iter().filter(move |pair| {
-            (pair.a == label && counts(&pair.b)) || (pair.b == label && counts(&pair.a))
-        });
+        let own = pairs
+            .iter()
+            .filter(move |pair| (pair.a == label && counts(&pair.b)) || (pair.b == label && counts(&pair.a)));
         own.map(distance).collect::<Vec<_>>()
     };
     let farthest = |distances: Vec<f64>| distances.into_iter().fold(0.0_f64, f64::max);
     let nearest = |distances: Vec<f64>| distances.into_iter().fold(f64::INFINITY, f64::min);
-    let differ = |explanation: &str| Consensus {
-        agree: false,
-        outlier: None,
-        explanation: explanation.into(),
-    };
+    let differ =
+        |explanation: &str| Consensus { agree: false, outlier: None, explanation: explanation.into() };
     if pairs.iter().map(distance).fold(0.0_f64, f64::max) <= 1.0 {
-        return Some(Consensus {
-            agree: true,
-            ..differ("all runs agree up to rounding")
-        });
+        return Some(Consensus { agree: true, ..differ("all runs agree up to rounding") });
     }
     for label in &voters {
         let others = voters.iter().filter(|other| *other != label);
         let others = farthest(others.flat_map(|other| to_voters(other, label)).collect());
         let alone = nearest(to_voters(label, ""));
         if voters.len() > 2 && others <= 1.0 && alone > 1.0 && alone > ALONE * others {
-            let cured = runs
-                .iter()
-                .filter(|run| !run.votes && run.label.starts_with(*label));
+            let cured = runs.iter().filter(|run| !run.votes && run.label.starts_with(*label));
             let cured = cured.filter(|run| farthest(to_voters(&run.label, label)) <= 1.0);
-            let cured: String = cured
-                .map(|run| format!("; {} agrees with them", run.label))
-                .collect();
+            let cured: String = cured.map(|run| format!("; {} agrees with them", run.label)).collect();
             return Some(Consensus {
                 outlier: Some(label.to_string()),
-                ..differ(&format!(
-                    "{label} is alone; the others agree with each other{cured}"
-                ))
+                ..differ(&format!("{label} is alone; the others agree with each other{cured}"))
             });
         }
     }
-    let voters_agree = voters
-        .iter()
-        .all(|label| farthest(to_voters(label, "")) <= 1.0);
+    let voters_agree = voters.iter().all(|label| farthest(to_voters(label, "")) <= 1.0);
     let mut variants = runs.iter().filter(|run| !run.votes);
-    if voters_agree && let Some(run) = variants.find(|run| nearest(to_voters(&run.label, "")) > 1.0)
-    {
+    if voters_agree && let Some(run) = variants.find(|run| nearest(to_voters(&run.label, "")) > 1.0) {
         return Some(Consensus {
             outlier: Some(run.label.clone()),
             ..differ(&format!("{} is alone; the others agree", run.label))
@@ -192,24 +173,13 @@ mod tests {
     #[test]
     fn the_one_that_is_alone_is_named() {
         let names = ["ndarray", "flex", "wgpu"];
-        let wrong = [
-            pair("ndarray", "flex", 1e-7),
-            pair("ndarray", "wgpu", 0.3),
-            pair("flex", "wgpu", 0.3),
-        ];
+        let wrong = [pair("ndarray", "flex", 1e-7), pair("ndarray", "wgpu", 0.3), pair("flex", "wgpu", 0.3)];
         assert_eq!(found(&wrong, &names).outlier.as_deref(), Some("wgpu"));
-        let right = [
-            pair("ndarray", "flex", 1e-7),
-            pair("ndarray", "wgpu", 2e-7),
-            pair("flex", "wgpu", 2e-7),
-        ];
+        let right =
+            [pair("ndarray", "flex", 1e-7), pair("ndarray", "wgpu", 2e-7), pair("flex", "wgpu", 2e-7)];
         let found_right = found(&right, &names);
         assert!(found_right.agree && found_right.outlier.is_none());
-        let all = [
-            pair("ndarray", "flex", 0.1),
-            pair("ndarray", "wgpu", 0.3),
-            pair("flex", "wgpu", 0.2),
-        ];
+        let all = [pair("ndarray", "flex", 0.1), pair("ndarray", "wgpu", 0.3), pair("flex", "wgpu", 0.2)];
         let found_all = found(&all, &names);
         assert!(!found_all.agree && found_all.outlier.is_none());
     }

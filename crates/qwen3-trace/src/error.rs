@@ -89,30 +89,16 @@ pub enum TraceError {
 impl TraceError {
     /// A file whose tensors do not fit one another or the model.
     pub fn malformed(file: &Path, reason: impl Into<String>) -> Self {
-        Self::File(CheckpointError::Malformed {
-            file: file.into(),
-            reason: reason.into(),
-        })
+        Self::File(CheckpointError::Malformed { file: file.into(), reason: reason.into() })
     }
 
     /// A file or folder that cannot be written.
     pub fn write(file: &Path, source: std::io::Error) -> Self {
-        Self::File(CheckpointError::Io {
-            file: file.into(),
-            source,
-        })
+        Self::File(CheckpointError::Io { file: file.into(), source })
     }
 }
 
 /// [`TraceError::malformed`] unless `holds`.
-pub(crate) fn ensure(
-    holds: bool,
-    file: &Path,
-    reason: impl FnOnce() -> String,
-) -> Result<(), TraceError> {
-    if holds {
-        Ok(())
-    } else {
-        Err(TraceError::malformed(file, reason()))
-    }
+pub(crate) fn ensure(holds: bool, file: &Path, reason: impl FnOnce() -> String) -> Result<(), TraceError> {
+    if holds { Ok(()) } else { Err(TraceError::malformed(file, reason())) }
 }

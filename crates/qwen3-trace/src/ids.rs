@@ -17,24 +17,15 @@ struct Expected {
 impl Expected {
     fn read(file: &TensorFile) -> Result<Self, TraceError> {
         let array = file.read("generated_ids")?;
-        let margins = file
-            .has("margins")
-            .then(|| file.read("margins"))
-            .transpose()?;
+        let margins = file.has("margins").then(|| file.read("margins")).transpose()?;
         let (columns, steps) = (
             array.shape.get(1).copied().unwrap_or(0),
-            margins
-                .as_ref()
-                .map_or(0, |margins| margins.shape.get(1).copied().unwrap_or(0)),
+            margins.as_ref().map_or(0, |margins| margins.shape.get(1).copied().unwrap_or(0)),
         );
-        let fits = margins
-            .as_ref()
-            .is_none_or(|m| m.shape.len() == 2 && m.shape[0] == array.shape[0]);
-        ensure(
-            array.shape.len() == 2 && fits && steps <= columns,
-            file.path(),
-            || "tensor `margins` does not fit `generated_ids`".into(),
-        )?;
+        let fits = margins.as_ref().is_none_or(|m| m.shape.len() == 2 && m.shape[0] == array.shape[0]);
+        ensure(array.shape.len() == 2 && fits && steps <= columns, file.path(), || {
+            "tensor `margins` does not fit `generated_ids`".into()
+        })?;
         Ok(Self {
             ids: array.ints("generated_ids")?.to_vec(),
             margins: match margins {
@@ -59,12 +50,7 @@ fn exact(name: &str, shape: &[usize], observed: &[i64], expected: &[i64]) -> Ver
     let floats = |ids: &[i64]| ids.iter().map(|id| *id as f32).collect::<Vec<_>>();
     let (observed, expected) = (floats(observed), floats(expected));
     let (observed, expected) = (&observed[..], &expected[..]);
-    let compared = Compared {
-        name,
-        shape,
-        observed,
-        expected,
-    };
+    let compared = Compared { name, shape, observed, expected };
     compared.judge_exact()
 }
 
@@ -98,9 +84,7 @@ pub fn judge_generated(
     let mut verdict = exact("generated_ids", shape, observed, &expected.ids);
     verdict.pass = wrong.is_none();
     let smallest = expected.margins.iter().copied().reduce(f32::min);
-    let smallest = smallest.map_or(String::new(), |margin| {
-        format!("; smallest margin {margin:.3e}")
-    });
+    let smallest = smallest.map_or(String::new(), |margin| format!("; smallest margin {margin:.3e}"));
     verdict.note = Some(match wrong {
         None => format!("{ties} ties{smallest}"),
         Some(index) => format!(
@@ -109,9 +93,7 @@ pub fn judge_generated(
             index % shape[1],
             observed[index],
             expected.ids[index],
-            expected
-                .margin(index)
-                .map_or("unknown".into(), |margin| format!("{margin:.3e}")),
+            expected.margin(index).map_or("unknown".into(), |margin| format!("{margin:.3e}")),
         ),
     });
     Ok(verdict)
@@ -130,15 +112,10 @@ pub fn judge_greedy(
 ) -> Result<Verdict, TraceError> {
     let expected = Expected::read(file)?;
     let columns = expected.shape[1];
-    ensure(
-        expected.shape[0] == prompts && columns > new && expected.steps == new,
-        file.path(),
-        || format!("`generated_ids` and `margins` do not fit {prompts} x {new} tokens"),
-    )?;
-    let wanted = expected
-        .ids
-        .chunks(columns)
-        .flat_map(|row| &row[columns - new..]);
+    ensure(expected.shape[0] == prompts && columns > new && expected.steps == new, file.path(), || {
+        format!("`generated_ids` and `margins` do not fit {prompts} x {new} tokens")
+    })?;
+    let wanted = expected.ids.chunks(columns).flat_map(|row| &row[columns - new..]);
     let wanted = wanted.copied().collect::<Vec<_>>();
     let wrong = (0..prompts).filter_map(|prompt| {
         let mut row = prompt * new..(prompt + 1) * new;

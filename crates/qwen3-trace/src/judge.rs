@@ -6,8 +6,7 @@ use crate::logits;
 use crate::names::{layer_of, sequence_axis};
 use crate::tokens::{self, TokenVerdict};
 use crate::{
-    Compared, LayerVerdict, Limits, Mode, Neighbours, Preset, Reference, Trace, TraceError,
-    Verdicts,
+    Compared, LayerVerdict, Limits, Mode, Neighbours, Preset, Reference, Trace, TraceError, Verdicts,
 };
 
 /// Values on either side of the worst element.
@@ -33,14 +32,7 @@ impl<'a> Judge<'a> {
         limits: &'a Limits,
         preset: Option<Preset>,
     ) -> Self {
-        Self {
-            reference,
-            config,
-            limits,
-            isolated: limits.behind(1),
-            preset,
-            embedding: None,
-        }
+        Self { reference, config, limits, isolated: limits.behind(1), preset, embedding: None }
     }
 
     /// Also judges embeddings that the reference lacks: those of its prompt are known all the same,
@@ -54,11 +46,7 @@ impl<'a> Judge<'a> {
     ///
     /// # Errors
     /// When a tensor is malformed or misshapen.
-    pub fn observed(
-        &self,
-        observed: &Trace,
-        derived: Option<&Trace>,
-    ) -> Result<Verdicts, TraceError> {
+    pub fn observed(&self, observed: &Trace, derived: Option<&Trace>) -> Result<Verdicts, TraceError> {
         let mut tensors = self.tensors(Mode::Accumulated, observed, derived)?;
         let tokens = match observed.grid("generated_ids")? {
             Some(grid) => tokens::free_run(self.reference, &grid, self.limits)?,
@@ -90,10 +78,7 @@ impl<'a> Judge<'a> {
                 (None, Some(derived)) => derived.array(&key)?,
                 (known, _) => known,
             };
-            let rows = self
-                .embedding
-                .as_deref()
-                .filter(|_| site.tap == Tap::Embedding);
+            let rows = self.embedding.as_deref().filter(|_| site.tap == Tap::Embedding);
             let expected = match (&expected, rows) {
                 (Some(array), _) => array.floats(&key)?,
                 (None, Some(rows)) => rows,
@@ -143,14 +128,7 @@ impl<'a> Judge<'a> {
         let step = |index: usize| index % per_row / expected.shape[2];
         let counted = |index: usize| step(index) <= followed[index / per_row];
         let mode = Mode::Accumulated;
-        Ok(Some(self.compare_where(
-            mode,
-            key,
-            &expected.shape,
-            values,
-            wanted,
-            counted,
-        )))
+        Ok(Some(self.compare_where(mode, key, &expected.shape, values, wanted, counted)))
     }
 
     /// In patched mode: the logits of the last token, the reference injected behind each layer.
@@ -164,10 +142,7 @@ impl<'a> Judge<'a> {
         let [batch, seq] = self.reference.rows.dims();
         let vocab = self.config.vocab_size;
         let all = expected.floats("logits")?.chunks(seq * vocab);
-        let last: Vec<f32> = all
-            .flat_map(|row| &row[(seq - 1) * vocab..])
-            .copied()
-            .collect();
+        let last: Vec<f32> = all.flat_map(|row| &row[(seq - 1) * vocab..]).copied().collect();
         let mut verdicts = Vec::new();
         for layer in 0..self.config.num_hidden_layers {
             let Some(observed) = observed.array(&format!("{layer:02}/last_logits"))? else {
@@ -202,20 +177,11 @@ impl<'a> Judge<'a> {
             });
         }
         let (values, expected) = (found.floats(key)?, self.reference.trace.array(key)?);
-        let expected = expected
-            .as_ref()
-            .map(|array| array.floats(key))
-            .transpose()?;
+        let expected = expected.as_ref().map(|array| array.floats(key)).transpose()?;
         let right = expected.unwrap_or(values).iter();
         let right: Vec<f64> = right.map(|value| f64::from(*value)).collect();
         let limit = self.limits.of(key, &right);
-        Ok(tokens::stepped(
-            self.reference,
-            values,
-            expected,
-            vocab,
-            &limit,
-        ))
+        Ok(tokens::stepped(self.reference, values, expected, vocab, &limit))
     }
 
     fn compare(
@@ -241,22 +207,14 @@ impl<'a> Judge<'a> {
         expected: &[f32],
         counted: impl Fn(usize) -> bool,
     ) -> LayerVerdict {
-        let values = expected
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| counted(*index));
+        let values = expected.iter().enumerate().filter(|(index, _)| counted(*index));
         let kept: Vec<f64> = values.map(|(_, value)| f64::from(*value)).collect();
         let limits = match mode {
             Mode::Isolated => &self.isolated,
             Mode::Accumulated | Mode::Patched => self.limits,
         };
         let (floor, dtype) = (limits.floor(name, &kept), limits.dtype());
-        let compared = Compared {
-            name,
-            shape,
-            observed,
-            expected,
-        };
+        let compared = Compared { name, shape, observed, expected };
         let (metrics, limit) = compared.measure(floor, dtype, &counted);
         let calibrated = metrics.ratio(&limit);
         let ratio = match self.preset {
@@ -295,10 +253,5 @@ fn neighbours(worst: &[usize], compared: &Compared) -> Option<Neighbours> {
         let finite = |value: &f32| value.is_finite().then_some(f64::from(*value));
         values.iter().map(finite).collect()
     };
-    Some(Neighbours {
-        axis,
-        start,
-        expected: cut(compared.expected),
-        observed: cut(compared.observed),
-    })
+    Some(Neighbours { axis, start, expected: cut(compared.expected), observed: cut(compared.observed) })
 }

@@ -46,28 +46,18 @@ impl Limits {
             let array = reference.array(&name)?.expect("it is in the list");
             let values = array.floats(&name)?;
             let good = values.len() == 2 && values.iter().all(|v| v.is_finite() && *v >= 0.0);
-            ensure(good, reference.path(), || {
-                format!("`{name}` is not a largest and an rms error")
-            })?;
+            ensure(good, reference.path(), || format!("`{name}` is not a largest and an rms error"))?;
             let [max_abs, rms] = [values[0], values[1]].map(f64::from);
             floors.insert(tensor.to_string(), Floor { max_abs, rms });
         }
-        Ok(Self {
-            dtype,
-            layers,
-            floors,
-            passed: None,
-        })
+        Ok(Self { dtype, layers, floors, passed: None })
     }
 
     /// The same for values that have come through `layers` layers since they were known exactly, 1 when each
     /// layer is given its input: no other error is inherited, and a stored floor, which is that of a whole
     /// run, may be too wide.
     pub fn behind(&self, layers: usize) -> Self {
-        Self {
-            passed: Some(layers),
-            ..self.clone()
-        }
+        Self { passed: Some(layers), ..self.clone() }
     }
 
     /// The same for results in another dtype.
@@ -75,19 +65,14 @@ impl Limits {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn in_dtype(&self, reference: &Trace, dtype: Precision) -> Result<Self, TraceError> {
-        Ok(Self {
-            passed: self.passed,
-            ..Self::new(reference, dtype, self.layers)?
-        })
+        Ok(Self { passed: self.passed, ..Self::new(reference, dtype, self.layers)? })
     }
 
     /// Where the limits come from.
     pub fn source(&self) -> String {
         let dtype = self.dtype;
         if self.floors.is_empty() {
-            return format!(
-                "the stated dtype {dtype}: the reference has no float64 noise floors in it"
-            );
+            return format!("the stated dtype {dtype}: the reference has no float64 noise floors in it");
         }
         format!("float64 noise floors in {dtype}, stored with the reference")
     }
@@ -115,10 +100,7 @@ impl Limits {
         let largest = expected.iter().fold(0.0_f64, |m, e| m.max(e.abs()));
         let (max_abs, rms) = (share * largest, share * rms(expected));
         match known {
-            Some(known) => Floor {
-                max_abs: known.max_abs.min(max_abs),
-                rms: known.rms.min(rms),
-            },
+            Some(known) => Floor { max_abs: known.max_abs.min(max_abs), rms: known.rms.min(rms) },
             None => Floor { max_abs, rms },
         }
     }
@@ -172,9 +154,7 @@ impl Preset {
         let ratio = match self {
             Self::LayerVerification => {
                 let cosine = (1.0 - metrics.cosine) / 0.01;
-                (metrics.mse / 1e-4)
-                    .max(metrics.relative / 0.01)
-                    .max(cosine)
+                (metrics.mse / 1e-4).max(metrics.relative / 0.01).max(cosine)
             }
             Self::Bf16Reference => metrics.mse / 1e-5,
         };

@@ -80,11 +80,8 @@ mod tests {
     fn equal_logits_lose_nothing() {
         let logits = [1.0, 3.0, 2.0, 0.5, 0.0, 4.0];
         let report = compare(&logits, &logits, 3, |_| true);
-        let nothing = LogitsDifference {
-            kl_divergence: Some(0.0),
-            top1_agreement: 1.0,
-            regret_nats: Some(0.0),
-        };
+        let nothing =
+            LogitsDifference { kl_divergence: Some(0.0), top1_agreement: 1.0, regret_nats: Some(0.0) };
         assert_eq!(report, nothing);
     }
 

@@ -57,10 +57,7 @@ impl Metrics {
     pub fn ratio(&self, limit: &Limit) -> f64 {
         let over = |error: f64, limit: f64| if error == 0.0 { 0.0 } else { error / limit };
         let ratios = [over(self.max_abs, limit.max_abs), over(self.rms, limit.rms)];
-        ratios
-            .into_iter()
-            .map(|ratio| if ratio.is_nan() { f64::INFINITY } else { ratio })
-            .fold(0.0, f64::max)
+        ratios.into_iter().map(|ratio| if ratio.is_nan() { f64::INFINITY } else { ratio }).fold(0.0, f64::max)
     }
 }
 
@@ -91,8 +88,7 @@ pub fn compare(
         expected.len()
     );
     let (mut count, mut non_finite) = (0_usize, 0);
-    let (mut errors, mut observed_squares, mut expected_squares, mut products) =
-        (0.0, 0.0, 0.0, 0.0);
+    let (mut errors, mut observed_squares, mut expected_squares, mut products) = (0.0, 0.0, 0.0, 0.0);
     let (mut max_abs, mut max_ulp, mut worst) = (-1.0, 0.0_f64, 0);
     for (index, (&a, &e)) in observed.iter().zip(expected).enumerate() {
         if !counted(index) {
@@ -122,11 +118,7 @@ pub fn compare(
         return Metrics {
             mse: error,
             max_abs: error,
-            max_abs_index: if count == 0 {
-                Vec::new()
-            } else {
-                unflatten(worst, shape)
-            },
+            max_abs_index: if count == 0 { Vec::new() } else { unflatten(worst, shape) },
             relative: error,
             cosine: f64::NAN,
             nmse: error,
@@ -161,18 +153,9 @@ pub fn compare(
 }
 
 /// The limit for a tensor: a multiple of Transformers' own error, and a little for the format itself.
-pub fn limit(
-    floor: Floor,
-    expected: &[f32],
-    dtype: Precision,
-    counted: impl Fn(usize) -> bool,
-) -> Limit {
+pub fn limit(floor: Floor, expected: &[f32], dtype: Precision, counted: impl Fn(usize) -> bool) -> Limit {
     let (mut count, mut largest, mut squares) = (0_usize, 0.0_f64, 0.0);
-    for (_, &e) in expected
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| counted(*index))
-    {
+    for (_, &e) in expected.iter().enumerate().filter(|(index, _)| counted(*index)) {
         let e = f64::from(e);
         count += 1;
         largest = largest.max(e.abs());
@@ -213,11 +196,7 @@ pub fn same_dtype(observed: &[u16], expected: &[u16], dtype: Precision) -> SameD
     // A magnitude's bit pattern counts the steps from zero.
     let steps = |bits: u16| {
         let magnitude = i32::from(bits & 0x7fff);
-        let signed = if bits & 0x8000 == 0 {
-            magnitude
-        } else {
-            -magnitude
-        };
+        let signed = if bits & 0x8000 == 0 { magnitude } else { -magnitude };
         (magnitude < i32::from(infinity)).then_some(signed)
     };
     let distance = |(&a, &e): (&u16, &u16)| match (steps(a), steps(e)) {
@@ -228,10 +207,7 @@ pub fn same_dtype(observed: &[u16], expected: &[u16], dtype: Precision) -> SameD
     let (unequal, max_ulp_distance) = distances.fold((0_usize, 0), |(unequal, max), distance| {
         (unequal + usize::from(distance > 0), distance.max(max))
     });
-    SameDTypeMetrics {
-        unequal: unequal as f64 / expected.len() as f64,
-        max_ulp_distance,
-    }
+    SameDTypeMetrics { unequal: unequal as f64 / expected.len() as f64, max_ulp_distance }
 }
 
 /// The index per axis of a flat index in C order.

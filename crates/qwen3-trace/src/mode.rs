@@ -42,10 +42,7 @@ impl FromStr for Mode {
     fn from_str(text: &str) -> Result<Self, String> {
         let known = Self::ALL.into_iter().find(|mode| mode.name() == text);
         known.ok_or_else(|| {
-            format!(
-                "unknown mode `{text}`, expected {}",
-                Self::ALL.map(Self::name).join(", ")
-            )
+            format!("unknown mode `{text}`, expected {}", Self::ALL.map(Self::name).join(", "))
         })
     }
 }

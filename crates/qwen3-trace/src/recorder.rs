@@ -22,9 +22,7 @@ impl Recorder {
     /// When it cannot be made.
     pub fn create(folder: &Path) -> Result<Self, TraceError> {
         std::fs::create_dir_all(folder).map_err(|error| TraceError::write(folder, error))?;
-        Ok(Self {
-            folder: folder.into(),
-        })
+        Ok(Self { folder: folder.into() })
     }
 
     /// Writes tensors, each with its name and shape: all there are of their parts.

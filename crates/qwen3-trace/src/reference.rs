@@ -37,24 +37,17 @@ impl Reference {
         let trace = Trace::open(path)?;
         let ids = trace
             .grid("input_ids")?
-            .ok_or_else(|| TraceError::NoTensor {
-                file: path.into(),
-                tensor: "input_ids".into(),
-            })?;
+            .ok_or_else(|| TraceError::NoTensor { file: path.into(), tensor: "input_ids".into() })?;
         let [batch, seq] = [ids.len(), ids[0].len()];
         let visible = match mask(&trace)? {
             Some(visible) => visible,
             None => vec![vec![true; seq]; batch],
         };
-        ensure(
-            visible.len() == batch && visible[0].len() == seq,
-            path,
-            || "`attention_mask` and `input_ids` differ in shape".into(),
-        )?;
-        let left = |row: &Vec<bool>| row.is_sorted() && row.contains(&true);
-        ensure(visible.iter().all(left), path, || {
-            "`attention_mask` is not left padding".into()
+        ensure(visible.len() == batch && visible[0].len() == seq, path, || {
+            "`attention_mask` and `input_ids` differ in shape".into()
         })?;
+        let left = |row: &Vec<bool>| row.is_sorted() && row.contains(&true);
+        ensure(visible.iter().all(left), path, || "`attention_mask` is not left padding".into())?;
         let rows = Rows::of_mask(visible);
         let ids = to_ids(&ids, config, path, "input_ids")?;
         let generated = match trace.grid("generated_ids")? {
@@ -62,18 +55,14 @@ impl Reference {
                 let all = to_ids(&all, config, path, "generated_ids")?;
                 let continues = |(row, prompt): (&Vec<u32>, &Vec<u32>)| row.starts_with(prompt);
                 let continue_all = all.len() == batch && all.iter().zip(&ids).all(continues);
-                ensure(continue_all, path, || {
-                    "`generated_ids` does not continue `input_ids`".into()
-                })?;
+                ensure(continue_all, path, || "`generated_ids` does not continue `input_ids`".into())?;
                 all.iter().map(|row| row[seq..].to_vec()).collect()
             }
             None => vec![Vec::new(); batch],
         };
         let steps = generated[0].len();
         let (needed, most) = (seq + steps, config.max_position_embeddings);
-        ensure(needed <= most, path, || {
-            format!("{needed} tokens, the checkpoint has {most} positions")
-        })?;
+        ensure(needed <= most, path, || format!("{needed} tokens, the checkpoint has {most} positions"))?;
         let sites = trace.check(config, &rows)?;
         ensure(!expects || !sites.is_empty(), path, || {
             "none of the keys of a reference (embedding_output, layer_00_output, ...)".into()
@@ -112,9 +101,7 @@ impl Reference {
         let file = observed.path();
         let [batch, seq] = self.rows.dims();
         if let Some(visible) = mask(observed)? {
-            ensure(visible == self.rows.visible, file, || {
-                "`attention_mask` is not the reference's".into()
-            })?;
+            ensure(visible == self.rows.visible, file, || "`attention_mask` is not the reference's".into())?;
         }
         for key in ["input_ids", "generated_ids"] {
             let Some(grid) = observed.grid(key)? else {
@@ -164,9 +151,7 @@ fn to_ids(
     let vocab = config.vocab_size;
     let id = |id: &i64| {
         let known = usize::try_from(*id).is_ok_and(|id| id < vocab);
-        ensure(known, path, || {
-            format!("`{key}` holds {id}, which is not below vocab_size {vocab}")
-        })?;
+        ensure(known, path, || format!("`{key}` holds {id}, which is not below vocab_size {vocab}"))?;
         Ok(*id as u32)
     };
     let row = |row: &Vec<i64>| row.iter().map(id).collect();

@@ -16,10 +16,7 @@ pub struct Scope {
 impl Scope {
     /// The whole model.
     pub fn whole(layers: usize) -> Self {
-        Self {
-            layers: 0..layers,
-            of: layers,
-        }
+        Self { layers: 0..layers, of: layers }
     }
 
     /// The layers that a range such as `3..7`, `3..=6`, `3..`, `..7` or `3` names; `None` when it is no range,
@@ -40,10 +37,7 @@ impl Scope {
             }
         };
         let of = layers;
-        (start < end && end <= of).then_some(Self {
-            layers: start..end,
-            of,
-        })
+        (start < end && end <= of).then_some(Self { layers: start..end, of })
     }
 
     /// Is it the whole model?
@@ -79,9 +73,7 @@ mod tests {
         assert_eq!(parse("..7"), Some(0..7));
         assert_eq!(parse(".."), Some(0..28));
         assert_eq!(parse("3"), Some(3..4));
-        for none in [
-            "7..3", "3..3", "0..29", "28", "x", "", "3..x", "..=28", "-1",
-        ] {
+        for none in ["7..3", "3..3", "0..29", "28", "x", "", "3..x", "..=28", "-1"] {
             assert_eq!(parse(none), None, "{none}");
         }
         let from_three = Scope::parse("3..", 28).unwrap();

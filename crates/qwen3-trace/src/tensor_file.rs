@@ -48,11 +48,9 @@ impl Array {
     pub fn floats(&self, name: &str) -> Result<&[f32], TraceError> {
         match &self.values {
             Values::Float(values) => Ok(values),
-            Values::Int(_) => Err(TraceError::Values {
-                tensor: name.into(),
-                expected: "floats",
-                found: "integers",
-            }),
+            Values::Int(_) => {
+                Err(TraceError::Values { tensor: name.into(), expected: "floats", found: "integers" })
+            }
         }
     }
 
@@ -72,11 +70,9 @@ impl Array {
     pub fn ints(&self, name: &str) -> Result<&[i64], TraceError> {
         match &self.values {
             Values::Int(values) => Ok(values),
-            Values::Float(_) => Err(TraceError::Values {
-                tensor: name.into(),
-                expected: "integers",
-                found: "floats",
-            }),
+            Values::Float(_) => {
+                Err(TraceError::Values { tensor: name.into(), expected: "integers", found: "floats" })
+            }
         }
     }
 }
@@ -110,10 +106,7 @@ impl TensorFile {
                 return Err(TraceError::malformed(path, "neither .safetensors nor .npz"));
             }
         };
-        Ok(Self {
-            path: path.into(),
-            format,
-        })
+        Ok(Self { path: path.into(), format })
     }
 
     /// Is there a tensor of this name?
@@ -164,15 +157,10 @@ impl TensorFile {
     }
 
     /// A tensor's dtype, shape and bytes.
-    fn stored(
-        &self,
-        file: &SafetensorsFile,
-        name: &str,
-    ) -> Result<(Dtype, Vec<usize>, Vec<u8>), TraceError> {
-        let info = file.info(name).ok_or_else(|| TraceError::NoTensor {
-            file: self.path.clone(),
-            tensor: name.into(),
-        })?;
+    fn stored(&self, file: &SafetensorsFile, name: &str) -> Result<(Dtype, Vec<usize>, Vec<u8>), TraceError> {
+        let info = file
+            .info(name)
+            .ok_or_else(|| TraceError::NoTensor { file: self.path.clone(), tensor: name.into() })?;
         let length = info.data_offsets.1 - info.data_offsets.0;
         check_size(&self.path, name, length as u64)?;
         let bytes = file.read(name, 0..length)?;
@@ -221,11 +209,7 @@ impl TensorFile {
             other => return Err(self.dtype_error(name, "F16 or BF16", other)),
         };
         if bytes.is_empty() {
-            return Err(TraceError::Empty {
-                file: self.path.clone(),
-                tensor: name.into(),
-                shape,
-            });
+            return Err(TraceError::Empty { file: self.path.clone(), tensor: name.into(), shape });
         }
         let bits = values(&bytes, u16::from_le_bytes);
         check_finite(&self.path, name, bits.iter().map(|&bits| widen(bits)))?;

@@ -67,9 +67,7 @@ pub fn stepped(
             kl_divergence: expected
                 .map(|expected| kl_divergence(expected, logits))
                 .filter(|value| value.is_finite()),
-            regret_nats: expected
-                .map(|expected| lost(expected, chosen))
-                .filter(|value| value.is_finite()),
+            regret_nats: expected.map(|expected| lost(expected, chosen)).filter(|value| value.is_finite()),
         });
     }
     results
@@ -126,11 +124,7 @@ struct Choices<'a> {
 impl<'a> Choices<'a> {
     fn of(reference: &'a Reference, limits: &Limits) -> Result<Self, TraceError> {
         let file = &reference.trace;
-        let key = if file.has("step_logits")? {
-            "step_logits"
-        } else {
-            "logits"
-        };
+        let key = if file.has("step_logits")? { "step_logits" } else { "logits" };
         let mut logits = file.array(key)?;
         let mut noise = 0.0;
         if let Some(array) = &mut logits {
@@ -143,26 +137,16 @@ impl<'a> Choices<'a> {
                 };
                 let last = (0..batch).map(|row| (row * seq + seq - 1) * vocab);
                 let last = last.flat_map(|start| floats[start..start + vocab].to_vec());
-                *array = Array {
-                    values: Values::Float(last.collect()),
-                    shape: vec![batch, 1, vocab],
-                };
+                *array = Array { values: Values::Float(last.collect()), shape: vec![batch, 1, vocab] };
             }
         }
         let batch = reference.ids.len();
         let logits = logits.filter(|array| array.shape.len() == 3 && array.shape[0] == batch);
-        Ok(Self {
-            logits,
-            ..Self::unknown(reference, noise)
-        })
+        Ok(Self { logits, ..Self::unknown(reference, noise) })
     }
 
     fn unknown(reference: &'a Reference, noise: f64) -> Self {
-        Self {
-            margins: reference.margins.as_ref(),
-            logits: None,
-            noise,
-        }
+        Self { margins: reference.margins.as_ref(), logits: None, noise }
     }
 
     fn row(&self, row: usize, step: usize) -> Option<&[f32]> {
@@ -183,8 +167,7 @@ impl<'a> Choices<'a> {
     /// Can noise have made `observed` the best, in place of the reference's choice?
     fn tie(&self, row: usize, step: usize, observed: i64) -> bool {
         // Which id was second, a margin alone does not tell.
-        self.row(row, step)
-            .is_some_and(|logits| is_tie(logits, observed, self.noise))
+        self.row(row, step).is_some_and(|logits| is_tie(logits, observed, self.noise))
     }
 }
 
@@ -196,12 +179,7 @@ fn is_tie<T: Copy + PartialOrd + Into<f64>>(logits: &[T], id: i64, noise: f64) -
 
 /// Judges ids that differ again, by the right logits `[batch, steps, vocab]`: the reference did not tell how
 /// near to the best they are.
-pub fn with_right_logits(
-    tokens: &mut [TokenVerdict],
-    right: &[f64],
-    steps: usize,
-    limits: &Limits,
-) {
+pub fn with_right_logits(tokens: &mut [TokenVerdict], right: &[f64], steps: usize, limits: &Limits) {
     let rows = 1 + tokens.iter().map(|token| token.row).max().unwrap_or(0);
     let vocab = right.len() / (rows * steps);
     let noise = 2.0 * limits.of("step_logits", right).max_abs;
@@ -219,13 +197,8 @@ fn position(reference: &Reference, row: usize, step: usize) -> usize {
 
 fn margin<T: Copy + PartialOrd + Into<f64>>(logits: &[T]) -> Option<f64> {
     let first = best(logits);
-    let others = logits
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| *index != first);
-    let second = others
-        .map(|(_, value)| (*value).into())
-        .fold(f64::NEG_INFINITY, f64::max);
+    let others = logits.iter().enumerate().filter(|(index, _)| *index != first);
+    let second = others.map(|(_, value)| (*value).into()).fold(f64::NEG_INFINITY, f64::max);
     let margin = logits[first].into() - second;
     margin.is_finite().then_some(margin)
 }

@@ -188,9 +188,7 @@ impl Trace {
         let name = self.names().into_iter().filter(beyond).min();
         ensure(name.is_none(), &self.path, || {
             let name = name.unwrap_or_default();
-            format!(
-                "tensor `{name}` is of a layer that the checkpoint, with {layers} layers, does not have"
-            )
+            format!("tensor `{name}` is of a layer that the checkpoint, with {layers} layers, does not have")
         })?;
         Ok(found)
     }

@@ -94,12 +94,7 @@ impl Compared<'_> {
     ///
     /// # Panics
     /// When the numbers of values do not match the shape.
-    pub fn judge(
-        &self,
-        floor: Floor,
-        dtype: Precision,
-        counted: impl Fn(usize) -> bool,
-    ) -> Verdict {
+    pub fn judge(&self, floor: Floor, dtype: Precision, counted: impl Fn(usize) -> bool) -> Verdict {
         let (metrics, limit) = self.measure(floor, dtype, counted);
         let pass = metrics.ratio(&limit) <= 1.0;
         self.verdict(metrics, floor, limit, pass)
@@ -116,13 +111,7 @@ impl Compared<'_> {
         self.verdict(metrics, floor, Limit::default(), pass)
     }
 
-    pub(crate) fn verdict(
-        &self,
-        metrics: Metrics,
-        floor: Floor,
-        limit: Limit,
-        pass: bool,
-    ) -> Verdict {
+    pub(crate) fn verdict(&self, metrics: Metrics, floor: Floor, limit: Limit, pass: bool) -> Verdict {
         let finite = |value: f64| value.is_finite().then_some(value);
         let axes = metrics.max_abs_index.iter().zip(self.shape);
         let worst = axes.fold(0, |flat, (index, size)| flat * size + index);
@@ -158,13 +147,7 @@ impl Verdict {
     ///
     /// # Panics
     /// As [`metrics::same_dtype`].
-    pub fn judge_bits(
-        &mut self,
-        observed: &[u16],
-        expected: &[u16],
-        unequal: f64,
-        dtype: Precision,
-    ) {
+    pub fn judge_bits(&mut self, observed: &[u16], expected: &[u16], unequal: f64, dtype: Precision) {
         let bits = metrics::same_dtype(observed, expected, dtype);
         let limit = unequal + UNEQUAL_ALLOWANCE;
         self.pass &= bits.unequal <= limit && bits.max_ulp_distance <= 1;

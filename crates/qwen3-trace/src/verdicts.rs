@@ -67,9 +67,7 @@ impl Verdicts {
 
     /// The tensors of a mode.
     pub fn of(&self, mode: Mode) -> impl DoubleEndedIterator<Item = &LayerVerdict> {
-        self.tensors
-            .iter()
-            .filter(move |tensor| tensor.mode == mode)
+        self.tensors.iter().filter(move |tensor| tensor.mode == mode)
     }
 
     /// Those of them that do not pass.

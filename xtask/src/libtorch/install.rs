@@ -34,10 +34,7 @@ const WHEEL_TAGS: [&str; 14] = [
 
 /// Downloads and unpacks beside `folder`, then renames: `folder` is complete or not there. Under its lock.
 pub fn install(root: &Path, folder: &Path) -> Result<()> {
-    let pip = Command::new("python3")
-        .args(["-m", "pip", "--version"])
-        .stderr(Stdio::null())
-        .output();
+    let pip = Command::new("python3").args(["-m", "pip", "--version"]).stderr(Stdio::null()).output();
     if !pip.is_ok_and(|output| output.status.success()) {
         bail!(
             "python3 with pip is needed to download libtorch (Debian: apt-get install python3-pip); or set LIBTORCH \
@@ -46,49 +43,26 @@ pub fn install(root: &Path, folder: &Path) -> Result<()> {
     }
     cache::remove_leftovers(folder)?;
     let partial = cache::partial(folder)?;
-    let (wheels, unpacked) = (
-        partial.path().join("wheels"),
-        partial.path().join("libtorch"),
-    );
+    let (wheels, unpacked) = (partial.path().join("wheels"), partial.path().join("libtorch"));
 
-    eprintln!(
-        "xtask: libtorch 1/2: downloading PyTorch 2.9.0's wheels (900 MB, of which 490 MB are kept)"
-    );
+    eprintln!("xtask: libtorch 1/2: downloading PyTorch 2.9.0's wheels (900 MB, of which 490 MB are kept)");
     let mut download = Command::new("python3");
-    download.args([
-        "-m",
-        "pip",
-        "download",
-        "--disable-pip-version-check",
-        "--no-input",
-        "--no-cache-dir",
-    ]);
-    download
-        .args(WHEEL_TAGS)
-        .args(["--require-hashes", "--dest"])
-        .arg(&wheels);
-    download
-        .arg("--requirement")
-        .arg(root.join("xtask/libtorch-requirements.txt"));
+    download.args(["-m", "pip", "download", "--disable-pip-version-check", "--no-input", "--no-cache-dir"]);
+    download.args(WHEEL_TAGS).args(["--require-hashes", "--dest"]).arg(&wheels);
+    download.arg("--requirement").arg(root.join("xtask/libtorch-requirements.txt"));
     run_for_set_up(&mut download).context("libtorch could not be downloaded")?;
 
     eprintln!("xtask: libtorch 2/2: unpacking into {}", folder.display());
     let script = root.join("xtask/unpack_libtorch.py");
-    run_for_set_up(
-        Command::new("python3")
-            .arg(script)
-            .arg(&wheels)
-            .arg(&unpacked),
-    )
-    .context("libtorch could not be unpacked")?;
+    run_for_set_up(Command::new("python3").arg(script).arg(&wheels).arg(&unpacked))
+        .context("libtorch could not be unpacked")?;
     fs::write(unpacked.join("lib/libtorch.so"), LINKER_SCRIPT)?;
     if let Some(file) = missing_file(&unpacked) {
         bail!("the wheels gave no {}", file.display());
     }
     cache::complete(&unpacked, STAMP)?;
     if folder.exists() {
-        fs::remove_dir_all(folder)
-            .with_context(|| format!("{} cannot be replaced", folder.display()))?;
+        fs::remove_dir_all(folder).with_context(|| format!("{} cannot be replaced", folder.display()))?;
     }
     fs::rename(&unpacked, folder).with_context(|| format!("{} cannot be made", folder.display()))
 }

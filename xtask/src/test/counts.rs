@@ -27,10 +27,7 @@ impl Counts {
             let number = fields.find_map(|field| field.strip_suffix(word))?;
             number.trim().parse().ok()
         };
-        Some(Self {
-            passed: number("passed")?,
-            failed: number("failed")?,
-        })
+        Some(Self { passed: number("passed")?, failed: number("failed")? })
     }
 
     /// The results of the runner's JSON report: those that pass, and all others.
@@ -40,10 +37,7 @@ impl Counts {
         let report: ParityReport = serde_json::from_str(report).context("no parity report")?;
         ensure!(!report.results.is_empty(), "the report has no results");
         let passed = report.count(Status::Pass);
-        Ok(Self {
-            passed: passed as u64,
-            failed: (report.results.len() - passed) as u64,
-        })
+        Ok(Self { passed: passed as u64, failed: (report.results.len() - passed) as u64 })
     }
 
     /// A program that ended badly without a failure that it could count is itself one.
@@ -66,13 +60,9 @@ mod tests {
     #[test]
     fn cargo_tests_lines_are_counted() {
         let of = Counts::of_test_line;
-        let line =
-            "test result: FAILED. 12 passed; 1 failed; 2 ignored; 0 measured; 3 filtered out";
+        let line = "test result: FAILED. 12 passed; 1 failed; 2 ignored; 0 measured; 3 filtered out";
         assert_eq!(of(line), Some(counts(12, 1)));
-        assert_eq!(
-            of("test result: ok. 7 passed; 0 failed; 0 ignored"),
-            Some(counts(7, 0))
-        );
+        assert_eq!(of("test result: ok. 7 passed; 0 failed; 0 ignored"), Some(counts(7, 0)));
         assert_eq!(of("test a_test ... ok"), None);
         assert_eq!(of("test result: "), None);
     }
@@ -85,9 +75,7 @@ mod tests {
                 "status": "{status}"}}"#
             )
         };
-        let results = ["pass", "unavailable", "crash", "fail"]
-            .map(result)
-            .join(",");
+        let results = ["pass", "unavailable", "crash", "fail"].map(result).join(",");
         let report = format!(r#"{{"schema": 1, "burn": "0.22.1", "results": [{results}]}}"#);
         assert_eq!(Counts::of_report(&report).unwrap(), counts(1, 3));
         for nothing in [r#"{"schema": 1, "burn": "", "results": []}"#, "{}", ""] {

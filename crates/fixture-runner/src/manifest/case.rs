@@ -212,10 +212,7 @@ impl Case {
         if let Subject::Greedy(..) = self.subject {
             return dtype == Precision::F32;
         }
-        let mut floors = self
-            .data()
-            .into_iter()
-            .flat_map(|data| data.noise_floors.values());
+        let mut floors = self.data().into_iter().flat_map(|data| data.noise_floors.values());
         floors.all(|floors| floors.contains_key(&dtype))
     }
 }

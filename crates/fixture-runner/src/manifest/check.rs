@@ -16,17 +16,10 @@ const WITHOUT_FLOORS: [&str; 2] = ["generated_ids", "margins"];
 
 /// Parses and checks the text of a manifest.
 pub(super) fn manifest(file: &Path, root: PathBuf, text: &[u8]) -> Result<Manifest, FixtureError> {
-    let json = |source| FixtureError::Json {
-        file: file.into(),
-        source,
-    };
+    let json = |source| FixtureError::Json { file: file.into(), source };
     let Version { schema } = serde_json::from_slice(text).map_err(json)?;
     if schema.as_u64() != Some(SCHEMA) {
-        return Err(FixtureError::Schema {
-            file: file.into(),
-            expected: SCHEMA,
-            found: schema.to_string(),
-        });
+        return Err(FixtureError::Schema { file: file.into(), expected: SCHEMA, found: schema.to_string() });
     }
     let raw: RawManifest = serde_json::from_slice(text).map_err(json)?;
 
@@ -50,10 +43,7 @@ pub(super) fn manifest(file: &Path, root: PathBuf, text: &[u8]) -> Result<Manife
     let mut cases = Vec::with_capacity(raw.cases.len());
     for case in raw.cases {
         if !ids.insert(case.id.clone()) {
-            return Err(FixtureError::DuplicateCase {
-                file: file.into(),
-                case: case.id,
-            });
+            return Err(FixtureError::DuplicateCase { file: file.into(), case: case.id });
         }
         cases.push(self::case(file, &manifest, case)?);
     }
@@ -62,20 +52,14 @@ pub(super) fn manifest(file: &Path, root: PathBuf, text: &[u8]) -> Result<Manife
 
 /// Checks the paths and hashes of checkpoints and files.
 fn entries(file: &Path, manifest: &Manifest) -> Result<(), FixtureError> {
-    let entry = |key: String, reason: &str| FixtureError::Entry {
-        file: file.into(),
-        key,
-        reason: reason.into(),
-    };
+    let entry =
+        |key: String, reason: &str| FixtureError::Entry { file: file.into(), key, reason: reason.into() };
     let hash = |hash: &str, key: String| {
         let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         if hash.len() == 64 && hash.bytes().all(hex) {
             return Ok(());
         }
-        Err(entry(
-            key,
-            "not a SHA-256 in 64 lower-case hexadecimal digits",
-        ))
+        Err(entry(key, "not a SHA-256 in 64 lower-case hexadecimal digits"))
     };
     for (name, checkpoint) in &manifest.checkpoints {
         let key = |file: &str| format!("checkpoints.{name}.files.{file}");
@@ -106,29 +90,19 @@ fn listed<'a>(
     checkpoint: &str,
     files: impl IntoIterator<Item = &'a String>,
 ) -> Result<(), FixtureError> {
-    let unlisted = files
-        .into_iter()
-        .find(|file| !manifest.files.contains_key(*file));
+    let unlisted = files.into_iter().find(|file| !manifest.files.contains_key(*file));
     let reason = match unlisted {
         Some(file) => format!("file `{file}` is not listed"),
         None if manifest.checkpoints.contains_key(checkpoint) => return Ok(()),
         None => format!("checkpoint `{checkpoint}` is not listed"),
     };
-    Err(FixtureError::Case {
-        file: file.into(),
-        case: id.into(),
-        reason,
-    })
+    Err(FixtureError::Case { file: file.into(), case: id.into(), reason })
 }
 
 /// Checks one case against its kind and against what the manifest lists.
 fn case(file: &Path, manifest: &Manifest, raw: RawCase) -> Result<Case, FixtureError> {
     let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.name() == raw.kind) else {
-        return Err(FixtureError::UnknownKind {
-            file: file.into(),
-            case: raw.id,
-            kind: raw.kind,
-        });
+        return Err(FixtureError::UnknownKind { file: file.into(), case: raw.id, kind: raw.kind });
     };
     let id = raw.id.clone();
     let checked = raw.into_case(kind).and_then(|case| {
@@ -139,11 +113,7 @@ fn case(file: &Path, manifest: &Manifest, raw: RawCase) -> Result<Case, FixtureE
         expected_failures(&case)?;
         Ok(case)
     });
-    checked.map_err(|reason| FixtureError::Case {
-        file: file.into(),
-        case: id,
-        reason,
-    })
+    checked.map_err(|reason| FixtureError::Case { file: file.into(), case: id, reason })
 }
 
 /// The id can be printed on a line, and what the case names is listed.
@@ -156,9 +126,7 @@ fn references(manifest: &Manifest, case: &Case) -> Result<(), String> {
     {
         return Err(format!("checkpoint `{name}` is not listed"));
     }
-    let lists = case
-        .data()
-        .map(|data| [("inputs", &data.inputs), ("expected", &data.expected)]);
+    let lists = case.data().map(|data| [("inputs", &data.inputs), ("expected", &data.expected)]);
     for (role, TensorList { file, tensors }) in lists.into_iter().flatten() {
         if !manifest.files.contains_key(file) {
             return Err(format!("file `{file}` of `{role}` is not listed"));
@@ -183,9 +151,7 @@ fn sizes(case: &Case) -> Result<(), String> {
     };
     let (heads, kv_heads) = (attention.num_attention_heads, attention.num_key_value_heads);
     if heads == 0 || kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
-        return Err(format!(
-            "{heads} query heads cannot share {kv_heads} key heads"
-        ));
+        return Err(format!("{heads} query heads cannot share {kv_heads} key heads"));
     }
     if attention.chunks.is_empty() || attention.chunks.contains(&0) {
         return Err("`attention.chunks` has no chunk or an empty one".into());
@@ -203,9 +169,7 @@ fn noise_floors(data: &Data) -> Result<(), String> {
         return Err(format!("no noise floors for expected tensor `{name}`"));
     }
     if let Some(name) = given.difference(&needed).next() {
-        return Err(format!(
-            "noise floors for `{name}`, which is not compared with a tolerance"
-        ));
+        return Err(format!("noise floors for `{name}`, which is not compared with a tolerance"));
     }
     for (name, floors) in &data.noise_floors {
         if floors.is_empty() {
@@ -214,9 +178,7 @@ fn noise_floors(data: &Data) -> Result<(), String> {
         for (dtype, floor) in floors {
             let valid = |value: f64| value.is_finite() && value >= 0.0;
             if !valid(floor.max_abs) || !valid(floor.rms) {
-                return Err(format!(
-                    "the noise floor of `{name}` in {dtype} is not finite and >= 0"
-                ));
+                return Err(format!("the noise floor of `{name}` in {dtype} is not finite and >= 0"));
             }
         }
     }
@@ -225,26 +187,19 @@ fn noise_floors(data: &Data) -> Result<(), String> {
 
 /// Outputs in their own dtype are given for RMSNorm only, and for formats of 16 bits.
 fn same_dtype(case: &Case) -> Result<(), String> {
-    let Subject::RmsNorm {
-        data, same_dtype, ..
-    } = &case.subject
-    else {
+    let Subject::RmsNorm { data, same_dtype, .. } = &case.subject else {
         return Ok(());
     };
     for (name, outputs) in same_dtype {
         if !data.noise_floors.contains_key(name) {
-            return Err(format!(
-                "`same_dtype` of `{name}`, which is not an expected tensor"
-            ));
+            return Err(format!("`same_dtype` of `{name}`, which is not an expected tensor"));
         }
         for (dtype, output) in outputs {
             if *dtype == Precision::F32 {
                 return Err(format!("`same_dtype` of `{name}`: f16 and bf16 only"));
             }
             if !(0.0..=1.0).contains(&output.unequal) {
-                return Err(format!(
-                    "`same_dtype` of `{name}` in {dtype}: `unequal` is not a share"
-                ));
+                return Err(format!("`same_dtype` of `{name}` in {dtype}: `unequal` is not a share"));
             }
         }
     }
@@ -260,9 +215,7 @@ fn expected_failures(case: &Case) -> Result<(), String> {
             return Err("an expected failure without a backend".into());
         }
         if failure.reason.trim().is_empty() {
-            return Err(format!(
-                "the expected failure on {backend} in {dtype} has no reason"
-            ));
+            return Err(format!("the expected failure on {backend} in {dtype} has no reason"));
         }
         if !places.insert((backend, dtype)) {
             return Err(format!("two expected failures on {backend} in {dtype}"));

@@ -9,8 +9,7 @@ use qwen3_report::Kind;
 use qwen3_trace::{Floor, Precision};
 
 use super::{
-    AttentionSizes, Case, CheckpointFiles, Data, ExpectedFailure, Norm, Place, SameDType, Subject,
-    TensorList,
+    AttentionSizes, Case, CheckpointFiles, Data, ExpectedFailure, Norm, Place, SameDType, Subject, TensorList,
 };
 
 /// The one field that is read whatever the schema.
@@ -109,10 +108,7 @@ impl Fields {
     }
 
     fn place(&mut self) -> Result<Place, String> {
-        Ok(Place {
-            checkpoint: self.checkpoint()?,
-            layer: self.need("layer", |case| &mut case.layer)?,
-        })
+        Ok(Place { checkpoint: self.checkpoint()?, layer: self.need("layer", |case| &mut case.layer)? })
     }
 
     fn norm(&mut self) -> Result<Norm, String> {
@@ -185,12 +181,7 @@ impl RawCase {
             Kind::RecordRoundtrip => Subject::RecordRoundtrip(fields.checkpoint()?),
         };
         fields.finish()?;
-        Ok(Case {
-            id,
-            description,
-            subject,
-            expected_failures,
-        })
+        Ok(Case { id, description, subject, expected_failures })
     }
 }
 

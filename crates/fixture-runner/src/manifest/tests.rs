@@ -82,56 +82,29 @@ fn reads_every_field() {
     let [norm, model, record, prefill, alone] = &manifest.cases[..] else {
         panic!("{:?}", manifest.cases);
     };
-    assert_eq!(
-        (norm.id.as_str(), norm.kind(), norm.checkpoint()),
-        ("norm", Kind::RmsNorm, Some("tiny"))
-    );
-    let Subject::RmsNorm {
-        place,
-        norm: which,
-        data,
-        same_dtype,
-    } = &norm.subject
-    else {
+    assert_eq!((norm.id.as_str(), norm.kind(), norm.checkpoint()), ("norm", Kind::RmsNorm, Some("tiny")));
+    let Subject::RmsNorm { place, norm: which, data, same_dtype } = &norm.subject else {
         panic!("{norm:?}");
     };
     assert_eq!((place.layer, *which), (1, Norm::InputLayernorm));
     let (max_abs, rms) = (1e-7, 0.0);
-    assert_eq!(
-        data.noise_floors["output"][&Precision::BF16],
-        Floor { max_abs, rms }
-    );
+    assert_eq!(data.noise_floors["output"][&Precision::BF16], Floor { max_abs, rms });
     assert_eq!(same_dtype["output"][&Precision::BF16].unequal, 0.25);
     assert_eq!(norm.expected_failures[0].dtype, Precision::F16);
-    assert_eq!(
-        model.data().unwrap().expected.tensors,
-        ["logits", "generated_ids", "margins"]
-    );
+    assert_eq!(model.data().unwrap().expected.tensors, ["logits", "generated_ids", "margins"]);
     assert!(record.data().is_none());
-    assert!(matches!(
-        prefill.subject,
-        Subject::Prefill { chunk_size: 64, .. }
-    ));
+    assert!(matches!(prefill.subject, Subject::Prefill { chunk_size: 64, .. }));
     assert_eq!(alone.checkpoint(), None);
-    let sizes = AttentionSizes {
-        num_attention_heads: 4,
-        num_key_value_heads: 2,
-        causal: true,
-        chunks: vec![6, 1],
-    };
-    assert!(
-        matches!(&alone.subject, Subject::ScaledDotProductAttention(found, _) if *found == sizes)
-    );
+    let sizes =
+        AttentionSizes { num_attention_heads: 4, num_key_value_heads: 2, causal: true, chunks: vec![6, 1] };
+    assert!(matches!(&alone.subject, Subject::ScaledDotProductAttention(found, _) if *found == sizes));
 }
 
 #[test]
 fn an_oracle_without_packages_has_no_name() {
     let oracle = |generator| changed(|m| m["generator"] = generator).unwrap().oracle();
     assert_eq!(oracle(json!({})), "");
-    assert_eq!(
-        oracle(json!({"packages": {"torch": "2.9.0", "transformers": 5}})),
-        "torch 2.9.0"
-    );
+    assert_eq!(oracle(json!({"packages": {"torch": "2.9.0", "transformers": 5}})), "torch 2.9.0");
 }
 
 #[test]
@@ -147,12 +120,8 @@ fn form_of_the_file() {
     assert!(json(|m| m["extra"] = json!(1)));
     assert!(json(|m| m["cases"][0]["tolerance"] = json!(1)));
     assert!(json(|m| m["cases"][0]["inputs"]["shape"] = json!([1])));
-    assert!(json(
-        |m| m["cases"][0]["noise_floors"]["output"]["f32"]["mean"] = json!(1)
-    ));
-    assert!(json(
-        |m| m["cases"][0]["noise_floors"]["output"]["f64"] = json!({"max_abs": 0, "rms": 0})
-    ));
+    assert!(json(|m| m["cases"][0]["noise_floors"]["output"]["f32"]["mean"] = json!(1)));
+    assert!(json(|m| m["cases"][0]["noise_floors"]["output"]["f64"] = json!({"max_abs": 0, "rms": 0})));
     assert!(json(|m| m["checkpoints"]["tiny"]["size"] = json!(1)));
     assert!(json(|m| m["cases"][4]["attention"]["scale"] = json!(1)));
     assert!(json(|m| m["cases"][4]["attention"]["chunks"] = json!([-1])));
@@ -160,10 +129,7 @@ fn form_of_the_file() {
     assert!(json(|m| m["generator"] = json!("me")));
     assert!(json(|m| drop(m.as_object_mut().unwrap().remove("cases"))));
     for schema in [json!(2), json!("1"), json!(1.5), json!(null)] {
-        assert!(matches!(
-            changed(|m| m["schema"] = schema),
-            Err(E::Schema { .. })
-        ));
+        assert!(matches!(changed(|m| m["schema"] = schema), Err(E::Schema { .. })));
     }
 }
 
@@ -175,46 +141,26 @@ fn duplicate_keys_are_errors() {
         (r#""checkpoints":{"#, r#""tiny":{"path":"x","files":{}},"#),
         (r#""files":{"config.json""#, r#""model.safetensors":"0","#),
         (r#""files":{"fixtures"#, r#""fixtures/b.npz":"0","#),
-        (
-            r#""noise_floors":{"logits":{"#,
-            r#""f32":{"max_abs":0,"rms":0},"#,
-        ),
+        (r#""noise_floors":{"logits":{"#, r#""f32":{"max_abs":0,"rms":0},"#),
         (r#""noise_floors":{"#, r#""output":{},"#),
-        (
-            r#""same_dtype":{"output":{"#,
-            r#""bf16":{"tensor":"t","unequal":0},"#,
-        ),
+        (r#""same_dtype":{"output":{"#, r#""bf16":{"tensor":"t","unequal":0},"#),
     ] {
         let inside = object.rfind('{').unwrap() + 1;
-        let at = text
-            .find(object)
-            .unwrap_or_else(|| panic!("{object} in {text}"))
-            + inside;
+        let at = text.find(object).unwrap_or_else(|| panic!("{object} in {text}")) + inside;
         let twice = format!("{}{entry}{}", &text[..at], &text[at..]);
         let message = read(&folder, &twice).unwrap_err().to_string();
         assert!(message.contains("duplicate key"), "{object}: {message}");
     }
     let twice = text.replacen(r#""id":"norm""#, r#""id":"norm","id":"norm""#, 1);
-    assert!(
-        read(&folder, &twice)
-            .unwrap_err()
-            .to_string()
-            .contains("duplicate field `id`")
-    );
+    assert!(read(&folder, &twice).unwrap_err().to_string().contains("duplicate field `id`"));
 }
 
 #[test]
 fn size_is_capped() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("manifest.json");
-    fs::File::create(&path)
-        .unwrap()
-        .set_len(MAX_MANIFEST_BYTES + 1)
-        .unwrap();
+    fs::File::create(&path).unwrap().set_len(MAX_MANIFEST_BYTES + 1).unwrap();
     let found = Manifest::read(&path);
     assert!(matches!(found, Err(E::TooLarge { bytes, .. }) if bytes == MAX_MANIFEST_BYTES + 1));
-    assert!(matches!(
-        Manifest::read(&folder.path().join("none")),
-        Err(E::Io { .. })
-    ));
+    assert!(matches!(Manifest::read(&folder.path().join("none")), Err(E::Io { .. })));
 }

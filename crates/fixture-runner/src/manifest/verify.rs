@@ -19,10 +19,7 @@ impl Manifest {
     pub fn path(&self, relative: &str) -> Result<PathBuf, FixtureError> {
         plain(&self.root, relative)?;
         let joined = self.root.join(relative);
-        let path = joined.canonicalize().map_err(|source| FixtureError::Io {
-            file: joined,
-            source,
-        })?;
+        let path = joined.canonicalize().map_err(|source| FixtureError::Io { file: joined, source })?;
         if path.starts_with(&self.root) {
             return Ok(path);
         }
@@ -47,21 +44,13 @@ impl Manifest {
             check_hash(&path, sha256)?;
         }
         let folder = self.path(&checkpoint.path)?;
-        let io = |source| FixtureError::Io {
-            file: folder.clone(),
-            source,
-        };
+        let io = |source| FixtureError::Io { file: folder.clone(), source };
         for entry in fs::read_dir(&folder).map_err(io)? {
             let entry = entry.map_err(io)?;
             let name_on_disk = entry.file_name();
-            let listed = name_on_disk
-                .to_str()
-                .is_some_and(|name| checkpoint.files.contains_key(name));
+            let listed = name_on_disk.to_str().is_some_and(|name| checkpoint.files.contains_key(name));
             if !listed && is_read_by_import(&name_on_disk.to_string_lossy()) {
-                return Err(FixtureError::Stray {
-                    file: entry.path(),
-                    checkpoint: name.into(),
-                });
+                return Err(FixtureError::Stray { file: entry.path(), checkpoint: name.into() });
             }
         }
         Ok(folder)
@@ -81,11 +70,7 @@ impl Manifest {
     }
 
     fn unlisted(&self, what: &'static str, name: &str) -> FixtureError {
-        FixtureError::Unlisted {
-            root: self.root.clone(),
-            what,
-            name: name.into(),
-        }
+        FixtureError::Unlisted { root: self.root.clone(), what, name: name.into() }
     }
 }
 
@@ -104,19 +89,12 @@ pub(super) fn plain(root: &Path, relative: &str) -> Result<(), FixtureError> {
         "it is absolute"
     } else if relative.split('/').any(|part| part == "..") {
         "it has a `..`"
-    } else if relative
-        .split('/')
-        .any(|part| part.is_empty() || part == ".")
-    {
+    } else if relative.split('/').any(|part| part.is_empty() || part == ".") {
         "it has an empty part or a `.`"
     } else {
         return Ok(());
     };
-    Err(FixtureError::Path {
-        root: root.into(),
-        path: relative.into(),
-        reason,
-    })
+    Err(FixtureError::Path { root: root.into(), path: relative.into(), reason })
 }
 
 /// Compares the SHA-256 of a file, read in pieces.
@@ -124,17 +102,10 @@ fn check_hash(file: &Path, expected: &str) -> Result<(), FixtureError> {
     let mut hasher = Sha256::new();
     File::open(file)
         .and_then(|mut open| io::copy(&mut open, &mut hasher))
-        .map_err(|source| FixtureError::Io {
-            file: file.into(),
-            source,
-        })?;
+        .map_err(|source| FixtureError::Io { file: file.into(), source })?;
     let found = format!("{:x}", hasher.finalize());
     if found == expected {
         return Ok(());
     }
-    Err(FixtureError::Hash {
-        file: file.into(),
-        expected: expected.into(),
-        found,
-    })
+    Err(FixtureError::Hash { file: file.into(), expected: expected.into(), found })
 }

@@ -21,21 +21,13 @@ struct Filled {
 impl Bench<'_> {
     /// Projects all tokens, attends chunk by chunk, through a cache where there is something to keep, and
     /// projects the contexts.
-    pub(super) fn attention_alone(
-        &self,
-        sizes: &AttentionSizes,
-        file: &TensorFile,
-    ) -> Result<Vec<Output>> {
+    pub(super) fn attention_alone(&self, sizes: &AttentionSizes, file: &TensorFile) -> Result<Vec<Output>> {
         let query = self.heads(file, "x_q", "q_proj", sizes.num_attention_heads)?;
         let key = self.heads(file, "x_kv", "k_proj", sizes.num_key_value_heads)?;
         let value = self.heads(file, "x_kv", "v_proj", sizes.num_key_value_heads)?;
         let o_proj = self.linear(file, "o_proj")?;
         check_shapes(sizes, &query, &key, &value, &o_proj)?;
-        let states = [
-            ("query_states", &query),
-            ("key_states", &key),
-            ("value_states", &value),
-        ];
+        let states = [("query_states", &query), ("key_states", &key), ("value_states", &value)];
         let states = states.map(|(name, states)| Output::new(name, states.clone().into_data()));
         let mut outputs = Vec::from(states);
 
@@ -50,11 +42,8 @@ impl Bench<'_> {
             if let Some(Filled { cache, .. }) = &mut filled {
                 seen = cache.write(rows(&key), rows(&value), slot, keys);
             }
-            let (query, bias) = if sizes.causal {
-                (rows(&query), self.bias(length, keys))
-            } else {
-                (query.clone(), None)
-            };
+            let (query, bias) =
+                if sizes.causal { (rows(&query), self.bias(length, keys)) } else { (query.clone(), None) };
             let (keys, values) = seen.clone();
             contexts.push(context(query, keys, values, bias, None));
             start += length;
@@ -168,8 +157,7 @@ fn check_shapes(
     value: &Tensor<4>,
     o_proj: &Linear,
 ) -> Result<()> {
-    let ([batch, heads, queries, size], [key_batch, _, keys, key_size]) =
-        (query.dims(), key.dims());
+    let ([batch, heads, queries, size], [key_batch, _, keys, key_size]) = (query.dims(), key.dims());
     ensure!(
         batch == key_batch && size == key_size,
         "queries of shape {:?} cannot read keys of shape {:?}",
@@ -178,15 +166,8 @@ fn check_shapes(
     );
     let mut chunks = sizes.chunks.iter();
     let arriving = chunks.try_fold(0_usize, |sum, chunk| sum.checked_add(*chunk));
-    ensure!(
-        arriving == Some(keys),
-        "the chunks {:?} are not the {keys} keys",
-        sizes.chunks
-    );
-    ensure!(
-        !sizes.causal || queries == keys,
-        "a causal case has {queries} queries and {keys} new keys"
-    );
+    ensure!(arriving == Some(keys), "the chunks {:?} are not the {keys} keys", sizes.chunks);
+    ensure!(!sizes.causal || queries == keys, "a causal case has {queries} queries and {keys} new keys");
     let ([_, features], value_size) = (o_proj.weight.val().dims(), value.dims()[3]);
     ensure!(
         features == heads * value_size,
@@ -204,14 +185,8 @@ fn context(
     bias: Option<Tensor<5>>,
     dropout: Option<Tensor<4>>,
 ) -> Tensor<3> {
-    let options = AttendOptions {
-        scale: (query.dims()[3] as f64).powf(-0.5),
-        bias,
-        dropout,
-    };
+    let options = AttendOptions { scale: (query.dims()[3] as f64).powf(-0.5), bias, dropout };
     let context = attend(query, key, value, options);
     let [batch, heads, queries, size] = context.dims();
-    context
-        .swap_dims(1, 2)
-        .reshape([batch, queries, heads * size]) // [batch, queries, heads * value_dim]
+    context.swap_dims(1, 2).reshape([batch, queries, heads * size]) // [batch, queries, heads * value_dim]
 }

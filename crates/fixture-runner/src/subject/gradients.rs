@@ -45,10 +45,7 @@ impl Bench<'_> {
         );
         let vocab = model.config.vocab_size;
         for id in ids.rows.iter().flatten() {
-            ensure!(
-                (token(*id)? as usize) < vocab,
-                "token {id} is not below vocab_size {vocab}"
-            );
+            ensure!((token(*id)? as usize) < vocab, "token {id} is not below vocab_size {vocab}");
         }
 
         let rows = Rows::of_mask(visible);
@@ -59,11 +56,7 @@ impl Bench<'_> {
         let loss = next_token_loss(logits, &ids.rows, &rows.visible);
 
         let gradients = loss.backward();
-        let mut found = Collected {
-            gradients: &gradients,
-            path: Vec::new(),
-            blocks: Vec::new(),
-        };
+        let mut found = Collected { gradients: &gradients, path: Vec::new(), blocks: Vec::new() };
         model.visit(&mut found);
         let mut outputs = vec![Output::new("loss", loss.into_data())];
         outputs.extend(found.outputs(model.config.num_hidden_layers));
@@ -117,8 +110,7 @@ impl ModuleVisitor for Collected<'_> {
 
     // Keys are without the name of an enum's variant.
     fn enter_module(&mut self, name: &str, container: &str) {
-        self.path
-            .extend((!container.starts_with("Enum:")).then(|| name.into()));
+        self.path.extend((!container.starts_with("Enum:")).then(|| name.into()));
     }
 
     fn exit_module(&mut self, _: &str, container: &str) {
@@ -162,9 +154,7 @@ fn rank(key: &str, layers: usize) -> (usize, usize) {
     if key.starts_with("lm_head.") {
         return (0, 0);
     }
-    let Some((layer, inside)) = key
-        .strip_prefix("model.layers.")
-        .and_then(|rest| rest.split_once('.'))
+    let Some((layer, inside)) = key.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.'))
     else {
         let last = key.starts_with("model.embed_tokens.");
         return (if last { layers + 2 } else { 1 }, 0);

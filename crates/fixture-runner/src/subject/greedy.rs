@@ -35,26 +35,16 @@ impl Bench<'_> {
             ("chunked", decode(&model, &prompts, CHUNK, new)?),
         ];
         let shape = [prompts.len(), new];
-        let output = |(name, rows): (&str, Vec<Vec<i64>>)| {
-            Output::new(name, TensorData::new(rows.concat(), shape))
-        };
+        let output =
+            |(name, rows): (&str, Vec<Vec<i64>>)| Output::new(name, TensorData::new(rows.concat(), shape));
         Ok(outputs.map(output).into())
     }
 }
 
 /// The `new` likeliest tokens behind each of `prompts`.
-fn decode(
-    model: &Qwen3,
-    prompts: &[Vec<u32>],
-    chunk_size: usize,
-    new: usize,
-) -> Result<Vec<Vec<i64>>> {
+fn decode(model: &Qwen3, prompts: &[Vec<u32>], chunk_size: usize, new: usize) -> Result<Vec<Vec<i64>>> {
     let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
-    let options = SessionOptions {
-        batch: prompts.len(),
-        capacity: longest + new,
-        chunk_size,
-    };
+    let options = SessionOptions { batch: prompts.len(), capacity: longest + new, chunk_size };
     let mut session = Session::new(model, options)?;
     let mut logits = session.prefill(prompts)?;
     let mut rows = vec![Vec::with_capacity(new); prompts.len()];

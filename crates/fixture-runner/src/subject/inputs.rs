@@ -12,10 +12,7 @@ impl Bench<'_> {
     pub(super) fn input<const D: usize>(&self, file: &TensorFile, name: &str) -> Result<Tensor<D>> {
         let array = file.read(name)?;
         let Ok(shape) = <[usize; D]>::try_from(&array.shape[..]) else {
-            bail!(
-                "tensor `{name}` has shape {:?}, expected {D} axes",
-                array.shape
-            );
+            bail!("tensor `{name}` has shape {:?}, expected {D} axes", array.shape);
         };
         let data = TensorData::new(array.floats(name)?.to_vec(), shape);
         let data = data.convert_dtype(self.dtype);
@@ -32,9 +29,9 @@ impl Grid {
     pub(super) fn read(file: &TensorFile, name: &str) -> Result<Self> {
         let array = file.read(name)?;
         match (array.ints(name)?, &array.shape[..]) {
-            (values, [batch, seq]) if *batch > 0 && *seq > 0 => Ok(Self {
-                rows: values.chunks(*seq).map(<[i64]>::to_vec).collect(),
-            }),
+            (values, [batch, seq]) if *batch > 0 && *seq > 0 => {
+                Ok(Self { rows: values.chunks(*seq).map(<[i64]>::to_vec).collect() })
+            }
             (_, shape) => bail!("tensor `{name}` is not a non-empty matrix (shape {shape:?})"),
         }
     }
@@ -90,9 +87,7 @@ pub(super) fn prompts(ids: &Grid, visible: Option<&[Vec<bool>]>) -> Result<Vec<V
         );
     }
     let prompt = |(row, ids): (usize, &Vec<i64>)| {
-        let padding = visible.map_or(0, |mask| {
-            mask[row].iter().take_while(|seen| !**seen).count()
-        });
+        let padding = visible.map_or(0, |mask| mask[row].iter().take_while(|seen| !**seen).count());
         ids[padding..].iter().map(|id| token(*id)).collect()
     };
     ids.rows.iter().enumerate().map(prompt).collect()

@@ -18,26 +18,14 @@ impl Bench<'_> {
         let longest = ids.rows[0].len();
 
         let mut outputs = Vec::new();
-        let generated = file
-            .has("generated_ids")
-            .then(|| Grid::read(file, "generated_ids"));
+        let generated = file.has("generated_ids").then(|| Grid::read(file, "generated_ids"));
         let generated = generated.transpose()?;
-        let capacity = generated
-            .as_ref()
-            .map_or(longest, |ids| longest.max(ids.rows[0].len()));
-        let options = SessionOptions {
-            batch: prompts.len(),
-            capacity,
-            chunk_size: longest,
-        };
+        let capacity = generated.as_ref().map_or(longest, |ids| longest.max(ids.rows[0].len()));
+        let options = SessionOptions { batch: prompts.len(), capacity, chunk_size: longest };
         let mut observe = |site: Site, value| {
             outputs.push(Output::new(site.to_string(), observed_data(value)));
         };
-        Session::new(&model, options)?.prefill_with(
-            &prompts,
-            Logits::All,
-            &mut Taps::new(&mut observe),
-        )?;
+        Session::new(&model, options)?.prefill_with(&prompts, Logits::All, &mut Taps::new(&mut observe))?;
         if file.has("rope_cos") {
             let shape = file.read("rope_cos")?.shape;
             let positions = vec![(0..shape[0]).collect()];
@@ -49,10 +37,7 @@ impl Bench<'_> {
         }
         if let Some(generated) = generated {
             let chunk_size = longest.div_ceil(2);
-            let options = SessionOptions {
-                chunk_size,
-                ..options
-            };
+            let options = SessionOptions { chunk_size, ..options };
             outputs.extend(decode(&model, options, &prompts, &generated, longest)?);
         }
         Ok(outputs)
@@ -71,11 +56,7 @@ impl Bench<'_> {
         let prompts = prompts(&ids, visible.as_deref())?;
         let length = ids.rows[0].len();
         let columns = read_columns(file, length)?;
-        let options = SessionOptions {
-            batch: prompts.len(),
-            capacity: length,
-            chunk_size,
-        };
+        let options = SessionOptions { batch: prompts.len(), capacity: length, chunk_size };
         let mut normed = Vec::new();
         let mut observe = |site: Site, value: Observed| {
             if let (Tap::FinalNorm, Observed::Rank3(chunk)) = (site.tap, value) {
@@ -88,15 +69,10 @@ impl Bench<'_> {
             &mut Taps::new(&mut observe),
         )?;
         let picked = |name: &str, whole: Tensor<3>| {
-            let columns = columns
-                .iter()
-                .map(|column| whole.clone().narrow(1, *column, 1));
+            let columns = columns.iter().map(|column| whole.clone().narrow(1, *column, 1));
             Output::new(name, Tensor::cat(columns.collect(), 1).into_data()) // [batch, columns, features]
         };
-        Ok(vec![
-            picked("final_norm_output", Tensor::cat(normed, 1)),
-            picked("logits", logits),
-        ])
+        Ok(vec![picked("final_norm_output", Tensor::cat(normed, 1)), picked("logits", logits)])
     }
 }
 
@@ -134,8 +110,5 @@ fn decode(
     });
     let shape = [generated.rows.len(), options.capacity];
     let ids = TensorData::new(rows.collect::<Vec<i64>>(), shape);
-    Ok(vec![
-        Output::new("step_logits", Tensor::cat(steps, 1).into_data()),
-        Output::new("generated_ids", ids),
-    ])
+    Ok(vec![Output::new("step_logits", Tensor::cat(steps, 1).into_data()), Output::new("generated_ids", ids)])
 }

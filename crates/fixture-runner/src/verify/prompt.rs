@@ -18,11 +18,7 @@ pub fn prompt_only(ids: &[u32], config: &Qwen3Config, folder: &Path) -> Result<P
         ids => ids.iter().map(|id| *id as usize).collect(),
     };
     for id in &ids {
-        ensure!(
-            *id < config.vocab_size,
-            "--ids: {id} is not below vocab_size {}",
-            config.vocab_size
-        );
+        ensure!(*id < config.vocab_size, "--ids: {id} is not below vocab_size {}", config.vocab_size);
     }
     ensure!(
         ids.len() <= config.max_position_embeddings,
@@ -30,10 +26,7 @@ pub fn prompt_only(ids: &[u32], config: &Qwen3Config, folder: &Path) -> Result<P
         ids.len(),
         config.max_position_embeddings
     );
-    let bytes: Vec<u8> = ids
-        .iter()
-        .flat_map(|id| (*id as i64).to_le_bytes())
-        .collect();
+    let bytes: Vec<u8> = ids.iter().flat_map(|id| (*id as i64).to_le_bytes()).collect();
     let shape = vec![1, ids.len()];
     let view = safetensors::tensor::TensorView::new(safetensors::Dtype::I64, shape, &bytes)?;
     let file = folder.join("prompt.safetensors");

@@ -37,15 +37,7 @@ impl<'a> Verification<'a> {
     /// # Errors
     /// Bad input.
     pub fn open(args: &'a Args) -> Result<Self> {
-        let VerifyArgs {
-            model,
-            reference,
-            backend,
-            ids,
-            mode,
-            layers,
-            ..
-        } = &args.shared;
+        let VerifyArgs { model, reference, backend, ids, mode, layers, .. } = &args.shared;
         let checkpoint = Checkpoint::open(model)?;
         let config = checkpoint.config();
         let count = config.num_hidden_layers;
@@ -86,16 +78,7 @@ impl<'a> Verification<'a> {
             scope.layers.start
         );
         let limits = Limits::new(&reference.trace, args.shared.dtype, count)?;
-        Ok(Self {
-            named: named(backend),
-            args,
-            checkpoint,
-            reference,
-            reference_file,
-            limits,
-            scope,
-            folder,
-        })
+        Ok(Self { named: named(backend), args, checkpoint, reference, reference_file, limits, scope, folder })
     }
 
     /// Runs the backends, or reads what was observed, and compares.
@@ -139,12 +122,7 @@ impl<'a> Verification<'a> {
             preset: self.args.shared.preset,
             progress: &mut |what| progress(&say, what),
         };
-        let found = examine(
-            &self.checkpoint,
-            &self.reference,
-            &Trace::open(file)?,
-            options,
-        )?;
+        let found = examine(&self.checkpoint, &self.reference, &Trace::open(file)?, options)?;
         Ok(RunResult {
             status: Status::of(found.verdicts.pass()),
             verdicts: found.verdicts,
@@ -159,9 +137,7 @@ impl<'a> Verification<'a> {
         let shared = &self.args.shared;
         let program = std::env::current_exe().context("this program's own path")?;
         let asked = backends(&shared.backend).into_iter();
-        let mut programs: Vec<_> = asked
-            .map(|backend| (backend, None, program.clone()))
-            .collect();
+        let mut programs: Vec<_> = asked.map(|backend| (backend, None, program.clone())).collect();
         for (label, program) in &self.args.variant {
             programs.push((Backend::Wgpu, Some(label.clone()), program.clone()));
         }
@@ -171,10 +147,7 @@ impl<'a> Verification<'a> {
         let derived = derived.transpose()?;
         let mut finished = Vec::new();
         for (index, (backend, variant, program)) in programs.into_iter().enumerate() {
-            let label = Label {
-                variant,
-                ..Label::new(backend.name(), shared.dtype)
-            };
+            let label = Label { variant, ..Label::new(backend.name(), shared.dtype) };
             let out = self.folder.path().join(index.to_string());
             let run = self.run_backend(backend, label, &program, derived.as_ref(), &out)?;
             if run.status.ran() {
@@ -188,10 +161,7 @@ impl<'a> Verification<'a> {
             votes: label.variant.is_none(),
             trace,
         };
-        let voters: Vec<_> = finished
-            .iter()
-            .map(|(label, trace)| voter((label, trace)))
-            .collect();
+        let voters: Vec<_> = finished.iter().map(|(label, trace)| voter((label, trace))).collect();
         report.pairwise = consensus::pairs(&voters, self.scope.of)?;
         report.consensus = consensus::consensus(&report.pairwise, &voters);
         Ok(())
@@ -245,11 +215,7 @@ impl<'a> Verification<'a> {
             elapsed_ms: observed.elapsed_ms,
             peak_rss_mb: observed.peak_rss_mb,
             timings: observed.timings,
-            diagnosis: if pass {
-                Default::default()
-            } else {
-                self.diagnose(out, derived, &verdicts, &say)?
-            },
+            diagnosis: if pass { Default::default() } else { self.diagnose(out, derived, &verdicts, &say)? },
             verdicts,
             ..RunResult::new(label)
         })
@@ -258,12 +224,7 @@ impl<'a> Verification<'a> {
     /// Everything that a worker wrote to `out`, judged.
     fn judge(&self, out: &Path, derived: Option<&Derived>) -> Result<Verdicts> {
         let config = self.checkpoint.config();
-        let judge = Judge::new(
-            &self.reference,
-            config,
-            &self.limits,
-            self.args.shared.preset,
-        );
+        let judge = Judge::new(&self.reference, config, &self.limits, self.args.shared.preset);
         let judge = judge.with_embedding(match self.args.shared.reference {
             Some(_) => missing_embedding(&self.checkpoint, &self.reference)?,
             None => None,
@@ -271,11 +232,7 @@ impl<'a> Verification<'a> {
         let (accumulated, isolated) = (made(out, Mode::Accumulated), made(out, Mode::Isolated));
         let mut tensors = judge.tensors(Mode::Accumulated, &accumulated, None)?;
         tensors.extend(judge.step_logits(&accumulated, &[])?);
-        tensors.extend(judge.tensors(
-            Mode::Isolated,
-            &isolated,
-            derived.map(|derived| &**derived),
-        )?);
+        tensors.extend(judge.tensors(Mode::Isolated, &isolated, derived.map(|derived| &**derived))?);
         tensors.extend(judge.patched(&made(out, Mode::Patched))?);
         let tokens = judge.tokens(&accumulated)?;
         Ok(Verdicts { tensors, tokens })
@@ -291,16 +248,8 @@ impl<'a> Verification<'a> {
     ) -> Result<qwen3_blame::Diagnosis> {
         let whole = verdicts.failing(Mode::Accumulated).next().is_some();
         let whole = whole || verdicts.wrong_token().is_some();
-        let mode = if whole {
-            Mode::Accumulated
-        } else {
-            Mode::Isolated
-        };
-        let limits = if whole {
-            self.limits.clone()
-        } else {
-            self.limits.behind(1)
-        };
+        let mode = if whole { Mode::Accumulated } else { Mode::Isolated };
+        let limits = if whole { self.limits.clone() } else { self.limits.behind(1) };
         Ok(diagnose(Blame {
             checkpoint: &self.checkpoint,
             reference: &self.reference,

@@ -49,14 +49,7 @@ pub const REFERENCE: &str = "fixtures/gqa-sharded/prompt2/reference.npz";
 /// The diagnosis of activations in `file`, and whether they pass.
 pub fn observe(file: &Path, more: &[&str]) -> (i32, Value) {
     let file = file.to_str().unwrap();
-    let arguments = [
-        "--model",
-        MODEL,
-        "--reference",
-        REFERENCE,
-        "--observed",
-        file,
-    ];
+    let arguments = ["--model", MODEL, "--reference", REFERENCE, "--observed", file];
     let (code, report) = report(&[&arguments, more].concat());
     (code, report["diagnosis"].clone())
 }
@@ -91,8 +84,7 @@ pub fn edited(npz: &str, mut edit: impl FnMut(&str, &mut Vec<f32>) -> bool) -> (
             bytes.truncate(header);
             bytes.extend(values.into_iter().flat_map(f32::to_le_bytes));
         }
-        copy.start_file(entry.name(), FileOptions::default())
-            .unwrap();
+        copy.start_file(entry.name(), FileOptions::default()).unwrap();
         copy.write_all(&bytes).unwrap();
     }
     copy.finish().unwrap();

@@ -10,28 +10,12 @@ fn bad_input_is_refused() {
     fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
     let cut = cut.to_str().unwrap();
     assert_refused(&["--model", MODEL, "--reference", cut], &["cut.npz"]);
-    assert_refused(
-        &["--model", "nowhere", "--reference", REFERENCE],
-        &["nowhere"],
-    );
+    assert_refused(&["--model", "nowhere", "--reference", REFERENCE], &["nowhere"]);
     let other = "fixtures/mha-untied/prompt1/reference.npz";
-    assert_refused(
-        &["--model", MODEL, "--reference", other],
-        &["reference.npz", "embedding_output"],
-    );
-    let absent = [
-        "--model",
-        MODEL,
-        "--reference",
-        REFERENCE,
-        "--json",
-        "/no/folder/x.json",
-    ];
+    assert_refused(&["--model", MODEL, "--reference", other], &["reference.npz", "embedding_output"]);
+    let absent = ["--model", MODEL, "--reference", REFERENCE, "--json", "/no/folder/x.json"];
     assert_refused(&absent, &["/no/folder/x.json"]);
-    assert_refused(
-        &["--model", MODEL, "--observed", REFERENCE],
-        &["--reference"],
-    );
+    assert_refused(&["--model", MODEL, "--observed", REFERENCE], &["--reference"]);
 }
 
 /// A report never takes the place of what it is about.
@@ -47,20 +31,8 @@ fn reports_do_not_overwrite_inputs() {
     let given = ["--model", MODEL, "--reference", copy, "--json", &config];
     assert_refused(&given, &["config.json", "it is an input"]);
     let twice = folder.path().join("r").to_str().unwrap().to_string();
-    let given = [
-        "--model",
-        MODEL,
-        "--reference",
-        copy,
-        "--json",
-        &twice,
-        "--junit",
-        &twice,
-    ];
+    let given = ["--model", MODEL, "--reference", copy, "--json", &twice, "--junit", &twice];
     assert_refused(&given, &["two reports"]);
-    assert_eq!(
-        fs::read(copy).unwrap(),
-        fs::read(root().join(REFERENCE)).unwrap()
-    );
+    assert_eq!(fs::read(copy).unwrap(), fs::read(root().join(REFERENCE)).unwrap());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }

@@ -6,9 +6,7 @@ const KV_SWAPPED: &str = "fixtures/observed/gqa-sharded/kv_swapped.npz";
 
 /// Noise that is no mistake: uniform in -1..=1, the same every time.
 fn noise(seed: &mut u64) -> f32 {
-    *seed = seed
-        .wrapping_mul(6364136223846793005)
-        .wrapping_add(1442695040888963407);
+    *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
     (*seed >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
 }
 
@@ -32,10 +30,7 @@ fn noise_has_no_cause() {
         assert_eq!(first.is_null(), code == 0, "{size}");
         if code == 1 {
             let notes = diagnosis["notes"].to_string();
-            assert!(
-                notes.contains("nothing in the catalogue explains"),
-                "{notes}"
-            );
+            assert!(notes.contains("nothing in the catalogue explains"), "{notes}");
         }
     }
 }
@@ -111,10 +106,7 @@ fn a_mistake_stored_in_half_precision() {
         true
     });
     let (code, diagnosis) = observe(&file, &[]);
-    assert_eq!(
-        (code, causes(&diagnosis)),
-        (1, vec!["dtype_rounding", "kv_swapped"])
-    );
+    assert_eq!((code, causes(&diagnosis)), (1, vec!["dtype_rounding", "kv_swapped"]));
     let (code, diagnosis) = observe(&file, &["--dtype", "bf16"]);
     assert_eq!((code, causes(&diagnosis)), (1, vec!["kv_swapped"]));
 }
@@ -123,9 +115,7 @@ fn a_mistake_stored_in_half_precision() {
 #[test]
 fn fewer_tensors_are_enough() {
     let (_one, bare) = edited(REFERENCE, |name, _| !name.starts_with("noise_floor"));
-    let (_two, few) = edited(KV_SWAPPED, |name, _| {
-        ["layer_01_output", "logits"].contains(&name)
-    });
+    let (_two, few) = edited(KV_SWAPPED, |name, _| ["layer_01_output", "logits"].contains(&name));
     let (bare, few) = (bare.to_str().unwrap(), few.to_str().unwrap());
     let arguments = ["--model", MODEL, "--reference", bare, "--observed", few];
     let (code, report) = crate::common::report(&arguments);
@@ -159,16 +149,8 @@ fn presets_decide() {
             code
         };
         assert_eq!(code(&[]), calibrated, "{mse}");
-        assert_eq!(
-            code(&["--preset", "layer-verification"]),
-            layer_verification,
-            "{mse}"
-        );
-        assert_eq!(
-            code(&["--preset", "bf16-reference"]),
-            bf16_reference,
-            "{mse}"
-        );
+        assert_eq!(code(&["--preset", "layer-verification"]), layer_verification, "{mse}");
+        assert_eq!(code(&["--preset", "bf16-reference"]), bf16_reference, "{mse}");
     }
 }
 

@@ -8,28 +8,13 @@ use crate::common::{MODEL, REFERENCE, assert_refused, causes, report, root, veri
 
 #[test]
 fn a_right_model_passes_in_all_modes() {
-    let arguments = [
-        "--model",
-        MODEL,
-        "--reference",
-        REFERENCE,
-        "--backend",
-        "ndarray",
-    ];
+    let arguments = ["--model", MODEL, "--reference", REFERENCE, "--backend", "ndarray"];
     let (code, report) = report(&arguments);
     assert_eq!(code, 0);
-    for (field, value) in [
-        ("overall_success", Value::Bool(true)),
-        ("layers_failed", 0.into()),
-    ] {
+    for (field, value) in [("overall_success", Value::Bool(true)), ("layers_failed", 0.into())] {
         assert_eq!(report[field], value, "{field}");
     }
-    for field in [
-        "model_path",
-        "test_input",
-        "total_layers_tested",
-        "layers_passed",
-    ] {
+    for field in ["model_path", "test_input", "total_layers_tested", "layers_passed"] {
         assert!(!report[field].is_null(), "{field}");
     }
     let layers = report["layer_results"].as_array().unwrap();
@@ -47,27 +32,14 @@ fn a_right_model_passes_in_all_modes() {
             assert!(!layer[field].is_null(), "{field}");
         }
     }
-    let names: Vec<_> = layers
-        .iter()
-        .map(|layer| layer["layer_name"].as_str().unwrap())
-        .collect();
-    for name in [
-        "embedding",
-        "layer_0_attention",
-        "layer_0_mlp",
-        "layer_2",
-        "final_norm",
-        "logits",
-    ] {
+    let names: Vec<_> = layers.iter().map(|layer| layer["layer_name"].as_str().unwrap()).collect();
+    for name in ["embedding", "layer_0_attention", "layer_0_mlp", "layer_2", "final_norm", "logits"] {
         assert!(names.contains(&name), "{name} not in {names:?}");
     }
     let run = &report["runs"][0];
     let modes = |mode: &str| {
         let tensors = run["tensors"].as_array().unwrap();
-        tensors
-            .iter()
-            .filter(|tensor| tensor["mode"] == mode)
-            .count()
+        tensors.iter().filter(|tensor| tensor["mode"] == mode).count()
     };
     assert!(modes("accumulated") > 5 && modes("isolated") > 30 && modes("patched") == 3);
     assert_eq!(run["tokens"].as_array().unwrap().len(), 8);
@@ -106,10 +78,7 @@ fn a_config_that_differs_from_the_references_is_explained() {
     let cause = &diagnosis["causes"][0];
     assert_eq!(cause["id"], "rope_theta");
     let words = cause["explanation"].as_str().unwrap();
-    assert!(
-        words.contains("the reference") && words.contains("1000000"),
-        "{words}"
-    );
+    assert!(words.contains("the reference") && words.contains("1000000"), "{words}");
     // Nothing inside the layers is the reference's own, so no operation is named.
     assert_eq!(diagnosis["operation"], Value::Null);
 }
@@ -126,22 +95,10 @@ fn every_mode_names_what_differs_first() {
     };
     for (more, layer, tensor) in [
         (&["--mode", "isolated"][..], 0, "layer_00_output"),
-        (
-            &["--mode", "isolated", "--layers", "1..3"],
-            1,
-            "layer_01_output",
-        ),
-        (
-            &["--mode", "accumulated", "--layers", "2.."],
-            2,
-            "layer_02_output",
-        ),
+        (&["--mode", "isolated", "--layers", "1..3"], 1, "layer_01_output"),
+        (&["--mode", "accumulated", "--layers", "2.."], 2, "layer_02_output"),
         (&["--preset", "layer-verification"], 0, "layer_00_output"),
-        (
-            &["--preset", "bf16-reference", "--mode", "isolated"],
-            0,
-            "layer_00_output",
-        ),
+        (&["--preset", "bf16-reference", "--mode", "isolated"], 0, "layer_00_output"),
     ] {
         let (first, diagnosis) = first(more);
         assert_eq!(first["layer"], layer, "{more:?}");
@@ -151,10 +108,7 @@ fn every_mode_names_what_differs_first() {
         assert_eq!(layers[0], layer, "{more:?}");
     }
     let (first, diagnosis) = first(&["--mode", "patched"]);
-    assert_eq!(
-        (&first["layer"], &first["tensor"]),
-        (&Value::Null, &"logits".into())
-    );
+    assert_eq!((&first["layer"], &first["tensor"]), (&Value::Null, &"logits".into()));
     let note = diagnosis["notes"][0].as_str().unwrap();
     // Right values behind the last layer but one still go through a wrong one.
     assert!(note.contains("injected behind layer 1 "), "{note}");
@@ -162,49 +116,23 @@ fn every_mode_names_what_differs_first() {
 
 #[test]
 fn some_layers_only() {
-    let arguments = [
-        "--model",
-        MODEL,
-        "--reference",
-        REFERENCE,
-        "--backend",
-        "ndarray",
-        "--layers",
-        "1..3",
-    ];
+    let arguments = ["--model", MODEL, "--reference", REFERENCE, "--backend", "ndarray", "--layers", "1..3"];
     let (code, report) = report(&arguments);
     assert_eq!(code, 0);
     let layers = report["layer_results"].as_array().unwrap();
-    assert!(
-        layers
-            .iter()
-            .all(|layer| layer["layer_index"].as_i64().unwrap() >= 1)
-    );
-    assert_refused(
-        &[&arguments[..7], &["3..9"]].concat(),
-        &["--layers 3..9", "0..3"],
-    );
+    assert!(layers.iter().all(|layer| layer["layer_index"].as_i64().unwrap() >= 1));
+    assert_refused(&[&arguments[..7], &["3..9"]].concat(), &["--layers 3..9", "0..3"]);
 }
 
 #[test]
 fn there_is_something_to_compare() {
     let given = ["--model", MODEL, "--reference", REFERENCE];
     let patched = ["--mode", "patched", "--layers", "0..2"];
-    assert_refused(
-        &[&given[..], &patched].concat(),
-        &["--mode patched", "--layers"],
-    );
+    assert_refused(&[&given[..], &patched].concat(), &["--mode patched", "--layers"]);
     let alone = ["--model", MODEL, "--backend", "ndarray", "--ids", "1,2,3"];
     assert_refused(&alone, &["--reference", "--backend"]);
     assert_refused(
-        &[
-            "--model",
-            MODEL,
-            "--backend",
-            "ndarray,flex",
-            "--ids",
-            "5,999",
-        ],
+        &["--model", MODEL, "--backend", "ndarray,flex", "--ids", "5,999"],
         &["999", "vocab_size 320"],
     );
 }
@@ -212,14 +140,7 @@ fn there_is_something_to_compare() {
 /// An unavailable backend is not a passing one.
 #[test]
 fn an_unavailable_backend_is_not_compared() {
-    let given = [
-        "--model",
-        MODEL,
-        "--ids",
-        "1,2,3",
-        "--backend",
-        "ndarray,wgpu",
-    ];
+    let given = ["--model", MODEL, "--ids", "1,2,3", "--backend", "ndarray,wgpu"];
     let missing = ["--unavailable", "wgpu=no adapter"];
     let (code, report) = report(&[&given[..], &missing].concat());
     assert_eq!(code, 3);
@@ -247,10 +168,7 @@ fn reports_are_written_whole() {
         &html,
     ]);
     assert_eq!(output.status.code(), Some(1));
-    let (junit, html) = (
-        fs::read_to_string(junit).unwrap(),
-        fs::read_to_string(html).unwrap(),
-    );
+    let (junit, html) = (fs::read_to_string(junit).unwrap(), fs::read_to_string(html).unwrap());
     assert!(junit.contains("<testsuite") && junit.contains("kv_swapped"));
     assert!(html.contains("kv_swapped") && !html.contains("http://") && !html.contains("https://"));
 }
@@ -275,26 +193,10 @@ fn a_report_of_two_backends_is_whole() {
     ]);
     assert_eq!(output.status.code(), Some(1));
     let html = fs::read_to_string(html).unwrap();
-    for id in [
-        "diagnosis",
-        "heatmap",
-        "curves",
-        "tokens",
-        "elements",
-        "pairwise",
-        "runs",
-    ] {
+    for id in ["diagnosis", "heatmap", "curves", "tokens", "elements", "pairwise", "runs"] {
         assert!(html.contains(&format!("<section id=\"{id}\"")), "{id}");
     }
-    for word in [
-        "rope_theta",
-        "ndarray f32",
-        "flex f32",
-        "accumulated",
-        "isolated",
-        "patched",
-        "margin",
-    ] {
+    for word in ["rope_theta", "ndarray f32", "flex f32", "accumulated", "isolated", "patched", "margin"] {
         assert!(html.contains(word), "{word}");
     }
     let text = String::from_utf8(output.stdout).unwrap();

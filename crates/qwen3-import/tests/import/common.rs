@@ -39,11 +39,7 @@ impl Stored {
             Dtype::I64 => (*value as i64).to_le_bytes().to_vec(),
             other => panic!("{other:?}"),
         };
-        Self {
-            dtype,
-            shape: shape.into(),
-            bytes: values.iter().flat_map(bytes).collect(),
-        }
+        Self { dtype, shape: shape.into(), bytes: values.iter().flat_map(bytes).collect() }
     }
 
     /// The same values in another dtype.
@@ -198,23 +194,14 @@ impl Folder {
     /// The error is of this kind, about this file of the folder (the folder itself, if empty), and about
     /// exactly the key `detail`; where an error has a message instead of a key, the message has `detail`.
     #[track_caller]
-    pub fn blames<T: Debug>(
-        &self,
-        result: Result<T, ImportError>,
-        kind: &str,
-        file: &str,
-        detail: &str,
-    ) {
+    pub fn blames<T: Debug>(&self, result: Result<T, ImportError>, kind: &str, file: &str, detail: &str) {
         use CheckpointError as E;
         let error = result.unwrap_err();
         let message = error.to_string();
         let error = match error {
             ImportError::File(error) => error,
             ImportError::DType { dtype, .. } => {
-                assert_eq!(
-                    (kind, file, detail),
-                    ("DType", "", &format!("{dtype:?}")[..])
-                );
+                assert_eq!((kind, file, detail), ("DType", "", &format!("{dtype:?}")[..]));
                 return;
             }
         };
@@ -229,30 +216,13 @@ impl Folder {
             E::MissingKey { file, key } => ("MissingKey", file, Ok(key)),
             E::UnusedKey { file, key } => ("UnusedKey", file, Ok(key)),
             E::DuplicateKey { file, key } => ("DuplicateKey", file, Ok(key)),
-            E::Shape {
-                file,
-                key,
-                expected,
-                found,
-            } => (
-                "Shape",
-                file,
-                Ok(format!("{key} {found:?} for {expected:?}")),
-            ),
-            E::TensorDType { file, key, dtype } => {
-                ("TensorDType", file, Ok(format!("{key} {dtype}")))
+            E::Shape { file, key, expected, found } => {
+                ("Shape", file, Ok(format!("{key} {found:?} for {expected:?}")))
             }
-            E::NonFinite {
-                file,
-                key,
-                index,
-                value,
-                dtype,
-            } => (
-                "NonFinite",
-                file,
-                Ok(format!("{key}[{index}] = {value} as {dtype:?}")),
-            ),
+            E::TensorDType { file, key, dtype } => ("TensorDType", file, Ok(format!("{key} {dtype}"))),
+            E::NonFinite { file, key, index, value, dtype } => {
+                ("NonFinite", file, Ok(format!("{key}[{index}] = {value} as {dtype:?}")))
+            }
             E::TiedWeightsDiffer { file } => ("TiedWeightsDiffer", file, Ok(String::new())),
         };
         assert_eq!((found, found_file), (kind, self.path(file)), "{message}");

@@ -14,14 +14,7 @@ pub fn parameters(model: &Qwen3) -> BTreeMap<String, (DType, Vec<usize>, Vec<u8>
     let entry = |tensor: burn_store::burn_pack::Tensor| {
         let name = tensor.name.clone();
         let data = bridge::into_data(tensor).unwrap();
-        (
-            name,
-            (
-                data.dtype(),
-                data.shape().to_vec(),
-                data.as_bytes().to_vec(),
-            ),
-        )
+        (name, (data.dtype(), data.shape().to_vec(), data.as_bytes().to_vec()))
     };
     let tensors = model.collect(None, None, true);
     tensors.into_iter().map(entry).collect()

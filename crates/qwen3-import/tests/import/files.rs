@@ -64,12 +64,7 @@ fn sizes_that_no_file_has_are_refused() {
     let (prefix, reach) = ("model.layers.0.self_attn", qwen3_model::Reach::All);
     let attention = qwen3_model::Attention::build(&mut source, prefix, &config, reach);
     let expected = format!("[{}, {}]", 1_u64 << 48, 1 << 24);
-    folder.blames(
-        attention,
-        "Shape",
-        WEIGHTS,
-        &format!("{Q_PROJ} [16, 8] for {expected}"),
-    );
+    folder.blames(attention, "Shape", WEIGHTS, &format!("{Q_PROJ} [16, 8] for {expected}"));
 }
 
 #[test]
@@ -143,16 +138,8 @@ fn a_header_that_lies() {
     let f32 = |start, end| entry("F32", "[1]", start, end);
     let huge = (1_u64 << 61) - 1;
     let chain = (0..8)
-        .map(|n| {
-            format!(
-                r#""{n}":{}"#,
-                entry("U8", &format!("[{huge}]"), n * huge, (n + 1) * huge)
-            )
-        })
-        .chain([format!(
-            r#""8":{}"#,
-            entry("U8", "[7]", 8 * huge, 8 * huge + 7)
-        )])
+        .map(|n| format!(r#""{n}":{}"#, entry("U8", &format!("[{huge}]"), n * huge, (n + 1) * huge)))
+        .chain([format!(r#""8":{}"#, entry("U8", "[7]", 8 * huge, 8 * huge + 7))])
         .collect::<Vec<_>>();
     for (what, header) in [
         ("overlap", pair(f32(0, 4), f32(2, 6))),
@@ -160,32 +147,17 @@ fn a_header_that_lies() {
         ("hole", pair(f32(0, 4), f32(5, 9))),
         ("hole in front", one(f32(4, 8))),
         ("backwards", one(f32(4, 0))),
-        (
-            "beyond the end",
-            pair(f32(0, 4), f32(4, 8)).replace("[1]", "[2]"),
-        ),
+        ("beyond the end", pair(f32(0, 4), f32(4, 8)).replace("[1]", "[2]")),
         ("shape too large", one(entry("F32", "[3]", 0, 8))),
         ("shape too small", one(entry("F32", "[1]", 0, 8))),
-        (
-            "product overflows",
-            one(entry("F32", "[4294967296,4294967296,2]", 0, 8)),
-        ),
-        (
-            "wraps to 8",
-            one(entry("F32", "[4611686018427387906]", 0, 8)),
-        ),
-        (
-            "far end",
-            one(entry("U8", "[1152921504606846976]", 0, 1 << 60)),
-        ),
+        ("product overflows", one(entry("F32", "[4294967296,4294967296,2]", 0, 8))),
+        ("wraps to 8", one(entry("F32", "[4611686018427387906]", 0, 8))),
+        ("far end", one(entry("U8", "[1152921504606846976]", 0, 1 << 60))),
         ("end of all numbers", format!("{{{}}}", chain.join(","))),
         ("negative", one(entry("F32", "[-2]", 0, 8))),
         ("fraction", one(entry("F32", "[2.0]", 0, 8))),
         ("unknown dtype", one(entry("F31", "[2]", 0, 8))),
-        (
-            "no shape",
-            r#"{"a":{"dtype":"F32","data_offsets":[0,8]}}"#.into(),
-        ),
+        ("no shape", r#"{"a":{"dtype":"F32","data_offsets":[0,8]}}"#.into()),
         ("no object", r#"{"a":1}"#.into()),
         ("a list", "[]".into()),
         ("nothing", "".into()),

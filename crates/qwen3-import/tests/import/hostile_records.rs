@@ -31,9 +31,7 @@ pub fn rewrite(file: &Path, change: impl FnOnce(&mut Vec<burn_pack::Tensor>, &mu
     let mut tensors = reader.into_tensors().unwrap();
     change(&mut tensors, &mut metadata);
     let writer = burn_pack::Writer::new(tensors);
-    let writer = metadata.iter().fold(writer, |writer, (key, value)| {
-        writer.with_metadata(key, value)
-    });
+    let writer = metadata.iter().fold(writer, |writer, (key, value)| writer.with_metadata(key, value));
     writer.write_to_file(file).unwrap();
 }
 
@@ -50,11 +48,7 @@ pub fn good() -> Folder {
 }
 
 #[track_caller]
-fn changed(
-    kind: &str,
-    detail: &str,
-    change: impl FnOnce(&mut Vec<burn_pack::Tensor>, &mut Metadata),
-) {
+fn changed(kind: &str, detail: &str, change: impl FnOnce(&mut Vec<burn_pack::Tensor>, &mut Metadata)) {
     let folder = good();
     rewrite(&folder.path(RECORD), change);
     folder.blames(load(&folder), kind, RECORD, detail);
@@ -65,13 +59,11 @@ fn a_record_cut_anywhere() {
     let folder = good();
     let whole = fs::read(folder.path(RECORD)).unwrap();
     let near_the_ends = (0..40).chain(whole.len() - 40..whole.len());
-    let folder = near_the_ends
-        .chain((40..whole.len() - 40).step_by(61))
-        .fold(folder, |folder, length| {
-            let folder = folder.write(RECORD, &whole[..length]);
-            folder.blames(load(&folder), "Malformed", RECORD, "");
-            folder
-        });
+    let folder = near_the_ends.chain((40..whole.len() - 40).step_by(61)).fold(folder, |folder, length| {
+        let folder = folder.write(RECORD, &whole[..length]);
+        folder.blames(load(&folder), "Malformed", RECORD, "");
+        folder
+    });
     let folder = folder.write(RECORD, &whole);
     load(&folder).unwrap();
 }
@@ -100,13 +92,7 @@ fn a_file_that_is_not_a_record() {
     folder.blames(load(&folder), "Io", RECORD, "No such file");
     let weights = fs::read(folder.path(WEIGHTS)).unwrap();
     let mut folder = folder;
-    for bytes in [
-        b"".to_vec(),
-        vec![0; 64],
-        vec![0xff; 4096],
-        weights,
-        b"NRUB".to_vec(),
-    ] {
+    for bytes in [b"".to_vec(), vec![0; 64], vec![0xff; 4096], weights, b"NRUB".to_vec()] {
         folder = folder.write(RECORD, bytes);
         folder.blames(load(&folder), "Malformed", RECORD, "");
     }
@@ -117,41 +103,27 @@ fn a_file_that_is_not_a_record() {
 
 #[test]
 fn a_foreign_record() {
-    changed("Malformed", "no config.json", |_, metadata| {
-        drop(metadata.remove(CONFIG))
-    });
+    changed("Malformed", "no config.json", |_, metadata| drop(metadata.remove(CONFIG)));
     for (text, detail) in [("", "not a JSON object"), ("{}", "`model_type`")] {
-        changed("Config", detail, |_, metadata| {
-            drop(metadata.insert(CONFIG.into(), text.into()))
-        });
+        changed("Config", detail, |_, metadata| drop(metadata.insert(CONFIG.into(), text.into())));
     }
     let name = &record_key(EMBEDDING);
     changed("MissingKey", name, |tensors, _| tensors.clear());
-    changed("MissingKey", NORM, |tensors, _| {
-        tensors.retain(|tensor| tensor.name != NORM)
-    });
+    changed("MissingKey", NORM, |tensors, _| tensors.retain(|tensor| tensor.name != NORM));
     let extra = || Stored::new(Dtype::F32, &[2], &[1.0, 2.0]);
-    changed("UnusedKey", "extra", |tensors, _| {
-        tensors.push(entry("extra", DType::F32, extra()))
-    });
+    changed("UnusedKey", "extra", |tensors, _| tensors.push(entry("extra", DType::F32, extra())));
     // A second block of a matrix that has one.
     let second = &format!("{HEAD}.1");
-    changed("UnusedKey", second, |tensors, _| {
-        tensors.push(entry(second, DType::F32, extra()))
-    });
+    changed("UnusedKey", second, |tensors, _| tensors.push(entry(second, DType::F32, extra())));
     // An unsplit matrix, as other programs would store it.
     changed("MissingKey", name, |tensors, _| {
         let tensor = tensors.iter_mut().find(|tensor| tensor.name == *name);
         tensor.unwrap().name = EMBEDDING.into();
     });
     // The config of another size, with the tensors of this one.
-    let other = config(false)
-        .to_string()
-        .replace(r#""vocab_size":11"#, r#""vocab_size":16777216"#);
+    let other = config(false).to_string().replace(r#""vocab_size":11"#, r#""vocab_size":16777216"#);
     let detail = format!("{name} [11, 8] for [4194304, 8]");
-    changed("Shape", &detail, |_, metadata| {
-        drop(metadata.insert(CONFIG.into(), other))
-    });
+    changed("Shape", &detail, |_, metadata| drop(metadata.insert(CONFIG.into(), other)));
 }
 
 #[test]
@@ -162,34 +134,15 @@ fn a_tensor_of_a_record_that_cannot_be_used() {
             *tensor.unwrap() = entry(key, dtype, stored);
         });
     };
-    let shaped =
-        |shape: &[usize]| Stored::new(Dtype::F32, shape, &vec![0.5; shape.iter().product()]);
+    let shaped = |shape: &[usize]| Stored::new(Dtype::F32, shape, &vec![0.5; shape.iter().product()]);
     for shape in [&[8, 16][..], &[128], &[16, 8, 1], &[0]] {
         let detail = format!("{Q_PROJ} {shape:?} for [16, 8]");
         replaced("Shape", &detail, Q_PROJ, DType::F32, shaped(shape));
     }
     let wide = Stored::new(Dtype::F64, &[8], &[0.5; 8]);
-    replaced(
-        "TensorDType",
-        &format!("{NORM} F64"),
-        NORM,
-        DType::F64,
-        wide.clone(),
-    );
-    replaced(
-        "TensorDType",
-        &format!("{NORM} I64"),
-        NORM,
-        DType::I64,
-        wide,
-    );
-    replaced(
-        "TensorDType",
-        &format!("{NORM} I32"),
-        NORM,
-        DType::I32,
-        shaped(&[8]),
-    );
+    replaced("TensorDType", &format!("{NORM} F64"), NORM, DType::F64, wide.clone());
+    replaced("TensorDType", &format!("{NORM} I64"), NORM, DType::I64, wide);
+    replaced("TensorDType", &format!("{NORM} I32"), NORM, DType::I32, shaped(&[8]));
     for bad in [f32::NAN, f32::INFINITY] {
         let mut stored = shaped(&[8, 8]);
         stored.set(9, bad);

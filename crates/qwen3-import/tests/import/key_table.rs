@@ -17,22 +17,13 @@ struct Asked {
 impl WeightSource for Asked {
     type Error = Infallible;
 
-    fn tensor<const D: usize>(
-        &mut self,
-        key: &str,
-        shape: [usize; D],
-    ) -> Result<Tensor<D>, Infallible> {
+    fn tensor<const D: usize>(&mut self, key: &str, shape: [usize; D]) -> Result<Tensor<D>, Infallible> {
         self.tensors.push((key.into(), shape.into(), 0..shape[0]));
         self.weights.tensor(key, shape)
     }
 
     /// Blocks of rows follow one another without a gap.
-    fn rows(
-        &mut self,
-        key: &str,
-        shape: [usize; 2],
-        rows: Range<usize>,
-    ) -> Result<Tensor<2>, Infallible> {
+    fn rows(&mut self, key: &str, shape: [usize; 2], rows: Range<usize>) -> Result<Tensor<2>, Infallible> {
         match self.tensors.last_mut() {
             Some((last, same, taken)) if last == key && taken.end == rows.start => {
                 assert_eq!(*same, shape, "{key}");
@@ -47,10 +38,8 @@ impl WeightSource for Asked {
 #[test]
 fn the_model_asks_for_the_weights_of_its_config() {
     for (name, config) in presets() {
-        let mut source = Asked {
-            weights: RandomWeights::new(1, &Device::flex(), DType::F32),
-            tensors: Vec::new(),
-        };
+        let mut source =
+            Asked { weights: RandomWeights::new(1, &Device::flex(), DType::F32), tensors: Vec::new() };
         Qwen3::build(&mut source, &config).unwrap();
         let told = config.weights().map(|weight| {
             let all = 0..weight.shape[0];

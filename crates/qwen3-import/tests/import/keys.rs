@@ -36,11 +36,7 @@ fn an_unused_key_is_named() {
         "Lm_head.weight",
     ] {
         let extra = Stored::new(Dtype::F32, &[1], &[1.0]);
-        changed(|tensors| drop(tensors.insert(key.into(), extra))).refused(
-            "UnusedKey",
-            WEIGHTS,
-            key,
-        );
+        changed(|tensors| drop(tensors.insert(key.into(), extra))).refused("UnusedKey", WEIGHTS, key);
     }
     // Of several, the first in alphabetical order, whatever a hash map does.
     changed(|tensors| {
@@ -82,8 +78,7 @@ fn a_misshapen_tensor_is_named() {
         let values = vec![0.5; shape.iter().product()];
         let stored = Stored::new(Dtype::F32, &shape, &values);
         let detail = format!("{key} {shape:?} for {expected}");
-        changed(|tensors| drop(tensors.insert(key.into(), stored)))
-            .refused("Shape", WEIGHTS, &detail);
+        changed(|tensors| drop(tensors.insert(key.into(), stored))).refused("Shape", WEIGHTS, &detail);
     }
 }
 
@@ -94,10 +89,7 @@ fn a_dtype_that_is_not_read_is_named() {
             let detail = format!("{key} {dtype:?}");
             changed(|tensors| {
                 let stored = &tensors[key];
-                tensors.insert(
-                    key.into(),
-                    Stored::new(dtype, &stored.shape, &stored.values()),
-                );
+                tensors.insert(key.into(), Stored::new(dtype, &stored.shape, &stored.values()));
             })
             .refused("TensorDType", WEIGHTS, &detail);
         }

@@ -20,15 +20,10 @@ fn cbor(value: &Value) -> Vec<u8> {
         Value::String(text) => [head(3, text.len() as u64), text.as_bytes().to_vec()].concat(),
         Value::Array(list) => {
             let items = list.iter().flat_map(cbor);
-            head(4, list.len() as u64)
-                .into_iter()
-                .chain(items)
-                .collect()
+            head(4, list.len() as u64).into_iter().chain(items).collect()
         }
         Value::Object(map) => {
-            let items = map
-                .iter()
-                .flat_map(|(key, value)| [cbor(&json!(key)), cbor(value)].concat());
+            let items = map.iter().flat_map(|(key, value)| [cbor(&json!(key)), cbor(value)].concat());
             head(5, map.len() as u64).into_iter().chain(items).collect()
         }
         other => panic!("{other}"),
@@ -49,8 +44,7 @@ fn placed(mut range: impl FnMut(u64) -> [u64; 2], data: &[u8]) -> Folder {
     let mut entries = json!({});
     for (key, stored) in tensors(false) {
         let range = range(stored.bytes.len() as u64);
-        entries[record_key(&key)] =
-            json!({"dtype": "F32", "shape": stored.shape, "data_offsets": range});
+        entries[record_key(&key)] = json!({"dtype": "F32", "shape": stored.shape, "data_offsets": range});
     }
     let metadata = json!({"tensors": entries, "metadata": {CONFIG: config(false).to_string()}});
     let metadata = cbor(&metadata);
@@ -75,11 +69,7 @@ fn byte_ranges_that_lie() {
     // All in the same place: every tensor fits the file, all together do not.
     let folder = placed(|length| [0, length], &[0; 16 * 8 * 4]);
     folder.blames(load(&folder), "Malformed", RECORD, "they overlap");
-    for (start, detail) in [
-        (1 << 16, "truncated"),
-        (1 << 60, "truncated"),
-        (u64::MAX - 512, "overflow"),
-    ] {
+    for (start, detail) in [(1 << 16, "truncated"), (1 << 60, "truncated"), (u64::MAX - 512, "overflow")] {
         let folder = placed(|length| [start, start + length], &[0; 1 << 16]);
         folder.blames(load(&folder), "Malformed", RECORD, detail);
     }
@@ -94,19 +84,8 @@ fn byte_ranges_that_lie() {
 fn metadata_that_lies() {
     let huge = |major: u8| [&[major << 5 | 27][..], &(1_u64 << 60).to_be_bytes()].concat();
     let inside = |inner: Vec<u8>| {
-        let start = [
-            &[0xa1][..],
-            &cbor(&json!("tensors")),
-            &[0xa1],
-            &cbor(&json!("a")),
-        ]
-        .concat();
-        let shape = [
-            &[0xa2][..],
-            &cbor(&json!("dtype")),
-            &cbor(&json!("F32")),
-            &cbor(&json!("shape")),
-        ];
+        let start = [&[0xa1][..], &cbor(&json!("tensors")), &[0xa1], &cbor(&json!("a"))].concat();
+        let shape = [&[0xa2][..], &cbor(&json!("dtype")), &cbor(&json!("F32")), &cbor(&json!("shape"))];
         [start, shape.concat(), inner].concat()
     };
     let far = 1_u64 << 40;
@@ -123,9 +102,7 @@ fn metadata_that_lies() {
         cbor(&json!([])),
         cbor(&json!({})),
         cbor(&json!({"tensors": {"a": {"dtype": "F31", "shape": [1], "data_offsets": [0, 4]}}})),
-        cbor(
-            &json!({"tensors": {"a": {"dtype": "F32", "shape": [far, far], "data_offsets": [0, 4]}}}),
-        ),
+        cbor(&json!({"tensors": {"a": {"dtype": "F32", "shape": [far, far], "data_offsets": [0, 4]}}})),
     ];
     let mut folder = good();
     for metadata in texts {

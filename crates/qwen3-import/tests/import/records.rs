@@ -6,8 +6,7 @@ use std::fs;
 use burn::tensor::{DType, Device, Int, Tensor};
 use burn_store::burn_pack;
 use qwen3_import::{
-    Progress, RecordFile, load_record, load_record_with_progress, save_record,
-    save_record_with_texts,
+    Progress, RecordFile, load_record, load_record_with_progress, save_record, save_record_with_texts,
 };
 use qwen3_model::Qwen3;
 use safetensors::Dtype;
@@ -30,9 +29,8 @@ fn again(folder: &Folder, dtype: DType) -> Qwen3 {
 /// The names in the folder.
 fn listing(folder: &Folder) -> Vec<String> {
     let entries = fs::read_dir(folder.dir()).unwrap();
-    let mut names = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect::<Vec<_>>();
+    let mut names =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>();
     names.sort();
     names
 }
@@ -62,9 +60,7 @@ fn narrowing_is_the_cast_that_loading_does() {
         let cast = folder.load(dtype).unwrap();
         assert_same(&again(&folder, dtype), &cast);
         let widened = again(&folder, DType::F32);
-        let rounded = tensors(false)
-            .into_iter()
-            .map(|(key, stored)| (key, stored.cast(narrow)));
+        let rounded = tensors(false).into_iter().map(|(key, stored)| (key, stored.cast(narrow)));
         assert_holds(&widened, &rounded.collect(), (DType::F32, Dtype::F32));
         // A wide record narrows to the same, and a narrow model does not change when it is saved wide.
         save(&wide, &folder, DType::F32);
@@ -82,10 +78,7 @@ fn a_record_takes_the_bytes_of_its_dtype() {
         save(&model, &folder, dtype);
         let reader = burn_pack::Reader::from_file_exact(folder.path(RECORD)).unwrap();
         let stored = reader.into_tensors().unwrap();
-        assert!(
-            stored.iter().all(|tensor| tensor.dtype == dtype),
-            "{dtype:?}"
-        );
+        assert!(stored.iter().all(|tensor| tensor.dtype == dtype), "{dtype:?}");
     }
 }
 
@@ -119,12 +112,7 @@ fn a_failing_save_leaves_what_was_there() {
     assert_eq!(listing(&folder), ["config.json", RECORD, WEIGHTS]);
 
     let overflow = load_record(folder.path(RECORD), &Device::flex(), DType::F16);
-    folder.blames(
-        overflow,
-        "NonFinite",
-        RECORD,
-        &format!("{NORM}[5] = 70000 as F16"),
-    );
+    folder.blames(overflow, "NonFinite", RECORD, &format!("{NORM}[5] = 70000 as F16"));
 }
 
 /// Directories that cannot be written, in ways that hold for root as well.
@@ -159,11 +147,7 @@ fn transposed_keys_and_values_do_not_go_unseen() {
     let model = folder.load(DType::F32).unwrap();
     let logits = |model: &Qwen3| {
         let ids = Tensor::<2, Int>::from_ints([[3, 1, 4, 1, 5, 9, 2, 6]], &Device::flex());
-        model
-            .forward(ids)
-            .into_data()
-            .iter::<f32>()
-            .collect::<Vec<_>>()
+        model.forward(ids).into_data().iter::<f32>().collect::<Vec<_>>()
     };
     let expected = logits(&model);
     save(&model, &folder, DType::F32);
@@ -173,10 +157,7 @@ fn transposed_keys_and_values_do_not_go_unseen() {
         let key = format!("model.layers.0.self_attn.{name}.weight");
         save(&model, &folder, DType::F32);
         rewrite(&folder.path(RECORD), |tensors, _| {
-            let tensor = tensors
-                .iter_mut()
-                .find(|tensor| tensor.name == key)
-                .unwrap();
+            let tensor = tensors.iter_mut().find(|tensor| tensor.name == key).unwrap();
             let words = values(Dtype::F32, &tensor.to_bytes().unwrap());
             let transposed = (0..64).map(|index| words[index % 8 * 8 + index / 8]);
             let stored = Stored::new(Dtype::F32, &[8, 8], &transposed.collect::<Vec<_>>());
@@ -186,11 +167,7 @@ fn transposed_keys_and_values_do_not_go_unseen() {
         let (found, wanted) = (parameters(&tampered), parameters(&model));
         let differing = wanted.keys().filter(|key| found[*key] != wanted[*key]);
         assert!(differing.eq([&key]));
-        let error = logits(&tampered)
-            .iter()
-            .zip(&expected)
-            .map(|(a, e)| (a - e).abs())
-            .fold(0.0, f32::max);
+        let error = logits(&tampered).iter().zip(&expected).map(|(a, e)| (a - e).abs()).fold(0.0, f32::max);
         assert!(error > 1e-2, "{name}: {error}");
     }
 }
@@ -212,10 +189,7 @@ fn a_record_carries_other_files() {
     let folder = Folder::plain();
     let model = folder.load(DType::F32).unwrap();
     let texts = BTreeMap::from([
-        (
-            "tokenizer.json".to_string(),
-            "{\"é\": \"\\u0000\n\"}".to_string(),
-        ),
+        ("tokenizer.json".to_string(), "{\"é\": \"\\u0000\n\"}".to_string()),
         ("empty".to_string(), String::new()),
     ]);
     save_record_with_texts(&model, folder.path(RECORD), DType::BF16, &texts).unwrap();

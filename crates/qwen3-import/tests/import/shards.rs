@@ -30,9 +30,7 @@ fn sharded(change: impl FnOnce(&mut [Tensors; 3], &mut Value)) -> Folder {
     shards
         .iter()
         .enumerate()
-        .fold(folder, |folder, (number, tensors)| {
-            folder.write(&shard(number), safetensors(tensors))
-        })
+        .fold(folder, |folder, (number, tensors)| folder.write(&shard(number), safetensors(tensors)))
 }
 
 fn shard_of(key: &str) -> usize {
@@ -87,11 +85,7 @@ fn the_index_and_the_shards_hold_the_same_keys() {
     let (here, elsewhere) = (shard(home), shard((home + 1) % 3));
     sharded(|_, map| map[NORM] = json!(elsewhere)).refused("MissingKey", &elsewhere, NORM);
     sharded(|shards, _| drop(shards[home].remove(NORM))).refused("MissingKey", &here, NORM);
-    sharded(|_, map| drop(map.as_object_mut().unwrap().remove(NORM))).refused(
-        "UnusedKey",
-        &here,
-        NORM,
-    );
+    sharded(|_, map| drop(map.as_object_mut().unwrap().remove(NORM))).refused("UnusedKey", &here, NORM);
     sharded(|shards, map| {
         map.as_object_mut().unwrap().remove(NORM);
         shards[home].remove(NORM);
@@ -127,17 +121,9 @@ fn an_error_in_a_shard_names_the_shard() {
     let home = shard_of(K_PROJ);
     let wide = Stored::new(Dtype::F32, &[8, 9], &[0.0; 72]);
     let folder = sharded(|shards, _| drop(shards[home].insert(K_PROJ.into(), wide)));
-    folder.refused(
-        "Shape",
-        &shard(home),
-        &format!("{K_PROJ} [8, 9] for [8, 8]"),
-    );
+    folder.refused("Shape", &shard(home), &format!("{K_PROJ} [8, 9] for [8, 8]"));
     let folder = sharded(|shards, _| shards[home].get_mut(K_PROJ).unwrap().set(3, f32::NAN));
-    folder.refused(
-        "NonFinite",
-        &shard(home),
-        &format!("{K_PROJ}[3] = NaN as F32"),
-    );
+    folder.refused("NonFinite", &shard(home), &format!("{K_PROJ}[3] = NaN as F32"));
 
     let folder = sharded(|_, _| {});
     let whole = fs::read(folder.path(&shard(2))).unwrap();
@@ -157,10 +143,7 @@ fn an_index_that_is_not_one() {
         (r#"{"weight_map": 1}"#, "JSON object"),
         (r#"{"weight_map": []}"#, "JSON object"),
         (r#"{"weight_map": null}"#, "JSON object"),
-        (
-            r#"{"weight_map": {"a": 1}}"#,
-            "`weight_map.a` is 1, not a file name",
-        ),
+        (r#"{"weight_map": {"a": 1}}"#, "`weight_map.a` is 1, not a file name"),
         (r#"{"weight_map": {"a": ["b"]}}"#, "`weight_map.a`"),
         ("{\"weight_map\": {\"a\": \"\u{1}\"}}", "control character"),
     ] {
@@ -183,18 +166,13 @@ fn a_key_twice_in_the_index_is_a_duplicate() {
     let folder = folder.write(INDEX, twice);
     folder.refused("DuplicateKey", INDEX, NORM);
     let twice = text.replacen('{', r#"{"weight_map":{},"#, 1);
-    folder
-        .write(INDEX, twice)
-        .refused("DuplicateKey", INDEX, "weight_map");
+    folder.write(INDEX, twice).refused("DuplicateKey", INDEX, "weight_map");
 }
 
 #[test]
 fn a_huge_index_is_not_read() {
     let folder = Folder::new(&config(false)).write(INDEX, "{}");
-    let file = fs::File::options()
-        .write(true)
-        .open(folder.path(INDEX))
-        .unwrap();
+    let file = fs::File::options().write(true).open(folder.path(INDEX)).unwrap();
     file.set_len((64 << 20) + 1).unwrap();
     folder.refused("Malformed", INDEX, "at most");
 }

@@ -36,10 +36,7 @@ fn shapes(config: &Qwen3Config) -> BTreeMap<String, Vec<usize>> {
     let queries = config.num_attention_heads * config.head_dim;
     let keys = config.num_key_value_heads * config.head_dim;
     let vocab = vec![config.vocab_size, hidden];
-    let mut shapes = vec![
-        (EMBEDDING.into(), vocab.clone()),
-        (NORM.into(), vec![hidden]),
-    ];
+    let mut shapes = vec![(EMBEDDING.into(), vocab.clone()), (NORM.into(), vec![hidden])];
     if !config.tie_word_embeddings {
         shapes.push((HEAD.into(), vocab));
     }
@@ -76,14 +73,7 @@ fn stored(model: &Qwen3) -> Tensors {
     let entry = |(key, (_, shape, bytes)): (String, (DType, Vec<usize>, Vec<u8>))| {
         let key = key.strip_suffix(".0").unwrap_or(&key).to_string();
         let dtype = Dtype::F32;
-        (
-            key,
-            Stored {
-                dtype,
-                shape,
-                bytes,
-            },
-        )
+        (key, Stored { dtype, shape, bytes })
     };
     parameters(model).into_iter().map(entry).collect()
 }
@@ -144,15 +134,10 @@ fn every_shape_follows_from_the_config() {
         });
         let found = found.collect::<BTreeMap<_, _>>();
         let expected = shapes(&config);
-        let count: usize = expected
-            .values()
-            .map(|shape| shape.iter().product::<usize>())
-            .sum();
+        let count: usize = expected.values().map(|shape| shape.iter().product::<usize>()).sum();
         assert_eq!(config.num_parameters(), count, "{name}");
-        let expected = expected
-            .into_iter()
-            .map(|(key, shape)| (record_key(&key), shape))
-            .collect::<BTreeMap<_, _>>();
+        let expected =
+            expected.into_iter().map(|(key, shape)| (record_key(&key), shape)).collect::<BTreeMap<_, _>>();
         assert_eq!(found, expected, "{name}");
     }
 }
@@ -259,10 +244,7 @@ fn grouped_heads_equal_heads_that_are_written_out() {
         grouped += 1;
         let model = build(&config);
         let expected = logits(&model);
-        let plain = Qwen3Config {
-            num_key_value_heads: config.num_attention_heads,
-            ..config.clone()
-        };
+        let plain = Qwen3Config { num_key_value_heads: config.num_attention_heads, ..config.clone() };
         let written_out = |in_turns: bool| {
             let mut tensors = stored(&model);
             for (key, stored) in &mut tensors {
@@ -280,10 +262,7 @@ fn grouped_heads_equal_heads_that_are_written_out() {
             }
             logits(&checkpoint(&plain, &tensors).load(DType::F32).unwrap())
         };
-        let largest = expected
-            .iter()
-            .flatten()
-            .fold(0.0_f32, |a, b| a.max(b.abs()));
+        let largest = expected.iter().flatten().fold(0.0_f32, |a, b| a.max(b.abs()));
         let error = largest_difference(&written_out(false), &expected);
         assert!(error < 2e-5 * largest, "{name}: {error} of {largest}");
         let error = largest_difference(&written_out(true), &expected);

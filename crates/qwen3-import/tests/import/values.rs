@@ -9,11 +9,8 @@ use safetensors::Dtype;
 use crate::common::*;
 use crate::compare::*;
 
-const DTYPES: [(DType, Dtype); 3] = [
-    (DType::F32, Dtype::F32),
-    (DType::F16, Dtype::F16),
-    (DType::BF16, Dtype::BF16),
-];
+const DTYPES: [(DType, Dtype); 3] =
+    [(DType::F32, Dtype::F32), (DType::F16, Dtype::F16), (DType::BF16, Dtype::BF16)];
 
 /// The untied checkpoint stored in `dtype`.
 fn stored_as(dtype: Dtype) -> Tensors {
@@ -46,16 +43,7 @@ fn dtypes_may_be_mixed_in_a_file() {
 
 #[test]
 fn subnormals_signed_zeros_and_the_largest_values_survive() {
-    let extremes = [
-        0.0,
-        -0.0,
-        1e-45,
-        -1e-45,
-        f32::MIN_POSITIVE,
-        f32::MAX,
-        f32::MIN,
-        1.0,
-    ];
+    let extremes = [0.0, -0.0, 1e-45, -1e-45, f32::MIN_POSITIVE, f32::MAX, f32::MIN, 1.0];
     let mut tensors = tensors(false);
     tensors.insert(NORM.into(), Stored::new(Dtype::F32, &[8], &extremes));
     let model = Folder::with(false, &tensors).load(DType::F32).unwrap();
@@ -70,11 +58,7 @@ fn a_value_that_is_not_finite_is_named_with_its_index() {
                 let mut tensors = stored_as(file);
                 tensors.get_mut(key).unwrap().set(index, bad);
                 let folder = Folder::with(false, &tensors);
-                folder.refused(
-                    "NonFinite",
-                    WEIGHTS,
-                    &format!("{key}[{index}] = {bad} as F32"),
-                );
+                folder.refused("NonFinite", WEIGHTS, &format!("{key}[{index}] = {bad} as F32"));
             }
         }
     }
@@ -82,11 +66,7 @@ fn a_value_that_is_not_finite_is_named_with_its_index() {
 
 #[test]
 fn a_value_that_overflows_f16_is_named_as_it_was() {
-    for (file, value) in [
-        (Dtype::F32, 65520.0),
-        (Dtype::F32, -1e30),
-        (Dtype::BF16, 65536.0),
-    ] {
+    for (file, value) in [(Dtype::F32, 65520.0), (Dtype::F32, -1e30), (Dtype::BF16, 65536.0)] {
         let mut tensors = stored_as(file);
         tensors.get_mut(K_PROJ).unwrap().set(63, value);
         let folder = Folder::with(false, &tensors);
@@ -192,10 +172,7 @@ fn an_open_checkpoint_lists_its_tensors() {
     let listed = Checkpoint::open(folder.dir()).unwrap().tensors();
     assert!(listed.keys().eq(tensors.keys()));
     for (key, entry) in listed {
-        assert_eq!(
-            (entry.dtype, &entry.shape),
-            (Dtype::BF16, &tensors[&key].shape)
-        );
+        assert_eq!((entry.dtype, &entry.shape), (Dtype::BF16, &tensors[&key].shape));
         assert_eq!(entry.file, folder.path(WEIGHTS));
     }
 }
@@ -221,8 +198,7 @@ fn progress_ends_at_the_total() {
 #[test]
 fn every_weight_reaches_the_logits() {
     let logits = |model: &Qwen3| {
-        let ids =
-            Tensor::<2, Int>::from_ints([[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]], &Device::flex());
+        let ids = Tensor::<2, Int>::from_ints([[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]], &Device::flex());
         model.forward(ids).into_data()
     };
     let before = Folder::plain().load(DType::F32).unwrap();

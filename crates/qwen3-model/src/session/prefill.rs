@@ -9,11 +9,7 @@ pub struct Prefill {
 impl Prefill {
     pub(super) fn new(rows: Vec<Vec<u32>>) -> Self {
         let longest = rows.iter().map(Vec::len).max().unwrap_or(0);
-        Self {
-            rows,
-            longest,
-            read: 0,
-        }
+        Self { rows, longest, read: 0 }
     }
 
     pub(super) fn rows(&self) -> &[Vec<u32>] {

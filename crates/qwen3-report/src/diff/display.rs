@@ -11,23 +11,13 @@ struct Cap {
     lines: usize,
 }
 
-const ALL: Cap = Cap {
-    places: usize::MAX,
-    lines: 12,
-};
-const SHORT: Cap = Cap {
-    places: 12,
-    lines: 3,
-};
+const ALL: Cap = Cap { places: usize::MAX, lines: 12 };
+const SHORT: Cap = Cap { places: 12, lines: 3 };
 
 impl Display for Diff {
     fn fmt(&self, f: &mut Formatter) -> Result {
         let runs = if self.kind == "parity" { "cases" } else { "runs" };
-        writeln!(
-            f,
-            "{} reports: {} {runs} and {} tensors are in both",
-            self.kind, self.runs, self.tensors
-        )?;
+        writeln!(f, "{} reports: {} {runs} and {} tensors are in both", self.kind, self.runs, self.tensors)?;
         writeln!(
             f,
             "an error counts as changed when error/limit changes by more than a factor of {FACTOR} and is above {SHARE}"

@@ -47,21 +47,13 @@ pub struct Tensor<'a> {
 impl Entry<'_> {
     /// A change of this run.
     pub fn change(&self, what: String) -> Change {
-        Change {
-            place: self.name.clone(),
-            what,
-        }
+        Change { place: self.name.clone(), what }
     }
 }
 
 impl<'a> Tensor<'a> {
     fn new(name: String, verdict: &'a Verdict, ratio: f64) -> Self {
-        Self {
-            name,
-            tensor: &verdict.name,
-            ratio,
-            pass: verdict.pass,
-        }
+        Self { name, tensor: &verdict.name, ratio, pass: verdict.pass }
     }
 }
 

@@ -158,8 +158,7 @@ impl Diff {
         if more > 0 {
             wrong.push(format!("{} wrong besides", plural(more, "token")));
         }
-        self.worse
-            .extend(wrong.into_iter().map(|what| new.change(what)));
+        self.worse.extend(wrong.into_iter().map(|what| new.change(what)));
     }
 }
 

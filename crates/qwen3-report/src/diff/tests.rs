@@ -16,10 +16,7 @@ fn tensor(name: &str, ratio: f64) -> LayerVerdict {
 }
 
 fn verify_of(runs: Vec<RunResult>) -> VerifyReport {
-    VerifyReport {
-        reference: Some("a.npz".into()),
-        ..report_of(runs)
-    }
+    VerifyReport { reference: Some("a.npz".into()), ..report_of(runs) }
 }
 
 /// A run, in which `change` changes something.
@@ -33,14 +30,8 @@ fn run(change: impl FnOnce(&mut RunResult)) -> RunResult {
     ];
     let mut run = RunResult {
         elapsed_ms: 1000.0,
-        switches: Some(Switches {
-            fusion: true,
-            autotune: true,
-        }),
-        verdicts: Verdicts {
-            tensors,
-            tokens: vec![token(0, 12, 12), token(1, 7, 7)],
-        },
+        switches: Some(Switches { fusion: true, autotune: true }),
+        verdicts: Verdicts { tensors, tokens: vec![token(0, 12, 12), token(1, 7, 7)] },
         ..sample::run("wgpu", Status::Pass, Vec::new())
     };
     change(&mut run);
@@ -52,10 +43,7 @@ fn verify(change: impl FnOnce(&mut RunResult)) -> AnyReport {
 }
 
 fn parity_of(results: Vec<CaseResult>) -> AnyReport {
-    AnyReport::Parity(ParityReport {
-        results,
-        ..ParityReport::default()
-    })
+    AnyReport::Parity(ParityReport { results, ..ParityReport::default() })
 }
 
 fn parity(status: Status, max_abs: Option<f64>, rms: f64) -> AnyReport {
@@ -73,12 +61,7 @@ fn diff(change: impl FnOnce(&mut RunResult)) -> Diff {
 
 /// The changes as text, each with the letter of its list.
 fn lines(diff: &Diff) -> Vec<String> {
-    let lists = [
-        ("W", &diff.worse),
-        ("B", &diff.better),
-        ("N", &diff.new),
-        ("I", &diff.notes),
-    ];
+    let lists = [("W", &diff.worse), ("B", &diff.better), ("N", &diff.new), ("I", &diff.notes)];
     let line = |list, change: &Change| format!("{list} {}: {}", change.place, change.what);
     let lines = lists.iter().flat_map(|(list, changes)| changes.iter().map(move |change| line(list, change)));
     lines.collect()
@@ -183,10 +166,7 @@ fn what_is_missing_is_worse_and_what_is_new_is_not() {
 #[test]
 fn a_variant_is_a_run_of_its_own() {
     let variant = |run: &mut RunResult| run.label.variant = Some("without fusion".into());
-    assert_eq!(
-        lines(&diff(variant)),
-        ["W wgpu f32: missing; was pass", "N wgpu f32 (without fusion): pass"]
-    );
+    assert_eq!(lines(&diff(variant)), ["W wgpu f32: missing; was pass", "N wgpu f32 (without fusion): pass"]);
 }
 
 #[test]
@@ -255,10 +235,7 @@ fn the_first_divergence_moves() {
 
 #[test]
 fn times_switches_and_references_are_information() {
-    let switches = Switches {
-        fusion: false,
-        autotune: true,
-    };
+    let switches = Switches { fusion: false, autotune: true };
     let diff = diff(|run| {
         run.elapsed_ms = 2500.0;
         run.switches = Some(switches);
@@ -270,14 +247,9 @@ fn times_switches_and_references_are_information() {
             "I wgpu f32: time: 1000 ms -> 2500 ms"
         ]
     );
-    let other = AnyReport::Verify(VerifyReport {
-        reference: Some("b.npz".into()),
-        ..verify_of(vec![run(|_| {})])
-    });
-    assert_eq!(
-        lines(&compare(&verify(|_| {}), &other).unwrap()),
-        ["I report: reference: a.npz -> b.npz"]
-    );
+    let other =
+        AnyReport::Verify(VerifyReport { reference: Some("b.npz".into()), ..verify_of(vec![run(|_| {})]) });
+    assert_eq!(lines(&compare(&verify(|_| {}), &other).unwrap()), ["I report: reference: a.npz -> b.npz"]);
     let fast = |ms| verify(|run| run.elapsed_ms = ms);
     assert!(compare(&fast(10.0), &fast(40.0)).unwrap().notes.is_empty(), "too short to tell");
 }
@@ -307,10 +279,7 @@ fn a_backend_that_is_missing_is_missing_once() {
     let all = parity_of(all);
     assert_eq!(
         lines(&compare(&all, &fewer).unwrap()),
-        [
-            "W mlp-00 on flex f32: missing; was pass",
-            "W wgpu f32: missing: 2 cases: mlp-00, norm-00"
-        ]
+        ["W mlp-00 on flex f32: missing; was pass", "W wgpu f32: missing: 2 cases: mlp-00, norm-00"]
     );
     assert_eq!(
         lines(&compare(&fewer, &all).unwrap()),

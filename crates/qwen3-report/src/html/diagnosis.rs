@@ -176,19 +176,13 @@ mod tests {
 
     #[test]
     fn equal_diagnoses_stand_together() {
-        let at = |operation: &str| Diagnosis {
-            operation: Some(operation.into()),
-            ..Diagnosis::default()
-        };
+        let at = |operation: &str| Diagnosis { operation: Some(operation.into()), ..Diagnosis::default() };
         let run = |backend, operation| crate::RunResult {
             diagnosis: at(operation),
             ..sample::run(backend, Status::Fail, Vec::new())
         };
         let runs = vec![run("a", "mlp"), run("b", "o_proj"), run("c", "o_proj"), run("d", "mlp")];
-        let report = VerifyReport {
-            diagnosis: at("mlp"),
-            ..sample::report_of(runs)
-        };
+        let report = VerifyReport { diagnosis: at("mlp"), ..sample::report_of(runs) };
         let html = section(&report).into_string();
         assert!(html.contains("<dt>On</dt><dd>a f32, d f32</dd>"), "{html}");
         assert!(html.contains("<summary><b>b f32, c f32</b>"), "{html}");

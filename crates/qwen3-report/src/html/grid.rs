@@ -120,10 +120,7 @@ mod tests {
                 accumulated("layer_02_output", Some(0.3)),
                 accumulated("layer_02_output", None),
                 accumulated("final_norm_output", Some(0.1)),
-                LayerVerdict {
-                    layer: Some(2),
-                    ..tensor(Mode::Patched, "logits", Some(0.1))
-                },
+                LayerVerdict { layer: Some(2), ..tensor(Mode::Patched, "logits", Some(0.1)) },
             ],
         );
         let grid = Grid::new(&run, Mode::Accumulated).unwrap();

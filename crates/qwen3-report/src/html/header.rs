@@ -41,11 +41,9 @@ fn sentence(report: &VerifyReport) -> String {
         (1, 1) => "The run matches the reference".into(),
         (passed, total) => format!("{passed} of {total} runs match the reference"),
     };
-    for (status, word) in [
-        (Status::Fail, "failed"),
-        (Status::Crash, "crashed"),
-        (Status::Unavailable, "unavailable"),
-    ] {
+    for (status, word) in
+        [(Status::Fail, "failed"), (Status::Crash, "crashed"), (Status::Unavailable, "unavailable")]
+    {
         let number = ended(status);
         if number > 0 {
             sentence += &format!(", {number} {word}");

@@ -128,10 +128,7 @@ mod tests {
         assert_eq!(opened(&[&passes, &fails, &fails]), [false, true, false]);
         assert_eq!(opened(&[&none, &passes]), [false, true]);
         assert!(section(std::slice::from_ref(&none)).is_none());
-        let crash = RunResult {
-            reason: Some("signal <11>".into()),
-            ..none
-        };
+        let crash = RunResult { reason: Some("signal <11>".into()), ..none };
         let html = section(&[passes, crash]).unwrap().into_string();
         assert!(html.contains("signal &lt;11&gt;") && html.matches("<table").count() == 1);
     }

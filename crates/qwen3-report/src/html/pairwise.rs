@@ -135,11 +135,7 @@ mod tests {
     fn without_pairs_there_is_no_section() {
         let mut report = sample::report_of(Vec::new());
         assert!(section(&report).is_none());
-        report.consensus = Some(Consensus {
-            agree: true,
-            outlier: None,
-            explanation: "one run".into(),
-        });
+        report.consensus = Some(Consensus { agree: true, outlier: None, explanation: "one run".into() });
         assert!(section(&report).is_some());
     }
 }

@@ -7,8 +7,7 @@ use crate::sample;
 use crate::{Label, RunResult, Status, VerifyReport};
 
 /// What a hostile string tries, in text and in an attribute.
-const HOSTILE: &str =
-    "\"'><img src=x onerror=alert(1)></script><script>alert(2)</script>&amp;\u{0}\u{202e}";
+const HOSTILE: &str = "\"'><img src=x onerror=alert(1)></script><script>alert(2)</script>&amp;\u{0}\u{202e}";
 
 /// The same report with every string replaced, wherever JSON has one that is not one of a few words.
 fn hostile(report: &VerifyReport) -> VerifyReport {
@@ -35,14 +34,8 @@ fn assert_balanced(html: &str) {
     let body = html.replace(super::STYLE, "").replace(super::SCRIPT, "");
     let mut open: Vec<&str> = Vec::new();
     for tag in body.split('<').skip(1) {
-        let (tag, _) = tag
-            .split_once('>')
-            .unwrap_or_else(|| panic!("no end of <{tag}"));
-        let name = tag
-            .trim_start_matches('/')
-            .split([' ', '/', '\n'])
-            .next()
-            .unwrap();
+        let (tag, _) = tag.split_once('>').unwrap_or_else(|| panic!("no end of <{tag}"));
+        let name = tag.trim_start_matches('/').split([' ', '/', '\n']).next().unwrap();
         if tag.starts_with('/') {
             assert_eq!(open.pop(), Some(name), "near <{tag}>");
         } else if !tag.ends_with('/') && !VOID.contains(&name) {
@@ -55,15 +48,7 @@ fn assert_balanced(html: &str) {
 #[test]
 fn a_full_report_has_every_section() {
     let html = render(&sample::report(6));
-    for id in [
-        "diagnosis",
-        "heatmap",
-        "curves",
-        "tokens",
-        "elements",
-        "pairwise",
-        "runs",
-    ] {
+    for id in ["diagnosis", "heatmap", "curves", "tokens", "elements", "pairwise", "runs"] {
         assert!(html.contains(&format!("<section id=\"{id}\"")), "{id}");
         assert!(html.contains(&format!("href=\"#{id}\"")), "{id}");
     }
@@ -82,15 +67,7 @@ fn the_first_divergence_is_marked_in_its_grid() {
 #[test]
 fn nothing_is_loaded_from_anywhere() {
     let html = render(&sample::report(4));
-    for outside in [
-        "http:",
-        "https:",
-        " src=",
-        "<link",
-        "@import",
-        "@font-face",
-        "url(//",
-    ] {
+    for outside in ["http:", "https:", " src=", "<link", "@import", "@font-face", "url(//"] {
         assert!(!html.contains(outside), "{outside}");
     }
     assert!(html.contains("default-src 'none'"));

@@ -61,10 +61,7 @@ pub fn number(value: f64) -> String {
     if !value.is_finite() {
         "not finite".into()
     } else if value.fract() == 0.0 && size < 100_000.0 {
-        format!(
-            "{}",
-            value.abs().copysign(if size == 0.0 { 1.0 } else { value })
-        )
+        format!("{}", value.abs().copysign(if size == 0.0 { 1.0 } else { value }))
     } else if (0.001..10.0).contains(&size) {
         format!("{value:.4}")
     } else if (10.0..100_000.0).contains(&size) {

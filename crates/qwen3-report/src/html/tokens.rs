@@ -145,10 +145,7 @@ mod tests {
     #[test]
     fn rows_have_a_column_only_in_a_batch() {
         let table = |row| {
-            let token = TokenVerdict {
-                row,
-                ..token(0, 1, 1)
-            };
+            let token = TokenVerdict { row, ..token(0, 1, 1) };
             table(&[token]).into_string()
         };
         assert!(!table(0).contains(">row<"));

@@ -12,10 +12,7 @@ use crate::{CaseResult, Kind, Label, ParityReport, RunResult, Status};
 /// often each element occurs.
 fn parse(xml: &str) -> BTreeMap<String, usize> {
     let allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
-    assert!(
-        xml.chars().all(allowed),
-        "a character that XML 1.0 does not allow"
-    );
+    assert!(xml.chars().all(allowed), "a character that XML 1.0 does not allow");
     for reference in xml.split('&').skip(1) {
         let name = reference.split_once(';').expect("a reference ends").0;
         assert!(
@@ -25,9 +22,7 @@ fn parse(xml: &str) -> BTreeMap<String, usize> {
     }
     let mut count = BTreeMap::new();
     let mut open = Vec::new();
-    let rest = xml
-        .strip_prefix("<?xml version=\"1.0\" encoding=\"UTF-8\"?>")
-        .expect("a declaration");
+    let rest = xml.strip_prefix("<?xml version=\"1.0\" encoding=\"UTF-8\"?>").expect("a declaration");
     for tag in rest.split('<').skip(1) {
         let (tag, text) = tag.split_once('>').expect("a tag ends");
         assert!(!text.contains('>'));
@@ -35,9 +30,7 @@ fn parse(xml: &str) -> BTreeMap<String, usize> {
             assert_eq!(open.pop(), Some(name));
             continue;
         }
-        let (tag, empty) = tag
-            .strip_suffix('/')
-            .map_or((tag, false), |tag| (tag, true));
+        let (tag, empty) = tag.strip_suffix('/').map_or((tag, false), |tag| (tag, true));
         let name = tag.split(' ').next().unwrap();
         assert_eq!(tag.matches('"').count() % 2, 0, "{tag}");
         *count.entry(name.to_owned()).or_default() += 1;
@@ -54,10 +47,7 @@ fn of_run(run: RunResult) -> String {
 }
 
 fn run(status: Status, tensors: Vec<LayerVerdict>) -> RunResult {
-    RunResult {
-        elapsed_ms: 1500.0,
-        ..sample::run("flex", status, tensors)
-    }
+    RunResult { elapsed_ms: 1500.0, ..sample::run("flex", status, tensors) }
 }
 
 #[test]
@@ -85,10 +75,7 @@ fn a_failure_names_its_worst_element() {
     (verdict.max_abs, verdict.limit, verdict.expected) = (Some(0.82), 0.1, Some(1.0));
     verdict.max_abs_index = vec![0, 1, 2];
     let xml = of_run(run(Status::Fail, vec![tensor]));
-    assert!(
-        xml.contains("name=\"layer_03.mlp\" classname=\"qwen3-verify.flex.f32.isolated\""),
-        "{xml}"
-    );
+    assert!(xml.contains("name=\"layer_03.mlp\" classname=\"qwen3-verify.flex.f32.isolated\""), "{xml}");
     assert!(xml.contains("message=\"8.200 x its limit: not finite instead of 1.00000e0 at [0, 1, 2], max abs 8.20000e-1 of 1.00000e-1\""), "{xml}");
     assert!(xml.contains("tests=\"1\" skipped=\"0\" errors=\"0\" failures=\"1\" time=\"1.500\""), "{xml}");
     parse(&xml);
@@ -96,10 +83,7 @@ fn a_failure_names_its_worst_element() {
 
 #[test]
 fn patched_cases_have_names_of_their_own() {
-    let patched = |layer| LayerVerdict {
-        layer: Some(layer),
-        ..tensor(Mode::Patched, "logits", Some(0.1))
-    };
+    let patched = |layer| LayerVerdict { layer: Some(layer), ..tensor(Mode::Patched, "logits", Some(0.1)) };
     let xml = of_run(run(Status::Pass, vec![patched(0), patched(1)]));
     assert!(xml.contains("name=\"logits after layer 0\"") && xml.contains("name=\"logits after layer 1\""));
 }
@@ -114,13 +98,18 @@ fn crash_unavailable_and_silence_are_told_apart() {
     assert!(xml.contains("<error message=\"signal 11\" type=\"crash\"/>"), "{xml}");
     assert!(xml.contains("skipped=\"0\" errors=\"1\""));
     let xml = of_run(stopped(Status::Unavailable, None));
-    assert!(xml.contains("<skipped message=\"the backend is unavailable on this machine\" type=\"unavailable\""));
+    assert!(
+        xml.contains("<skipped message=\"the backend is unavailable on this machine\" type=\"unavailable\"")
+    );
     assert!(xml.contains("tests=\"1\" skipped=\"1\" errors=\"0\""), "{xml}");
     let xml = of_run(stopped(Status::Fail, None));
     assert!(xml.contains("<failure message=\"nothing was compared\" type=\"run\"/>"), "{xml}");
     let mut wrong = run(Status::Fail, vec![tensor(Mode::Isolated, "logits", Some(0.1))]);
     let xml = of_run(wrong.clone());
-    assert!(xml.contains("the run failed, though every tensor is within its limit"), "a failure is not a pass");
+    assert!(
+        xml.contains("the run failed, though every tensor is within its limit"),
+        "a failure is not a pass"
+    );
     wrong.verdicts.tokens = vec![token(0, 1, 2)];
     assert!(of_run(wrong).contains("1 of 1 tokens are wrong and no tie"));
 }
@@ -128,10 +117,7 @@ fn crash_unavailable_and_silence_are_told_apart() {
 #[test]
 fn variants_have_suites_of_their_own() {
     let xml = of_run(RunResult {
-        switches: Some(Switches {
-            fusion: false,
-            autotune: true,
-        }),
+        switches: Some(Switches { fusion: false, autotune: true }),
         ..RunResult::new(Label {
             variant: Some("without fusion".into()),
             ..Label::new("wgpu", Precision::F32)
@@ -144,7 +130,10 @@ fn variants_have_suites_of_their_own() {
 #[test]
 fn nothing_that_xml_forbids_is_written() {
     assert_eq!(harmless("a\n\r\tb"), "a\n\r b");
-    assert_eq!(harmless("\0\u{1b}[31m\u{ffff}\u{fffe}日\u{1f600}"), "\u{fffd}\u{fffd}[31m\u{fffd}\u{fffd}日\u{1f600}");
+    assert_eq!(
+        harmless("\0\u{1b}[31m\u{ffff}\u{fffe}日\u{1f600}"),
+        "\u{fffd}\u{fffd}[31m\u{fffd}\u{fffd}日\u{1f600}"
+    );
     let hostile = "]]></system-out><x a=\"\0\u{8}\u{ffff}'&#0;\u{1b}[31m";
     let mut report = sample::report(4);
     for run in &mut report.runs {

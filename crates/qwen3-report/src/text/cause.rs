@@ -44,9 +44,7 @@ pub fn likely_cause(kind: Kind, first: &Verdict) -> &'static str {
             "the attention product: mask, scale, softmax, which query heads read which key heads, or \
              the slots of the cache that are read"
         }
-        (Kind::ScaledDotProductAttention, _) => {
-            "the output projection or the order of its features"
-        }
+        (Kind::ScaledDotProductAttention, _) => "the output projection or the order of its features",
         (Kind::RecordRoundtrip, _) => {
             "the record and the checkpoint are read differently (dtype, layout, key)"
         }
@@ -63,9 +61,7 @@ pub fn likely_cause(kind: Kind, first: &Verdict) -> &'static str {
         (_, "q_norm" | "k_norm") => {
             "the per-head norm of queries and keys: missing, over the wrong axis, or its eps"
         }
-        (_, "cos" | "sin" | "rope_cos" | "rope_sin") => {
-            "the rotary tables: theta, head_dim, or positions"
-        }
+        (_, "cos" | "sin" | "rope_cos" | "rope_sin") => "the rotary tables: theta, head_dim, or positions",
         (_, "q_rope" | "k_rope" | "query_states" | "key_states") => {
             "queries or keys: their norm, the rotation (pairing of halves, theta), or positions"
         }
@@ -75,9 +71,7 @@ pub fn likely_cause(kind: Kind, first: &Verdict) -> &'static str {
         (Kind::Attention, "output") | (_, "o_proj") => {
             "attention: mask, scale, grouping of heads, or the output projection"
         }
-        (_, "final_norm_output") => {
-            "the last norm: applied twice or not at all, its weight, or its eps"
-        }
+        (_, "final_norm_output") => "the last norm: applied twice or not at all, its weight, or its eps",
         (_, "logits") => "the head: tied or not, row blocks, or its layout",
         (_, "step_logits" | "generated_ids") => {
             "the cache: positions of cached steps, slots overwritten, or chunk edges"

@@ -18,10 +18,7 @@ pub struct ParityText {
 impl ParityText {
     /// Nothing written yet.
     pub fn new(colour: bool) -> Self {
-        Self {
-            colour,
-            section: None,
-        }
+        Self { colour, section: None }
     }
 
     /// Writes a row, with the details below it when the case did not pass.

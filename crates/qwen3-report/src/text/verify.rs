@@ -138,9 +138,8 @@ fn write_tokens(out: &mut impl Write, verdicts: &Verdicts) -> Result<()> {
     if tokens.is_empty() {
         return Ok(());
     }
-    let margin = |name, margin: Option<f64>| {
-        margin.map_or(String::new(), |margin| format!(", {name} {margin:.3e}"))
-    };
+    let margin =
+        |name, margin: Option<f64>| margin.map_or(String::new(), |margin| format!(", {name} {margin:.3e}"));
     let same = tokens.iter().filter(|token| i64::from(token.expected) == token.observed).count();
     let ties = tokens.iter().filter(|token| token.tie).count();
     let smallest = tokens.iter().filter_map(|token| token.margin).reduce(f64::min);

@@ -32,11 +32,7 @@ pub(crate) fn environment() -> Environment<'static> {
 
 /// Why a template was not accepted.
 pub(crate) fn syntax_error(file: &Path, error: &Error) -> TextError {
-    TextError::TemplateSyntax {
-        file: file.into(),
-        line: error.line().unwrap_or(0),
-        reason: reason(error),
-    }
+    TextError::TemplateSyntax { file: file.into(), line: error.line().unwrap_or(0), reason: reason(error) }
 }
 
 /// Why rendering failed: in the template's own words when it raised an exception.
@@ -46,19 +42,11 @@ pub(crate) fn render_error(file: &Path, error: &Error) -> TextError {
     while let Some(cause) = source {
         if let Some(Raised(message)) = cause.downcast_ref() {
             let message = message.clone();
-            return TextError::TemplateRaised {
-                file,
-                line,
-                message,
-            };
+            return TextError::TemplateRaised { file, line, message };
         }
         source = cause.source();
     }
-    TextError::TemplateRender {
-        file,
-        line,
-        reason: reason(error),
-    }
+    TextError::TemplateRender { file, line, reason: reason(error) }
 }
 
 fn reason(error: &Error) -> String {

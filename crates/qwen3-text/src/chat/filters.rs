@@ -36,11 +36,7 @@ pub(crate) fn strftime_now(format: &str) -> Result<String, Error> {
 
 /// `value | tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False)`:
 /// `json.dumps`, without the HTML escapes of Jinja2's own filter.
-pub(crate) fn tojson(
-    value: &Value,
-    arguments: Rest<Value>,
-    kwargs: Kwargs,
-) -> Result<String, Error> {
+pub(crate) fn tojson(value: &Value, arguments: Rest<Value>, kwargs: Kwargs) -> Result<String, Error> {
     type Optional = Option<Value>;
     let (ensure_ascii, indent, separators, sort_keys) =
         from_args::<(Optional, Optional, Optional, Optional)>(&arguments)?;
@@ -91,11 +87,7 @@ pub(crate) fn string(value: &Value) -> Result<String, Error> {
 }
 
 /// Prints a value as Python's `str` does.
-pub(crate) fn print(
-    out: &mut minijinja::Output,
-    _: &mut State,
-    value: &Value,
-) -> Result<(), Error> {
+pub(crate) fn print(out: &mut minijinja::Output, _: &mut State, value: &Value) -> Result<(), Error> {
     let written = match value.as_str() {
         Some(text) => out.write_str(text),
         None => out.write_str(&to_str(value)?),

@@ -30,9 +30,7 @@ fn value(raw: &RawValue, depth: usize) -> Result<Value, String> {
                 let value = value(raw, depth + 1).map_err(|reason| within(&key, reason))?;
                 Ok((key, value))
             });
-            Ok(Value::from_pairs(
-                entries.collect::<Result<Vec<_>, String>>()?,
-            ))
+            Ok(Value::from_pairs(entries.collect::<Result<Vec<_>, String>>()?))
         }
         b'[' => {
             let items: Vec<&RawValue> = parse(text)?;
@@ -49,17 +47,13 @@ fn value(raw: &RawValue, depth: usize) -> Result<Value, String> {
 fn number(text: &str) -> Result<Value, String> {
     if text.contains(['.', 'e', 'E']) {
         // Not through serde_json, which refuses what Python reads as infinity.
-        let float: f64 = text
-            .parse()
-            .map_err(|_| format!("{text} is not a number"))?;
+        let float: f64 = text.parse().map_err(|_| format!("{text} is not a number"))?;
         return Ok(Value::from(float));
     }
     if let Ok(small) = text.parse::<i64>() {
         return Ok(Value::from(small));
     }
-    let large: i128 = text
-        .parse()
-        .map_err(|_| format!("integer {text} is beyond 128 bits"))?;
+    let large: i128 = text.parse().map_err(|_| format!("integer {text} is beyond 128 bits"))?;
     Ok(Value::from(large))
 }
 
@@ -69,11 +63,7 @@ fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
 
 /// Says under which key something is wrong: the innermost comes last.
 fn within(key: &str, reason: String) -> String {
-    if reason.len() > 200 {
-        reason
-    } else {
-        format!("under {key:?}: {reason}")
-    }
+    if reason.len() > 200 { reason } else { format!("under {key:?}: {reason}") }
 }
 
 /// An object's entries in the order of the text.
@@ -112,8 +102,7 @@ mod tests {
 
     #[test]
     fn order_and_numbers_survive() {
-        let text =
-            r#"{"z": 1, "a": 1.0, "m": [true, null, -0.0, 18446744073709551616, 1e-05], "": {}}"#;
+        let text = r#"{"z": 1, "a": 1.0, "m": [true, null, -0.0, 18446744073709551616, 1e-05], "": {}}"#;
         assert_eq!(round_trip(text), text);
         assert_eq!(round_trip("1E400"), "Infinity");
         assert_eq!(round_trip("-0"), "0");
@@ -121,34 +110,15 @@ mod tests {
 
     #[test]
     fn of_equal_keys_the_last_wins_at_the_first_place() {
-        assert_eq!(
-            round_trip(r#"{"a": 1, "b": 2, "a": 3}"#),
-            r#"{"a": 3, "b": 2}"#
-        );
+        assert_eq!(round_trip(r#"{"a": 1, "b": 2, "a": 3}"#), r#"{"a": 3, "b": 2}"#);
     }
 
     #[test]
     fn what_is_not_json_is_an_error() {
-        for text in [
-            "",
-            "{",
-            "[1,]",
-            "nul",
-            "{\"a\":}",
-            "01",
-            "+1",
-            "NaN",
-            "\"\\ud800\"",
-            "1 2",
-            "\"\n\"",
-        ] {
+        for text in ["", "{", "[1,]", "nul", "{\"a\":}", "01", "+1", "NaN", "\"\\ud800\"", "1 2", "\"\n\""] {
             assert!(parse_json(text).is_err(), "{text:?}");
         }
-        assert!(
-            parse_json(&"9".repeat(60))
-                .unwrap_err()
-                .contains("128 bits")
-        );
+        assert!(parse_json(&"9".repeat(60)).unwrap_err().contains("128 bits"));
         let deep = "[".repeat(100_000) + &"]".repeat(100_000);
         assert!(parse_json(&deep).unwrap_err().contains("nested"));
         let deep = "{\"a\":".repeat(200) + "1" + &"}".repeat(200);

@@ -41,10 +41,8 @@ impl Message {
     /// A message of any role that the template knows.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
         let role = role.into();
-        let fields = vec![
-            ("role".into(), Value::from(role.clone())),
-            ("content".into(), Value::from(content.into())),
-        ];
+        let fields =
+            vec![("role".into(), Value::from(role.clone())), ("content".into(), Value::from(content.into()))];
         Self { role, fields }
     }
 
@@ -75,26 +73,16 @@ impl Message {
 
     /// Any field.
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.fields
-            .iter()
-            .find(|(known, _)| known == key)
-            .map(|(_, value)| value)
+        self.fields.iter().find(|(known, _)| known == key).map(|(_, value)| value)
     }
 
     /// What a template sees: fields that are null are absent, and reasoning goes by its usual name and
     /// by `thinking` (Transformers 5.23, `apply_chat_template` and `_alias_reasoning_fields`).
     pub(crate) fn template_value(&self) -> Value {
-        let fields = self
-            .fields
-            .iter()
-            .filter(|(_, value)| !value.is_none())
-            .cloned();
+        let fields = self.fields.iter().filter(|(_, value)| !value.is_none()).cloned();
         let present: Vec<(String, Value)> = fields.collect();
         let field = |name: &str| present.iter().find(|(known, _)| known == name);
-        let reasoning = REASONING
-            .into_iter()
-            .find_map(field)
-            .map(|(_, value)| value.clone());
+        let reasoning = REASONING.into_iter().find_map(field).map(|(_, value)| value.clone());
         let Some(reasoning) = reasoning else {
             return Value::from_pairs(present);
         };
@@ -113,10 +101,7 @@ impl Message {
         let role = role.ok_or_else(|| bad_key(origin, format!("{key}.role"), "is missing"))?;
         let role = role.1.as_str();
         let role = role.ok_or_else(|| bad_key(origin, format!("{key}.role"), "is not a string"))?;
-        Ok(Self {
-            role: role.into(),
-            fields: fields.clone(),
-        })
+        Ok(Self { role: role.into(), fields: fields.clone() })
     }
 }
 
@@ -159,14 +144,10 @@ impl Conversation {
                 (messages, tools.filter(|tools| !tools.is_none()))
             }
             _ => {
-                return Err(malformed(
-                    origin,
-                    "neither a list of messages nor an object",
-                ));
+                return Err(malformed(origin, "neither a list of messages nor an object"));
             }
         };
-        let messages =
-            items(&messages).ok_or_else(|| bad_key(origin, "messages", "is not a list"))?;
+        let messages = items(&messages).ok_or_else(|| bad_key(origin, "messages", "is not a list"))?;
         let messages = messages
             .iter()
             .enumerate()
@@ -199,8 +180,7 @@ fn tool_list(tools: &Value, origin: &Path) -> Result<Vec<Value>, TextError> {
 /// The entries of an object; its keys are strings, since it was JSON.
 fn entries(value: &Value) -> Vec<(String, Value)> {
     let keys = value.try_iter().into_iter().flatten();
-    keys.filter_map(|key| Some((key.as_str()?.to_string(), value.get_item(&key).ok()?)))
-        .collect()
+    keys.filter_map(|key| Some((key.as_str()?.to_string(), value.get_item(&key).ok()?))).collect()
 }
 
 fn items(value: &Value) -> Option<Vec<Value>> {

@@ -6,12 +6,7 @@ use minijinja_contrib::pycompat;
 
 /// Called for every method that the engine itself does not know. What `pycompat` has and Python does
 /// the same is left to it; its white space and line ends are Rust's.
-pub(crate) fn call(
-    state: &mut State,
-    value: &Value,
-    name: &str,
-    args: &[Value],
-) -> Result<Value, Error> {
+pub(crate) fn call(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
     match value.as_str() {
         Some(text) => match of_string(text, name, args)? {
             Some(result) => Ok(result),
@@ -55,22 +50,14 @@ fn of_string(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, Er
                 return Err(wrong(format!("{name}: empty separator")));
             }
             let parts = match name {
-                "partition" => text
-                    .split_once(sep)
-                    .map_or([text, "", ""], |(a, b)| [a, sep, b]),
-                _ => text
-                    .rsplit_once(sep)
-                    .map_or(["", "", text], |(a, b)| [a, sep, b]),
+                "partition" => text.split_once(sep).map_or([text, "", ""], |(a, b)| [a, sep, b]),
+                _ => text.rsplit_once(sep).map_or(["", "", text], |(a, b)| [a, sep, b]),
             };
             Value::from(Tuple::from(parts.map(Value::from).to_vec()))
         }
         "index" | "rindex" => {
             let (part,): (&str,) = from_args(args)?;
-            let found = if name == "index" {
-                text.find(part)
-            } else {
-                text.rfind(part)
-            };
+            let found = if name == "index" { text.find(part) } else { text.rfind(part) };
             let at = found.ok_or_else(|| wrong(format!("{name}: substring not found")))?;
             Value::from(text[..at].chars().count())
         }
@@ -102,16 +89,8 @@ fn is_space(character: char) -> bool {
 /// `str.strip`, or one side of it: of white space, or of the characters of `chars`.
 pub(crate) fn strip<'a>(text: &'a str, chars: Option<&str>, left: bool, right: bool) -> &'a str {
     let goes = |c: char| chars.map_or_else(|| is_space(c), |chars| chars.contains(c));
-    let text = if left {
-        text.trim_start_matches(goes)
-    } else {
-        text
-    };
-    if right {
-        text.trim_end_matches(goes)
-    } else {
-        text
-    }
+    let text = if left { text.trim_start_matches(goes) } else { text };
+    if right { text.trim_end_matches(goes) } else { text }
 }
 
 /// `str.title`: a letter after anything that is no letter is upper case.
@@ -136,11 +115,7 @@ fn split<'a>(text: &'a str, sep: Option<&str>, limit: usize) -> Vec<&'a str> {
     let mut parts = Vec::new();
     let mut rest = text.trim_start_matches(is_space);
     while !rest.is_empty() {
-        let end = if parts.len() < limit {
-            rest.find(is_space)
-        } else {
-            None
-        };
+        let end = if parts.len() < limit { rest.find(is_space) } else { None };
         let end = end.unwrap_or(rest.len());
         parts.push(&rest[..end]);
         rest = rest[end..].trim_start_matches(is_space);
@@ -156,11 +131,8 @@ fn rsplit<'a>(text: &'a str, sep: Option<&str>, limit: usize) -> Vec<&'a str> {
             let mut parts = Vec::new();
             let mut rest = text.trim_end_matches(is_space);
             while !rest.is_empty() {
-                let cut = if parts.len() < limit {
-                    rest.char_indices().rfind(|&(_, c)| is_space(c))
-                } else {
-                    None
-                };
+                let cut =
+                    if parts.len() < limit { rest.char_indices().rfind(|&(_, c)| is_space(c)) } else { None };
                 let start = cut.map_or(0, |(at, c)| at + c.len_utf8());
                 parts.push(&rest[start..]);
                 rest = rest[..start].trim_end_matches(is_space);
@@ -177,15 +149,11 @@ fn lines(text: &str, keep: bool) -> Vec<Value> {
     let mut lines = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
-        let is_end =
-            |c| matches!(c, '\n'..='\r' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}');
+        let is_end = |c| matches!(c, '\n'..='\r' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}');
         let end = rest.find(is_end).unwrap_or(rest.len());
         let after = &rest[end..];
-        let length = if after.starts_with("\r\n") {
-            2
-        } else {
-            after.chars().next().map_or(0, char::len_utf8)
-        };
+        let length =
+            if after.starts_with("\r\n") { 2 } else { after.chars().next().map_or(0, char::len_utf8) };
         lines.push(Value::from(&rest[..if keep { end + length } else { end }]));
         rest = &after[length..];
     }
@@ -193,9 +161,7 @@ fn lines(text: &str, keep: bool) -> Vec<Value> {
 }
 
 fn as_str<'a>(name: &str, value: &'a Value) -> Result<&'a str, Error> {
-    value
-        .as_str()
-        .ok_or_else(|| wrong(format!("{name}: must be a string, not {}", value.kind())))
+    value.as_str().ok_or_else(|| wrong(format!("{name}: must be a string, not {}", value.kind())))
 }
 
 fn wrong(reason: String) -> Error {

@@ -27,11 +27,7 @@ fn repr(value: &Value, out: &mut String, depth: usize) -> Result<(), Error> {
         ValueKind::String => repr_str(value.as_str().unwrap_or_default(), out),
         ValueKind::Undefined if depth > 0 => out.push_str("Undefined"),
         ValueKind::Seq => {
-            let (open, close) = if value.is_tuple() {
-                ('(', ')')
-            } else {
-                ('[', ']')
-            };
+            let (open, close) = if value.is_tuple() { ('(', ')') } else { ('[', ']') };
             out.push(open);
             let mut count = 0;
             for item in value.try_iter()? {
@@ -70,11 +66,7 @@ fn repr(value: &Value, out: &mut String, depth: usize) -> Result<(), Error> {
 
 /// `repr` of a string: single quotes unless that means escaping.
 fn repr_str(text: &str, out: &mut String) {
-    let quote = if text.contains('\'') && !text.contains('"') {
-        '"'
-    } else {
-        '\''
-    };
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     out.push(quote);
     for character in text.chars() {
         match character {
@@ -116,11 +108,7 @@ pub(crate) fn repr_float(float: f64, infinity: &str, nan: &str) -> String {
         return format!("{digits}e{sign}{:02}", exponent.abs());
     }
     let fixed = format!("{float}");
-    if fixed.contains('.') {
-        fixed
-    } else {
-        fixed + ".0"
-    }
+    if fixed.contains('.') { fixed } else { fixed + ".0" }
 }
 
 /// The arguments of `json.dumps` that templates may give.
@@ -153,12 +141,7 @@ pub(crate) fn to_json(value: &Value, style: &JsonStyle) -> Result<String, Error>
     Ok(out)
 }
 
-fn write_json(
-    value: &Value,
-    style: &JsonStyle,
-    out: &mut String,
-    depth: usize,
-) -> Result<(), Error> {
+fn write_json(value: &Value, style: &JsonStyle, out: &mut String, depth: usize) -> Result<(), Error> {
     check_depth(depth)?;
     let line = |out: &mut String, depth: usize| {
         if let Some(indent) = &style.indent {
@@ -292,20 +275,10 @@ mod tests {
 
     #[test]
     fn strings_as_python_writes_them() {
-        let json =
-            |style: &JsonStyle| to_json(&Value::from("a\"\\\n\u{1}\u{7f}é😀</b>"), style).unwrap();
-        assert_eq!(
-            json(&JsonStyle::default()),
-            "\"a\\\"\\\\\\n\\u0001\u{7f}é😀</b>\""
-        );
-        let ascii = JsonStyle {
-            ensure_ascii: true,
-            ..JsonStyle::default()
-        };
-        assert_eq!(
-            json(&ascii),
-            "\"a\\\"\\\\\\n\\u0001\\u007f\\u00e9\\ud83d\\ude00</b>\""
-        );
+        let json = |style: &JsonStyle| to_json(&Value::from("a\"\\\n\u{1}\u{7f}é😀</b>"), style).unwrap();
+        assert_eq!(json(&JsonStyle::default()), "\"a\\\"\\\\\\n\\u0001\u{7f}é😀</b>\"");
+        let ascii = JsonStyle { ensure_ascii: true, ..JsonStyle::default() };
+        assert_eq!(json(&ascii), "\"a\\\"\\\\\\n\\u0001\\u007f\\u00e9\\ud83d\\ude00</b>\"");
         let repr = |text: &str| to_str(&Value::from(vec![text.to_string()])).unwrap();
         assert_eq!(repr("it's"), "[\"it's\"]");
         assert_eq!(repr("a'b\"c\u{a0}"), "['a\\'b\"c\\xa0']");

@@ -19,9 +19,7 @@ pub(crate) fn prepare(source: &str) -> String {
         rest = after;
         match statement(tag) {
             Some((at, "generation")) => replace_word(&mut out, tag, at, "generation", "with"),
-            Some((at, "endgeneration")) => {
-                replace_word(&mut out, tag, at, "endgeneration", "endwith")
-            }
+            Some((at, "endgeneration")) => replace_word(&mut out, tag, at, "endgeneration", "endwith"),
             Some((_, "raw")) => {
                 let length = raw_length(rest);
                 out.push_str(tag);

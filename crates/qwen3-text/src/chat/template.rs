@@ -62,11 +62,7 @@ impl ChatTemplate {
         let mut sources = template_files(dir)?;
         if sources.is_empty() {
             let listed = config_templates(&config_file, config.get("chat_template"))?;
-            sources.extend(
-                listed
-                    .into_iter()
-                    .map(|(name, text)| (name, config_file.clone(), text)),
-            );
+            sources.extend(listed.into_iter().map(|(name, text)| (name, config_file.clone(), text)));
         }
         if sources.is_empty() {
             return Err(TextError::NoChatTemplate { dir: dir.into() });
@@ -97,30 +93,14 @@ impl ChatTemplate {
     /// [`TextError::TemplateRender`] when it fails on them or computes for too long,
     /// [`TextError::Option`] when there are no messages or a tool is not an object, and
     /// [`TextError::NoChatTemplate`] when there are templates but no `default`.
-    pub fn render(
-        &self,
-        messages: &[Message],
-        options: &RenderOptions,
-    ) -> Result<String, TextError> {
-        let refused = |option, value: String, reason| TextError::Option {
-            option,
-            value,
-            reason,
-        };
+    pub fn render(&self, messages: &[Message], options: &RenderOptions) -> Result<String, TextError> {
+        let refused = |option, value: String, reason| TextError::Option { option, value, reason };
         if messages.is_empty() {
-            return Err(refused(
-                "messages",
-                "empty".into(),
-                "a conversation has a message",
-            ));
+            return Err(refused("messages", "empty".into(), "a conversation has a message"));
         }
         for tool in options.tools.iter().flatten() {
             if tool.kind() != ValueKind::Map {
-                return Err(refused(
-                    "tools",
-                    tool.to_string(),
-                    "a tool is a JSON object",
-                ));
+                return Err(refused("tools", tool.to_string(), "a tool is a JSON object"));
             }
         }
         let name = match options.tools {
@@ -128,9 +108,7 @@ impl ChatTemplate {
             _ => "default",
         };
         let Some(file) = self.files.get(name) else {
-            return Err(TextError::NoChatTemplate {
-                dir: self.origin.clone(),
-            });
+            return Err(TextError::NoChatTemplate { dir: self.origin.clone() });
         };
         let context = self.context(messages, options);
         let mut out = Limited(Vec::new());
@@ -139,11 +117,8 @@ impl ChatTemplate {
             let template = self.environment.get_template(name)?;
             template.render_captured_to(context, &mut out).map(drop)
         }));
-        let failed = |reason: &str| TextError::TemplateRender {
-            file: file.clone(),
-            line: 0,
-            reason: reason.into(),
-        };
+        let failed =
+            |reason: &str| TextError::TemplateRender { file: file.clone(), line: 0, reason: reason.into() };
         match rendered {
             Err(_) => Err(failed("the template engine panicked")),
             Ok(Err(error)) => Err(render_error(file, &error)),
@@ -178,15 +153,9 @@ impl ChatTemplate {
         }
         let messages: Vec<Value> = messages.iter().map(Message::template_value).collect();
         context.insert("messages", Value::from(messages));
-        context.insert(
-            "tools",
-            options.tools.clone().map_or(Value::from(()), Value::from),
-        );
+        context.insert("tools", options.tools.clone().map_or(Value::from(()), Value::from));
         context.insert("documents", Value::from(()));
-        context.insert(
-            "add_generation_prompt",
-            Value::from(options.add_generation_prompt),
-        );
+        context.insert("add_generation_prompt", Value::from(options.add_generation_prompt));
         Value::from_pairs(context)
     }
 
@@ -200,9 +169,7 @@ impl ChatTemplate {
     }
 
     fn add(&mut self, name: String, file: PathBuf, source: &str) -> Result<(), TextError> {
-        let added = self
-            .environment
-            .add_template_owned(name.clone(), prepare(source));
+        let added = self.environment.add_template_owned(name.clone(), prepare(source));
         added.map_err(|error| syntax_error(&file, &error))?;
         self.files.insert(name, file);
         Ok(())
@@ -220,19 +187,13 @@ fn template_files(dir: &Path) -> Result<Vec<(String, PathBuf, String)>, TextErro
     if !more.is_dir() {
         return Ok(found);
     }
-    let io = |source| TextError::Io {
-        file: more.clone(),
-        source,
-    };
+    let io = |source| TextError::Io { file: more.clone(), source };
     for entry in fs::read_dir(&more).map_err(io)? {
         let file = entry.map_err(io)?.path();
         let Some(name) = file.file_stem().and_then(|name| name.to_str()) else {
             continue;
         };
-        if file
-            .extension()
-            .is_some_and(|extension| extension == "jinja")
-        {
+        if file.extension().is_some_and(|extension| extension == "jinja") {
             found.push((name.into(), file.clone(), read_text(&file)?));
         }
     }
@@ -249,23 +210,13 @@ fn config_templates(
         Some(serde_json::Value::String(text)) => return Ok(vec![("default".into(), text.clone())]),
         Some(serde_json::Value::Array(items)) => items,
         Some(_) => {
-            return Err(bad_key(
-                file,
-                "chat_template",
-                "is neither a string nor a list",
-            ));
+            return Err(bad_key(file, "chat_template", "is neither a string nor a list"));
         }
     };
     let items = items.iter().enumerate().map(|(at, item)| {
         let text = |name: &str| {
             let text = item.get(name).and_then(serde_json::Value::as_str);
-            let missing = || {
-                bad_key(
-                    file,
-                    format!("chat_template[{at}].{name}"),
-                    "is not a string",
-                )
-            };
+            let missing = || bad_key(file, format!("chat_template[{at}].{name}"), "is not a string");
             text.map(String::from).ok_or_else(missing)
         };
         Ok((text("name")?, text("template")?))

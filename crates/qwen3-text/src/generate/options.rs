@@ -49,13 +49,7 @@ impl GenerateOptions {
             (None, Some(length)) => (usize::MAX, Some(length)),
             (None, None) => (default.max_new_tokens, None),
         };
-        Self {
-            max_new_tokens,
-            max_length,
-            sampling: config.sampling_options(),
-            stop_tokens,
-            ..default
-        }
+        Self { max_new_tokens, max_length, sampling: config.sampling_options(), stop_tokens, ..default }
     }
 
     /// Most tokens behind a prompt of so many.

@@ -2,8 +2,8 @@ use std::collections::VecDeque;
 
 use super::{Event, FinishReason, GenerateOptions, Timing};
 use crate::{
-    Sampler, SamplingOptions, StopMatcher, TextError, ThinkingEvent, ThinkingTokens,
-    ThinkingTracker, TokenStream, Tokenizer,
+    Sampler, SamplingOptions, StopMatcher, TextError, ThinkingEvent, ThinkingTokens, ThinkingTracker,
+    TokenStream, Tokenizer,
 };
 
 /// One sequence of a batch: its tokens, and what turns them into text.
@@ -122,11 +122,7 @@ impl<'a> Sequence<'a> {
         text += &self.stops.finish();
         self.say(text, events);
         let row = self.row;
-        events.push_back(Event::Finished {
-            row,
-            reason,
-            timing,
-        });
+        events.push_back(Event::Finished { row, reason, timing });
         Ok(())
     }
 

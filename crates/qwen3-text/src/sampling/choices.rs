@@ -18,14 +18,8 @@ impl Choices {
     /// From `logits` `[batch, vocab_size]` of any dtype: ids where these options take the largest logit and
     /// every logit is finite, rows otherwise.
     pub(crate) fn new(logits: Tensor<2>, options: &SamplingOptions) -> Self {
-        let ids = options
-            .takes_largest()
-            .then(|| largest(logits.clone()))
-            .flatten();
-        ids.map_or_else(
-            || Self::Rows(logits.into_data().iter().collect()),
-            Self::Ids,
-        )
+        let ids = options.takes_largest().then(|| largest(logits.clone())).flatten();
+        ids.map_or_else(|| Self::Rows(logits.into_data().iter().collect()), Self::Ids)
     }
 }
 
@@ -55,10 +49,7 @@ mod tests {
     use super::*;
     use crate::{Sampler, TextError};
 
-    #[allow(
-        deprecated,
-        reason = "ndarray is what this release of Burn is pinned for"
-    )]
+    #[allow(deprecated, reason = "ndarray is what this release of Burn is pinned for")]
     fn devices() -> Vec<Device> {
         vec![
             #[cfg(feature = "flex")]
@@ -86,10 +77,7 @@ mod tests {
             presence_penalty,
             ..SamplingOptions::default()
         };
-        let drawn = SamplingOptions {
-            greedy: false,
-            ..SamplingOptions::default()
-        };
+        let drawn = SamplingOptions { greedy: false, ..SamplingOptions::default() };
         let rows = [vec![0.0, 2.0, 2.0, -1.0], vec![-3.0, -2.5, -4.0, -2.25]];
         for device in devices() {
             let ids = choices(&rows, &SamplingOptions::default(), &device);
@@ -112,8 +100,7 @@ mod tests {
                     let Choices::Rows(read) = read else {
                         panic!("{bad} at {at} is not noticed on {device:?}");
                     };
-                    let bits =
-                        |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                    let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
                     assert_eq!(bits(&read), bits(&rows.concat()));
                 }
             }

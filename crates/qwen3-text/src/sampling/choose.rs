@@ -28,12 +28,7 @@ pub(crate) fn draw(logits: &[f32], random: &mut ChaCha12Rng) -> Option<u32> {
         return None;
     }
     let weight = |logit: f32| f64::from((logit - largest).exp());
-    let kept = || {
-        logits
-            .iter()
-            .enumerate()
-            .filter(|(_, logit)| **logit > f32::NEG_INFINITY)
-    };
+    let kept = || logits.iter().enumerate().filter(|(_, logit)| **logit > f32::NEG_INFINITY);
     let total: f64 = kept().map(|(_, &logit)| weight(logit)).sum();
     // 53 bits, all that a float64 below 1 can tell apart.
     let share = (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
@@ -73,10 +68,7 @@ mod tests {
         for (count, share) in counts.into_iter().zip([0.7, 0.0, 0.2, 0.1]) {
             // Five standard deviations.
             let deviation = f64::sqrt(20_000.0 * share * (1.0 - share));
-            assert!(
-                (f64::from(count) - 20_000.0 * share).abs() <= 5.0 * deviation,
-                "{counts:?}"
-            );
+            assert!((f64::from(count) - 20_000.0 * share).abs() <= 5.0 * deviation, "{counts:?}");
         }
         assert_eq!(draw(&[f32::NEG_INFINITY], &mut random), None);
     }
@@ -85,9 +77,7 @@ mod tests {
     fn the_stream_never_changes() {
         // From ChaCha12 written down in Python after its definition.
         let mut random = generator(1);
-        let drawn: Vec<u32> = (0..8)
-            .map(|_| draw(&[0.0; 1000], &mut random).unwrap())
-            .collect();
+        let drawn: Vec<u32> = (0..8).map(|_| draw(&[0.0; 1000], &mut random).unwrap()).collect();
         assert_eq!(drawn, [963, 37, 60, 65, 884, 996, 949, 750]);
     }
 }

@@ -46,18 +46,11 @@ pub(crate) struct Remaining(Vec<u64>);
 
 impl Remaining {
     pub(crate) fn new(logits: &[f32]) -> Self {
-        let kept = logits
-            .iter()
-            .zip(0u64..)
-            .filter(|(logit, _)| **logit > f32::NEG_INFINITY);
+        let kept = logits.iter().zip(0u64..).filter(|(logit, _)| **logit > f32::NEG_INFINITY);
         let key = |(logit, id): (&f32, u64)| {
             // Negative zero is no smaller than zero.
             let bits = (logit + 0.0).to_bits();
-            let ordered = if bits >> 31 == 1 {
-                !bits
-            } else {
-                bits | 1 << 31
-            };
+            let ordered = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
             u64::from(ordered) << 32 | id
         };
         Self(kept.map(key).collect())
@@ -124,10 +117,7 @@ fn weight(logit: f32, largest: f32) -> f64 {
 /// The largest of these logits, and the sum of all weights relative to it.
 fn softmax_sum(keys: &[u64], logits: &[f32]) -> Option<(f32, f64)> {
     let largest = logits[id(*keys.iter().max()?)];
-    let total = keys
-        .iter()
-        .map(|&key| weight(logits[id(key)], largest))
-        .sum();
+    let total = keys.iter().map(|&key| weight(logits[id(key)], largest)).sum();
     Some((largest, total))
 }
 
@@ -181,10 +171,7 @@ mod tests {
         let mut order: Vec<usize> = (0..logits.len()).collect();
         order.sort_by(|&a, &b| logits[a].total_cmp(&logits[b]));
         let largest = logits[order[order.len() - 1]];
-        let weights: Vec<f64> = order
-            .iter()
-            .map(|&i| f64::from((logits[i] - largest).exp()))
-            .collect();
+        let weights: Vec<f64> = order.iter().map(|&i| f64::from((logits[i] - largest).exp())).collect();
         let total: f64 = weights.iter().sum();
         let mut sum = 0.0;
         for (at, &id) in order.iter().enumerate() {

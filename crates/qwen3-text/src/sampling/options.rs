@@ -56,25 +56,10 @@ impl SamplingOptions {
         let share = |value: f64| (0.0..=1.0).contains(&value);
         let positive = |value: f64| value as f32 > 0.0 && (value as f32).is_finite();
         let checks = [
-            (
-                "temperature",
-                self.temperature,
-                positive(self.temperature),
-                "positive, or `greedy`",
-            ),
+            ("temperature", self.temperature, positive(self.temperature), "positive, or `greedy`"),
             ("top_p", self.top_p, share(self.top_p), "from 0 to 1"),
-            (
-                "min_p",
-                self.min_p.unwrap_or(0.0),
-                share(self.min_p.unwrap_or(0.0)),
-                "from 0 to 1",
-            ),
-            (
-                "repetition_penalty",
-                self.repetition_penalty,
-                positive(self.repetition_penalty),
-                "positive",
-            ),
+            ("min_p", self.min_p.unwrap_or(0.0), share(self.min_p.unwrap_or(0.0)), "from 0 to 1"),
+            ("repetition_penalty", self.repetition_penalty, positive(self.repetition_penalty), "positive"),
             (
                 "presence_penalty",
                 self.presence_penalty,
@@ -84,11 +69,9 @@ impl SamplingOptions {
         ];
         match checks.into_iter().find(|(_, _, valid, _)| !valid) {
             None => Ok(()),
-            Some((option, value, _, reason)) => Err(TextError::Option {
-                option,
-                value: value.to_string(),
-                reason,
-            }),
+            Some((option, value, _, reason)) => {
+                Err(TextError::Option { option, value: value.to_string(), reason })
+            }
         }
     }
 }

@@ -37,19 +37,11 @@ impl Sampler {
     /// # Errors
     /// [`TextError::Logit`] for NaN and positive infinity, [`TextError::UnknownToken`] for a token that
     /// has no logit. The logits are then as they were.
-    pub fn process(
-        &self,
-        logits: &mut [f32],
-        context: &[u32],
-        generated: &[u32],
-    ) -> Result<(), TextError> {
+    pub fn process(&self, logits: &mut [f32], context: &[u32], generated: &[u32]) -> Result<(), TextError> {
         check(logits)?;
         let options = &self.options;
         let vocab_size = logits.len();
-        let unknown = context
-            .iter()
-            .chain(generated)
-            .find(|&&id| id as usize >= vocab_size);
+        let unknown = context.iter().chain(generated).find(|&&id| id as usize >= vocab_size);
         if let Some(&id) = unknown {
             return Err(TextError::UnknownToken { id, vocab_size });
         }
@@ -57,11 +49,7 @@ impl Sampler {
             let penalty = options.repetition_penalty as f32;
             for id in unique(context) {
                 let logit = &mut logits[id as usize];
-                *logit = if *logit < 0.0 {
-                    *logit * penalty
-                } else {
-                    *logit / penalty
-                };
+                *logit = if *logit < 0.0 { *logit * penalty } else { *logit / penalty };
             }
         }
         if options.presence_penalty != 0.0 {
@@ -102,17 +90,11 @@ impl Sampler {
     /// finite logit.
     pub fn choose(&mut self, logits: &[f32]) -> Result<u32, TextError> {
         check(logits)?;
-        let none = TextError::NoChoice {
-            count: logits.len(),
-        };
+        let none = TextError::NoChoice { count: logits.len() };
         if !logits.iter().any(|logit| logit.is_finite()) {
             return Err(none);
         }
-        if self.options.greedy {
-            Ok(argmax(logits))
-        } else {
-            draw(logits, &mut self.random).ok_or(none)
-        }
+        if self.options.greedy { Ok(argmax(logits)) } else { draw(logits, &mut self.random).ok_or(none) }
     }
 }
 
@@ -122,10 +104,7 @@ fn check(logits: &[f32]) -> Result<(), TextError> {
         return Ok(());
     }
     let id = logits.iter().position(broken).unwrap_or_default();
-    Err(TextError::Logit {
-        id,
-        value: logits[id],
-    })
+    Err(TextError::Logit { id, value: logits[id] })
 }
 
 fn unique(ids: &[u32]) -> Vec<u32> {
@@ -145,15 +124,10 @@ mod tests {
 
     #[test]
     fn penalties_count_a_token_once() {
-        let options = SamplingOptions {
-            repetition_penalty: 2.0,
-            presence_penalty: 0.5,
-            ..SamplingOptions::default()
-        };
+        let options =
+            SamplingOptions { repetition_penalty: 2.0, presence_penalty: 0.5, ..SamplingOptions::default() };
         let mut logits = [2.0, -2.0, 3.0, 1.0];
-        sampler(options)
-            .process(&mut logits, &[0, 1, 1, 0, 3], &[0, 0, 3])
-            .unwrap();
+        sampler(options).process(&mut logits, &[0, 1, 1, 0, 3], &[0, 0, 3]).unwrap();
         assert_eq!(logits, [0.5, -4.0, 3.0, 0.0]);
     }
 
@@ -162,88 +136,39 @@ mod tests {
         let mut sampler = sampler(SamplingOptions::default());
         for bad in [f32::NAN, f32::INFINITY] {
             let mut logits = [0.0, bad];
-            assert!(matches!(
-                sampler.process(&mut logits, &[], &[]),
-                Err(TextError::Logit { id: 1, .. })
-            ));
-            assert!(matches!(
-                sampler.choose(&logits),
-                Err(TextError::Logit { id: 1, .. })
-            ));
+            assert!(matches!(sampler.process(&mut logits, &[], &[]), Err(TextError::Logit { id: 1, .. })));
+            assert!(matches!(sampler.choose(&logits), Err(TextError::Logit { id: 1, .. })));
         }
-        assert!(matches!(
-            sampler.choose(&[]),
-            Err(TextError::NoChoice { count: 0 })
-        ));
-        assert!(matches!(
-            sampler.choose(&[f32::NEG_INFINITY]),
-            Err(TextError::NoChoice { count: 1 })
-        ));
+        assert!(matches!(sampler.choose(&[]), Err(TextError::NoChoice { count: 0 })));
+        assert!(matches!(sampler.choose(&[f32::NEG_INFINITY]), Err(TextError::NoChoice { count: 1 })));
         let unknown = sampler.process(&mut [0.0], &[1], &[]);
-        assert!(matches!(
-            unknown,
-            Err(TextError::UnknownToken {
-                id: 1,
-                vocab_size: 1
-            })
-        ));
+        assert!(matches!(unknown, Err(TextError::UnknownToken { id: 1, vocab_size: 1 })));
     }
 
     #[test]
     fn options_are_checked() {
         let default = SamplingOptions::default;
         let wrong = [
-            SamplingOptions {
-                temperature: 0.0,
-                ..default()
-            },
-            SamplingOptions {
-                temperature: f64::NAN,
-                ..default()
-            },
-            SamplingOptions {
-                top_p: 1.1,
-                ..default()
-            },
-            SamplingOptions {
-                min_p: Some(-0.1),
-                ..default()
-            },
-            SamplingOptions {
-                repetition_penalty: 0.0,
-                ..default()
-            },
-            SamplingOptions {
-                presence_penalty: 2.5,
-                ..default()
-            },
+            SamplingOptions { temperature: 0.0, ..default() },
+            SamplingOptions { temperature: f64::NAN, ..default() },
+            SamplingOptions { top_p: 1.1, ..default() },
+            SamplingOptions { min_p: Some(-0.1), ..default() },
+            SamplingOptions { repetition_penalty: 0.0, ..default() },
+            SamplingOptions { presence_penalty: 2.5, ..default() },
         ];
         for options in wrong {
-            assert!(matches!(
-                Sampler::new(options),
-                Err(TextError::Option { .. })
-            ));
+            assert!(matches!(Sampler::new(options), Err(TextError::Option { .. })));
         }
     }
 
     #[test]
     fn a_seed_repeats_itself() {
-        let options = SamplingOptions {
-            greedy: false,
-            top_k: 0,
-            seed: 3,
-            ..SamplingOptions::default()
-        };
+        let options = SamplingOptions { greedy: false, top_k: 0, seed: 3, ..SamplingOptions::default() };
         let draws = |mut sampler: Sampler| -> Vec<u32> {
-            (0..50)
-                .map(|_| sampler.choose(&[0.0; 64]).unwrap())
-                .collect()
+            (0..50).map(|_| sampler.choose(&[0.0; 64]).unwrap()).collect()
         };
         let first = draws(sampler(options.clone()));
         assert_eq!(first, draws(sampler(options.clone())));
-        assert_ne!(
-            first,
-            draws(sampler(SamplingOptions { seed: 4, ..options }))
-        );
+        assert_ne!(first, draws(sampler(SamplingOptions { seed: 4, ..options })));
     }
 }

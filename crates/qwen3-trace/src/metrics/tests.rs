@@ -7,13 +7,7 @@ fn all(observed: &[f32], expected: &[f32]) -> Metrics {
 
 #[test]
 fn every_metric_of_a_small_example() {
-    let metrics = compare(
-        &[3.0, 0.5, 0.0, 4.0],
-        &[3.0, 0.0, 0.0, 2.0],
-        &[2, 2],
-        F32,
-        |_| true,
-    );
+    let metrics = compare(&[3.0, 0.5, 0.0, 4.0], &[3.0, 0.0, 0.0, 2.0], &[2, 2], F32, |_| true);
     assert_eq!(metrics.mse, (0.25 + 4.0) / 4.0);
     assert_eq!(metrics.rms, metrics.mse.sqrt());
     assert_eq!(metrics.max_abs, 2.0);
@@ -31,11 +25,7 @@ fn the_index_is_that_of_the_first_largest_error() {
     (observed[17], observed[20]) = (-1.0, 1.0);
     let metrics = compare(&observed, &[0.0; 24], &[2, 3, 4], F32, |_| true);
     assert_eq!(metrics.max_abs_index, [1, 1, 1]);
-    assert!(
-        compare(&[1.0], &[1.0], &[], F32, |_| true)
-            .max_abs_index
-            .is_empty()
-    );
+    assert!(compare(&[1.0], &[1.0], &[], F32, |_| true).max_abs_index.is_empty());
 }
 
 #[test]
@@ -49,41 +39,17 @@ fn zero_norms() {
     let both = all(&[0.0, -0.0], &[0.0, 0.0]);
     assert_eq!((both.relative, both.cosine, both.nmse), (0.0, 1.0, 0.0));
     let expected = all(&[0.0, 1.0], &[0.0, 0.0]);
-    assert_eq!(
-        (expected.relative, expected.cosine, expected.nmse),
-        (f64::INFINITY, 0.0, f64::INFINITY)
-    );
+    assert_eq!((expected.relative, expected.cosine, expected.nmse), (f64::INFINITY, 0.0, f64::INFINITY));
     let observed = all(&[0.0, 0.0], &[0.0, 1.0]);
-    assert_eq!(
-        (observed.relative, observed.cosine, observed.nmse),
-        (1.0, 0.0, 1.0)
-    );
+    assert_eq!((observed.relative, observed.cosine, observed.nmse), (1.0, 0.0, 1.0));
 }
 
 #[test]
 fn only_what_counts_counts() {
-    let metrics = compare(
-        &[f32::NAN, 1.0, 9.0],
-        &[0.0, 1.5, 0.0],
-        &[3],
-        F32,
-        |index| index == 1,
-    );
-    assert_eq!(
-        (metrics.non_finite, metrics.max_abs, metrics.mse),
-        (0, 0.5, 0.25)
-    );
-    let of = |counted: fn(usize) -> bool| {
-        limit(
-            Floor {
-                max_abs: 0.0,
-                rms: 0.0,
-            },
-            &[100.0, 1.0],
-            F32,
-            counted,
-        )
-    };
+    let metrics = compare(&[f32::NAN, 1.0, 9.0], &[0.0, 1.5, 0.0], &[3], F32, |index| index == 1);
+    assert_eq!((metrics.non_finite, metrics.max_abs, metrics.mse), (0, 0.5, 0.25));
+    let of =
+        |counted: fn(usize) -> bool| limit(Floor { max_abs: 0.0, rms: 0.0 }, &[100.0, 1.0], F32, counted);
     assert_eq!(of(|index| index == 1).max_abs, ULPS * F32.epsilon());
     assert_eq!(of(|index| index == 1).rms, ULPS_RMS * F32.epsilon());
     assert!(of(|_| true).max_abs > of(|index| index == 1).max_abs);
@@ -91,27 +57,16 @@ fn only_what_counts_counts() {
 
 #[test]
 fn non_finite_values_fail_and_stay_valid_json() {
-    let wide = Limit {
-        max_abs: f64::INFINITY,
-        rms: f64::INFINITY,
-    };
+    let wide = Limit { max_abs: f64::INFINITY, rms: f64::INFINITY };
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        for (observed, expected) in [
-            ([9.0, bad, 0.0, bad], [0.0; 4]),
-            ([0.0; 4], [9.0, bad, 0.0, bad]),
-        ] {
+        for (observed, expected) in [([9.0, bad, 0.0, bad], [0.0; 4]), ([0.0; 4], [9.0, bad, 0.0, bad])] {
             let metrics = compare(&observed, &expected, &[2, 2], F32, |_| true);
             assert_eq!((metrics.non_finite, metrics.max_abs), (2, f64::INFINITY));
             assert_eq!(metrics.max_abs_index, [0, 1]);
             assert!(metrics.ratio(&wide) > 1.0);
             let (name, shape) = ("x", &[2, 2][..]);
             let (observed, expected) = (&observed[..], &expected[..]);
-            let compared = crate::Compared {
-                name,
-                shape,
-                observed,
-                expected,
-            };
+            let compared = crate::Compared { name, shape, observed, expected };
             let verdict = compared.judge(Floor::default(), F32, |_| true);
             assert!(!verdict.pass);
             let json = serde_json::to_value(&verdict).unwrap();
@@ -124,28 +79,16 @@ fn non_finite_values_fail_and_stay_valid_json() {
 fn comparing_nothing_does_not_pass() {
     let metrics = compare(&[1.0], &[1.0], &[1], F32, |_| false);
     assert!(metrics.max_abs.is_nan() && metrics.rms.is_nan() && metrics.max_abs_index.is_empty());
-    let wide = Limit {
-        max_abs: 1.0,
-        rms: 1.0,
-    };
+    let wide = Limit { max_abs: 1.0, rms: 1.0 };
     assert!(metrics.ratio(&wide) > 1.0);
 }
 
 #[test]
 fn limits_follow_floor_and_format() {
-    let floor = Floor {
-        max_abs: 0.5,
-        rms: 0.25,
-    };
+    let floor = Floor { max_abs: 0.5, rms: 0.25 };
     let found = limit(floor, &[-4.0, 3.0], F16, |_| true);
-    assert_eq!(
-        found.max_abs,
-        MAX_ABS_FACTOR * 0.5 + ULPS * F16.epsilon() * 4.0
-    );
-    assert_eq!(
-        found.rms,
-        RMS_FACTOR * 0.25 + ULPS_RMS * F16.epsilon() * 12.5_f64.sqrt()
-    );
+    assert_eq!(found.max_abs, MAX_ABS_FACTOR * 0.5 + ULPS * F16.epsilon() * 4.0);
+    assert_eq!(found.rms, RMS_FACTOR * 0.25 + ULPS_RMS * F16.epsilon() * 12.5_f64.sqrt());
 }
 
 #[test]
@@ -172,14 +115,7 @@ fn steps_between_bit_patterns() {
     };
     assert_eq!(of(&[0x8000, 0], &[0, 0x8000], F16), (0.0, 0));
     assert_eq!(of(&[0x8001], &[0x0002], BF16), (1.0, 3));
-    assert_eq!(
-        of(
-            &[0x3c00, 0x3c00, 0x3bff, 0xbc02],
-            &[0x3c00, 0x3c01, 0x3c00, 0xbc00],
-            F16
-        ),
-        (0.75, 2)
-    );
+    assert_eq!(of(&[0x3c00, 0x3c00, 0x3bff, 0xbc02], &[0x3c00, 0x3c01, 0x3c00, 0xbc00], F16), (0.75, 2));
     assert_eq!(of(&[0x7bff], &[0xfbff], F16), (1.0, 2 * 0x7bff));
     for bits in [0x7c00, 0xfc00, 0x7e00] {
         assert_eq!(of(&[bits], &[0x7bff], F16), (1.0, u32::MAX));

@@ -30,9 +30,7 @@ impl Element {
 /// The number of elements of `shape` if they take exactly `bytes` bytes.
 pub(super) fn count(shape: &[u64], element: Element, bytes: usize) -> Option<usize> {
     let start = element.size() as u64;
-    let needed = shape
-        .iter()
-        .try_fold(start, |product, &dim| product.checked_mul(dim))?;
+    let needed = shape.iter().try_fold(start, |product, &dim| product.checked_mul(dim))?;
     (needed == bytes as u64).then_some(bytes / element.size())
 }
 
@@ -45,11 +43,7 @@ pub(super) fn decode(
     bytes: &[u8],
 ) -> Result<Array, TraceError> {
     if bytes.is_empty() {
-        return Err(TraceError::Empty {
-            file: file.into(),
-            tensor: tensor.into(),
-            shape,
-        });
+        return Err(TraceError::Empty { file: file.into(), tensor: tensor.into(), shape });
     }
     let values = match element {
         Element::F16 => Values::Float(values(bytes, |b| f16::from_le_bytes(b).to_f32())),
@@ -74,12 +68,9 @@ pub(super) fn check_finite(
         !value.is_finite()
     });
     match bad {
-        Some(value) => Err(TraceError::NotFinite {
-            file: file.into(),
-            tensor: tensor.into(),
-            index: index - 1,
-            value,
-        }),
+        Some(value) => {
+            Err(TraceError::NotFinite { file: file.into(), tensor: tensor.into(), index: index - 1, value })
+        }
         None => Ok(()),
     }
 }

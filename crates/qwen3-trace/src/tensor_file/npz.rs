@@ -35,10 +35,8 @@ impl Npz {
         let (file, _) = open_regular(path)?;
         let archive = ZipArchive::new(BufReader::new(file))
             .map_err(|error| malformed(format!("not an npz file: {error}")))?;
-        let entries: BTreeMap<_, _> = archive
-            .file_names()
-            .map(|entry| (array_name(entry).into(), entry.into()))
-            .collect();
+        let entries: BTreeMap<_, _> =
+            archive.file_names().map(|entry| (array_name(entry).into(), entry.into())).collect();
         if entries.len() != archive.len() {
             return Err(malformed(format!(
                 "{} entries for {} arrays: a name occurs twice",
@@ -46,11 +44,7 @@ impl Npz {
                 entries.len()
             )));
         }
-        Ok(Self {
-            file: path.into(),
-            entries,
-            archive: RefCell::new(archive),
-        })
+        Ok(Self { file: path.into(), entries, archive: RefCell::new(archive) })
     }
 
     /// Is there an array of this name, with or without `.npy`?
@@ -70,14 +64,10 @@ impl Npz {
     /// Decodes an array: `<f2`, `<f4`, `<f8`, `<i4` or `<i8` in C order.
     pub(super) fn read(&self, name: &str) -> Result<Array, TraceError> {
         let Some(entry) = self.entry(name) else {
-            return Err(TraceError::NoTensor {
-                file: self.file.clone(),
-                tensor: name.into(),
-            });
+            return Err(TraceError::NoTensor { file: self.file.clone(), tensor: name.into() });
         };
         let unpacked = self.unpack(name, entry)?;
-        let header_bytes =
-            header_length(&unpacked).map_err(|reason| self.malformed(name, reason))?;
+        let header_bytes = header_length(&unpacked).map_err(|reason| self.malformed(name, reason))?;
         let (header, data) = unpacked.split_at(header_bytes);
         let header = NpyHeader::from_reader(header).map_err(|error| self.malformed(name, error))?;
 
@@ -90,10 +80,7 @@ impl Npz {
         let shape: Vec<usize> = header.shape().iter().map(|&dim| dim as usize).collect();
         if count(header.shape(), element, data.len()).is_none() {
             let found = data.len();
-            return Err(self.malformed(
-                name,
-                format!("{found} bytes of data do not fit shape {shape:?}"),
-            ));
+            return Err(self.malformed(name, format!("{found} bytes of data do not fit shape {shape:?}")));
         }
         // With one axis longer than 1 the two orders are the same, and NumPy may name either.
         if header.order() == Order::Fortran && shape.iter().filter(|&&dim| dim > 1).count() > 1 {
@@ -105,33 +92,22 @@ impl Npz {
     /// The bytes of an entry, of which there must be as many as the directory says.
     fn unpack(&self, name: &str, entry: &str) -> Result<Vec<u8>, TraceError> {
         let mut archive = self.archive.borrow_mut();
-        let entry = archive
-            .by_name(entry)
-            .map_err(|error| self.malformed(name, error))?;
+        let entry = archive.by_name(entry).map_err(|error| self.malformed(name, error))?;
         let size = entry.size();
         check_size(&self.file, name, size)?;
         // Grows with what is unpacked, not with what the directory claims; one byte more than claimed is
         // asked for so that the end is reached, where the checksum is compared.
         let mut bytes = Vec::new();
-        entry
-            .take(size + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|error| self.malformed(name, error))?;
+        entry.take(size + 1).read_to_end(&mut bytes).map_err(|error| self.malformed(name, error))?;
         if bytes.len() as u64 != size {
-            return Err(self.malformed(
-                name,
-                format!("the archive claims {size} bytes, the entry has another number"),
-            ));
+            return Err(self
+                .malformed(name, format!("the archive claims {size} bytes, the entry has another number")));
         }
         Ok(bytes)
     }
 
     fn malformed(&self, name: &str, reason: impl fmt::Display) -> TraceError {
-        TraceError::Tensor {
-            file: self.file.clone(),
-            tensor: name.into(),
-            reason: reason.to_string(),
-        }
+        TraceError::Tensor { file: self.file.clone(), tensor: name.into(), reason: reason.to_string() }
     }
 }
 
@@ -157,9 +133,7 @@ fn header_length(npy: &[u8]) -> Result<usize, String> {
     length[..field.len()].copy_from_slice(field);
     let length = u32::from_le_bytes(length) as usize;
     if length > MAX_NPY_HEADER {
-        return Err(format!(
-            "a header of {length} bytes, at most {MAX_NPY_HEADER} are read"
-        ));
+        return Err(format!("a header of {length} bytes, at most {MAX_NPY_HEADER} are read"));
     }
     let text = npy.get(start..start + length).ok_or_else(short)?;
 
@@ -175,9 +149,7 @@ fn header_length(npy: &[u8]) -> Result<usize, String> {
         if dim.is_empty() {
             continue;
         }
-        let dim = std::str::from_utf8(dim)
-            .ok()
-            .and_then(|dim| dim.parse::<u64>().ok());
+        let dim = std::str::from_utf8(dim).ok().and_then(|dim| dim.parse::<u64>().ok());
         // A zero must not hide an overflow of the others.
         product = dim
             .and_then(|dim| product.checked_mul(dim.max(1)))

@@ -24,19 +24,14 @@ pub(super) fn open(name: &str, bytes: &[u8]) -> Result<TensorFile, E> {
 }
 
 fn tensors(list: &[(&str, Dtype, &[usize], &[u8])]) -> Vec<u8> {
-    let views = list.iter().map(|&(name, dtype, shape, bytes)| {
-        (name, TensorView::new(dtype, shape.to_vec(), bytes).unwrap())
-    });
+    let views = list
+        .iter()
+        .map(|&(name, dtype, shape, bytes)| (name, TensorView::new(dtype, shape.to_vec(), bytes).unwrap()));
     serialize(views, None).unwrap()
 }
 
 fn header(json: &str, data: &[u8]) -> Vec<u8> {
-    [
-        &(json.len() as u64).to_le_bytes()[..],
-        json.as_bytes(),
-        data,
-    ]
-    .concat()
+    [&(json.len() as u64).to_le_bytes()[..], json.as_bytes(), data].concat()
 }
 
 pub(super) fn le<const N: usize>(values: &[[u8; N]]) -> Vec<u8> {
@@ -63,59 +58,23 @@ fn safetensors_of_every_dtype() {
     let file = open("a.safetensors", &bytes).unwrap();
     assert!(file.has("f32") && !file.has("f8"));
     let read = |name: &str| file.read(name).unwrap();
-    assert_eq!(
-        read("f16").values,
-        Values::Float(vec![1.0, 2_f32.powi(-24)])
-    );
-    assert_eq!(
-        read("bf16"),
-        Array {
-            shape: vec![1, 2],
-            values: Values::Float(vec![1.0, -2.5])
-        }
-    );
-    assert_eq!(
-        read("f32"),
-        Array {
-            shape: vec![2, 1],
-            values: Values::Float(vec![1.5, -0.1])
-        }
-    );
+    assert_eq!(read("f16").values, Values::Float(vec![1.0, 2_f32.powi(-24)]));
+    assert_eq!(read("bf16"), Array { shape: vec![1, 2], values: Values::Float(vec![1.0, -2.5]) });
+    assert_eq!(read("f32"), Array { shape: vec![2, 1], values: Values::Float(vec![1.5, -0.1]) });
     assert_eq!(read("f64").values, Values::Float(vec![0.1, -0.0]));
     assert_eq!(read("i32").values, Values::Int(vec![7, -7]));
     assert_eq!(read("i64").values, Values::Int(vec![i64::MAX, i64::MIN]));
-    assert_eq!(
-        read("scalar"),
-        Array {
-            shape: vec![],
-            values: Values::Float(vec![1.5])
-        }
-    );
+    assert_eq!(read("scalar"), Array { shape: vec![], values: Values::Float(vec![1.5]) });
     assert!(open("a.safetensor", &bytes).unwrap().has("f32"));
 }
 
 #[test]
 fn accessors_name_the_tensor() {
-    let float = Array {
-        shape: vec![1],
-        values: Values::Float(vec![1.0]),
-    };
-    let int = Array {
-        shape: vec![1],
-        values: Values::Int(vec![1]),
-    };
-    assert_eq!(
-        (float.floats("x").unwrap(), int.ints("x").unwrap()),
-        (&[1.0][..], &[1][..])
-    );
-    assert_eq!(
-        float.ints("x").unwrap_err().to_string(),
-        "tensor `x` holds floats, expected integers"
-    );
-    assert_eq!(
-        int.floats("y").unwrap_err().to_string(),
-        "tensor `y` holds integers, expected floats"
-    );
+    let float = Array { shape: vec![1], values: Values::Float(vec![1.0]) };
+    let int = Array { shape: vec![1], values: Values::Int(vec![1]) };
+    assert_eq!((float.floats("x").unwrap(), int.ints("x").unwrap()), (&[1.0][..], &[1][..]));
+    assert_eq!(float.ints("x").unwrap_err().to_string(), "tensor `x` holds floats, expected integers");
+    assert_eq!(int.floats("y").unwrap_err().to_string(), "tensor `y` holds integers, expected floats");
 }
 
 #[test]
@@ -129,18 +88,9 @@ fn bits_of_16_bit_tensors() {
     ]);
     let (_folder, path) = written("a.safetensors", &bytes);
     let file = TensorFile::open(&path).unwrap();
-    assert_eq!(
-        file.read_bits("b").unwrap(),
-        (Precision::BF16, vec![0x3f80, 0x8000])
-    );
-    assert_eq!(
-        file.read_bits("h").unwrap(),
-        (Precision::F16, vec![0x3c00, 0x7bff])
-    );
-    assert!(matches!(
-        file.read_bits("nan"),
-        Err(E::NotFinite { index: 1, .. })
-    ));
+    assert_eq!(file.read_bits("b").unwrap(), (Precision::BF16, vec![0x3f80, 0x8000]));
+    assert_eq!(file.read_bits("h").unwrap(), (Precision::F16, vec![0x3c00, 0x7bff]));
+    assert!(matches!(file.read_bits("nan"), Err(E::NotFinite { index: 1, .. })));
     assert!(matches!(file.read_bits("none"), Err(E::Empty { .. })));
     assert!(matches!(file.read_bits("w"), Err(E::DType { .. })));
     assert!(matches!(file.read_bits("x"), Err(E::NoTensor { .. })));
@@ -150,19 +100,10 @@ fn bits_of_16_bit_tensors() {
 fn safetensors_that_cannot_be_used() {
     let good = tensors(&[("x", Dtype::F32, &[2], &[0; 8])]);
     for length in 0..good.len() {
-        assert!(
-            matches!(
-                open("a.safetensors", &good[..length]),
-                Err(E::File(Malformed { .. }))
-            ),
-            "{length}"
-        );
+        assert!(matches!(open("a.safetensors", &good[..length]), Err(E::File(Malformed { .. }))), "{length}");
     }
     let longer = [&good[..], &[0]].concat();
-    assert!(matches!(
-        open("a.safetensors", &longer),
-        Err(E::File(Malformed { .. }))
-    ));
+    assert!(matches!(open("a.safetensors", &longer), Err(E::File(Malformed { .. }))));
     let half = "9223372036854775807";
     for json in [
         r#"{"x":{"dtype":"F32","shape":[1000000000],"data_offsets":[0,4000000000]}}"#.to_string(),
@@ -176,12 +117,7 @@ fn safetensors_that_cannot_be_used() {
         assert!(matches!(found, Err(E::File(Malformed { .. }))), "{json}");
     }
     let huge = [&u64::MAX.to_le_bytes()[..], b"{}"].concat();
-    assert!(
-        open("a.safetensors", &huge)
-            .unwrap_err()
-            .to_string()
-            .contains("18446744073709551615")
-    );
+    assert!(open("a.safetensors", &huge).unwrap_err().to_string().contains("18446744073709551615"));
 }
 
 #[test]
@@ -189,24 +125,13 @@ fn tensors_that_cannot_be_used() {
     let bytes = tensors(&[
         ("bool", Dtype::BOOL, &[1], &[1]),
         ("empty", Dtype::F32, &[3, 0], &[]),
-        (
-            "inf",
-            Dtype::F64,
-            &[2],
-            &le(&[1.0_f64, 1e39].map(f64::to_le_bytes)),
-        ),
-        (
-            "nan",
-            Dtype::F32,
-            &[3],
-            &le(&[0.0, 1.0, f32::NAN].map(f32::to_le_bytes)),
-        ),
+        ("inf", Dtype::F64, &[2], &le(&[1.0_f64, 1e39].map(f64::to_le_bytes))),
+        ("nan", Dtype::F32, &[3], &le(&[0.0, 1.0, f32::NAN].map(f32::to_le_bytes))),
     ]);
     let file = open("a.safetensors", &bytes).unwrap();
     let message = |name: &str| file.read(name).unwrap_err().to_string();
     assert!(
-        message("bool")
-            .ends_with("tensor `bool` has dtype BOOL, expected F16, BF16, F32, F64, I32 or I64")
+        message("bool").ends_with("tensor `bool` has dtype BOOL, expected F16, BF16, F32, F64, I32 or I64")
     );
     assert!(message("empty").ends_with("tensor `empty` of shape [3, 0] has no elements"));
     assert!(message("inf").ends_with("tensor `inf` is inf at flat index 1"));
@@ -217,30 +142,21 @@ fn tensors_that_cannot_be_used() {
 #[test]
 fn files_that_cannot_be_used() {
     assert!(matches!(open("a.bin", &[]), Err(E::File(Malformed { .. }))));
-    assert!(matches!(
-        TensorFile::open(Path::new("/nowhere/a.npz")),
-        Err(E::File(Io { .. }))
-    ));
+    assert!(matches!(TensorFile::open(Path::new("/nowhere/a.npz")), Err(E::File(Io { .. }))));
 }
 
 /// The header's numbers agree with the file, which takes no room on the disk.
 #[test]
 fn a_tensor_that_does_not_fit_into_memory() {
     let values = MAX_TENSOR_BYTES / 4 + 1;
-    let header = format!(
-        r#"{{"x":{{"dtype":"F32","shape":[{values}],"data_offsets":[0,{}]}}}}"#,
-        4 * values
-    );
+    let header = format!(r#"{{"x":{{"dtype":"F32","shape":[{values}],"data_offsets":[0,{}]}}}}"#, 4 * values);
     let length = (header.len() as u64).to_le_bytes();
     let (_folder, path) = written("a.safetensors", &[&length, header.as_bytes()].concat());
     let file = fs::File::options().write(true).open(&path).unwrap();
     file.set_len(8 + header.len() as u64 + 4 * values).unwrap();
     let file = TensorFile::open(&path).unwrap();
     let error = file.read("x").unwrap_err().to_string();
-    assert!(
-        error.contains("tensor `x`") && error.contains("at most"),
-        "{error}"
-    );
+    assert!(error.contains("tensor `x`") && error.contains("at most"), "{error}");
 }
 
 #[test]

@@ -31,19 +31,11 @@ pub struct Scale {
 impl Scale {
     /// Whole decades around all the values and around the limit itself.
     pub fn new(width: f64, values: impl Iterator<Item = f64> + Clone) -> Self {
-        let logs = values
-            .clone()
-            .filter(|value| *value > 0.0 && value.is_finite())
-            .map(f64::log10);
+        let logs = values.clone().filter(|value| *value > 0.0 && value.is_finite()).map(f64::log10);
         let low = logs.clone().fold(-1.0, f64::min).floor().max(LOWEST);
         let high = logs.fold(1.0, f64::max).ceil();
         let infinite = values.into_iter().any(|value| !value.is_finite());
-        Self {
-            width,
-            low,
-            high,
-            infinite,
-        }
+        Self { width, low, high, infinite }
     }
 
     fn top(&self) -> f64 {
@@ -103,10 +95,8 @@ fn superscript(c: char) -> char {
 /// Which depths have a label: round layer numbers with room between them, and both ends.
 pub fn ticks(places: &[Place], step: f64) -> Vec<(usize, String)> {
     let room = |labels: usize| labels as f64 * step >= 26.0;
-    let every = [1, 2, 4, 5, 10, 20, 25, 50, 100, 200, 500]
-        .into_iter()
-        .find(|&every| room(every))
-        .unwrap_or(1000);
+    let every =
+        [1, 2, 4, 5, 10, 20, 25, 50, 100, 200, 500].into_iter().find(|&every| room(every)).unwrap_or(1000);
     let ends = places.iter().enumerate();
     let ends = ends.filter_map(|(at, place)| match place {
         Place::Before(0, _) => Some((at, "emb".to_owned())),
@@ -145,10 +135,7 @@ mod tests {
     fn ticks_do_not_collide() {
         let mut places = vec![Place::Before(0, "embedding_output")];
         places.extend((0..94).map(Place::Layer));
-        places.extend([
-            Place::After(0, "final_norm_output"),
-            Place::After(1, "logits"),
-        ]);
+        places.extend([Place::After(0, "final_norm_output"), Place::After(1, "logits")]);
         let ticks = ticks(&places, 3.0);
         let apart = |pair: &[(usize, String)]| (pair[1].0 - pair[0].0) as f64 * 3.0 >= 26.0;
         assert!(ticks.len() > 4 && ticks.windows(2).all(apart));

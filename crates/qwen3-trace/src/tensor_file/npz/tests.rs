@@ -24,9 +24,7 @@ fn npz(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let mut archive = ZipWriter::new(&mut cursor);
     for (number, (name, bytes)) in entries.iter().enumerate() {
         let method = if number % 2 == 0 { Stored } else { Deflated };
-        archive
-            .start_file(*name, FileOptions::default().compression_method(method))
-            .unwrap();
+        archive.start_file(*name, FileOptions::default().compression_method(method)).unwrap();
         archive.write_all(bytes).unwrap();
     }
     archive.finish().unwrap();
@@ -41,60 +39,23 @@ fn read_npy(npy: Vec<u8>) -> Result<Array, E> {
 
 #[test]
 fn npz_of_every_dtype() {
-    let one_axis_in_fortran_order =
-        "{'descr': '<i8', 'fortran_order': True, 'shape': (1, 2, 1), }\n";
+    let one_axis_in_fortran_order = "{'descr': '<i8', 'fortran_order': True, 'shape': (1, 2, 1), }\n";
     let bytes = npz(&[
-        (
-            "f2.npy",
-            npy(&plain("<f2", "(2,)"), &[0x00, 0x3c, 0x00, 0xc0]),
-        ),
-        (
-            "f4.npy",
-            npy(
-                &plain("<f4", "(2, 1)"),
-                &le(&[1.5_f32, -0.1].map(f32::to_le_bytes)),
-            ),
-        ),
+        ("f2.npy", npy(&plain("<f2", "(2,)"), &[0x00, 0x3c, 0x00, 0xc0])),
+        ("f4.npy", npy(&plain("<f4", "(2, 1)"), &le(&[1.5_f32, -0.1].map(f32::to_le_bytes)))),
         ("layer.f8", npy(&plain("<f8", "()"), &0.1_f64.to_le_bytes())),
-        (
-            "i4.npy",
-            npy(&plain("<i4", "(1,)"), &(-7_i32).to_le_bytes()),
-        ),
-        (
-            "i8.npy",
-            npy(
-                one_axis_in_fortran_order,
-                &le(&[1_i64, -1].map(i64::to_le_bytes)),
-            ),
-        ),
+        ("i4.npy", npy(&plain("<i4", "(1,)"), &(-7_i32).to_le_bytes())),
+        ("i8.npy", npy(one_axis_in_fortran_order, &le(&[1_i64, -1].map(i64::to_le_bytes)))),
     ]);
     let file = open("a.npz", &bytes).unwrap();
     assert!(file.has("f2") && file.has("f2.npy") && file.has("layer.f8") && !file.has("f3"));
     let read = |name: &str| file.read(name).unwrap();
     assert_eq!(read("f2").values, Values::Float(vec![1.0, -2.0]));
-    assert_eq!(
-        read("f4"),
-        Array {
-            shape: vec![2, 1],
-            values: Values::Float(vec![1.5, -0.1])
-        }
-    );
+    assert_eq!(read("f4"), Array { shape: vec![2, 1], values: Values::Float(vec![1.5, -0.1]) });
     assert_eq!(read("f4.npy"), read("f4"));
-    assert_eq!(
-        read("layer.f8"),
-        Array {
-            shape: vec![],
-            values: Values::Float(vec![0.1])
-        }
-    );
+    assert_eq!(read("layer.f8"), Array { shape: vec![], values: Values::Float(vec![0.1]) });
     assert_eq!(read("i4").values, Values::Int(vec![-7]));
-    assert_eq!(
-        read("i8"),
-        Array {
-            shape: vec![1, 2, 1],
-            values: Values::Int(vec![1, -1])
-        }
-    );
+    assert_eq!(read("i8"), Array { shape: vec![1, 2, 1], values: Values::Int(vec![1, -1]) });
     assert!(matches!(file.read("f3"), Err(E::NoTensor { .. })));
 }
 
@@ -105,11 +66,7 @@ fn arrays_that_cannot_be_used() {
     let big = "4611686018427387904";
     for (header, data, reason) in [
         (fortran.to_string(), 16, "Fortran order"),
-        (
-            plain("<f4", "(1000000000000,)"),
-            4,
-            "4 bytes of data do not fit shape [1000000000000]",
-        ),
+        (plain("<f4", "(1000000000000,)"), 4, "4 bytes of data do not fit shape [1000000000000]"),
         (plain("<f4", "(2,)"), 9, "do not fit"),
         (plain("<f4", &format!("({big}, 8, 0)")), 4, "no plain shape"),
         (plain("<f4", &format!("(0, {big}, 8)")), 4, "no plain shape"),
@@ -118,24 +75,15 @@ fn arrays_that_cannot_be_used() {
         (plain("<f4", "(-1,)"), 4, "no plain shape"),
         (nested, 4, "plain array"),
         ("{'descr': '<f4'}\n".to_string(), 4, "plain array"),
-        (
-            "{'shape': (1,), 'fortran_order': False}\n".to_string(),
-            4,
-            "descr",
-        ),
+        ("{'shape': (1,), 'fortran_order': False}\n".to_string(), 4, "descr"),
         (plain("<f4", "(1,)") + &" ".repeat(4096), 4, "at most"),
         (plain("<f4", "(0, 3)"), 0, "of shape [0, 3] has no elements"),
         (plain(">f4", "(1,)"), 4, "has dtype '>f4', expected <f2"),
         (plain("|b1", "(4,)"), 4, "has dtype '|b1'"),
         (plain("<U1", "(1,)"), 4, "has dtype '<U1'"),
     ] {
-        let message = read_npy(npy(&header, &vec![0; data]))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            message.contains(reason) && message.contains("a.npz: tensor `x`"),
-            "{message}"
-        );
+        let message = read_npy(npy(&header, &vec![0; data])).unwrap_err().to_string();
+        assert!(message.contains(reason) && message.contains("a.npz: tensor `x`"), "{message}");
     }
     let mut nan = npy(&plain("<f4", "(3,)"), &[0; 12]);
     let last = nan.len() - 2;
@@ -144,74 +92,38 @@ fn arrays_that_cannot_be_used() {
 
     let good = npy(&plain("<f4", "(2,)"), &[0; 8]);
     for length in 0..good.len() {
-        assert!(
-            matches!(read_npy(good[..length].to_vec()), Err(E::Tensor { .. })),
-            "{length}"
-        );
+        assert!(matches!(read_npy(good[..length].to_vec()), Err(E::Tensor { .. })), "{length}");
     }
     let version_2 = [b"\x93NUMPY\x02\x00\xff\xff\xff\xff", &[b' '; 64][..]].concat();
-    assert!(
-        read_npy(version_2)
-            .unwrap_err()
-            .to_string()
-            .contains("4294967295")
-    );
+    assert!(read_npy(version_2).unwrap_err().to_string().contains("4294967295"));
 }
 
 #[test]
 fn archives_that_cannot_be_used() {
-    let array = npy(
-        &plain("<f4", "(2,)"),
-        &le(&[1.0_f32, 2.0].map(f32::to_le_bytes)),
-    );
+    let array = npy(&plain("<f4", "(2,)"), &le(&[1.0_f32, 2.0].map(f32::to_le_bytes)));
     let good = npz(&[("x.npy", array.clone())]);
     for length in 0..good.len() {
-        assert!(
-            matches!(
-                open("a.npz", &good[..length]),
-                Err(E::File(Malformed { .. }))
-            ),
-            "{length}"
-        );
+        assert!(matches!(open("a.npz", &good[..length]), Err(E::File(Malformed { .. }))), "{length}");
     }
     let twice = npz(&[("x.npy", array.clone()), ("x", array.clone())]);
-    assert!(
-        open("a.npz", &twice)
-            .unwrap_err()
-            .to_string()
-            .contains("twice")
-    );
+    assert!(open("a.npz", &twice).unwrap_err().to_string().contains("twice"));
     let mut same = npz(&[("x.npy", array.clone()), ("y.npy", array)]);
     while let Some(at) = same.windows(5).position(|bytes| bytes == b"y.npy") {
         same[at] = b'x';
     }
-    assert!(
-        open("a.npz", &same)
-            .unwrap_err()
-            .to_string()
-            .contains("twice")
-    );
+    assert!(open("a.npz", &same).unwrap_err().to_string().contains("twice"));
 
-    let data = good
-        .windows(4)
-        .rposition(|bytes| bytes == 2.0_f32.to_le_bytes())
-        .unwrap();
+    let data = good.windows(4).rposition(|bytes| bytes == 2.0_f32.to_le_bytes()).unwrap();
     let mut changed = good.clone();
     changed[data + 2] ^= 1;
     let found = open("a.npz", &changed).unwrap().read("x");
     assert!(matches!(found, Err(E::Tensor { .. })), "{found:?}");
 
     // The sizes in the directory: 20 and 24 bytes behind its signature.
-    let directory = good
-        .windows(4)
-        .position(|bytes| bytes == b"PK\x01\x02")
-        .unwrap();
-    for (sizes, size) in [
-        (&[24][..], 0x7fff_fff0_u32),
-        (&[20, 24], 0x7fff_fff0),
-        (&[24], 0xffff_fff0),
-        (&[24], 3),
-    ] {
+    let directory = good.windows(4).position(|bytes| bytes == b"PK\x01\x02").unwrap();
+    for (sizes, size) in
+        [(&[24][..], 0x7fff_fff0_u32), (&[20, 24], 0x7fff_fff0), (&[24], 0xffff_fff0), (&[24], 3)]
+    {
         let mut lying = good.clone();
         for offset in sizes {
             lying[directory + offset..][..4].copy_from_slice(&size.to_le_bytes());
