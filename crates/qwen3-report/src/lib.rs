@@ -39,6 +39,6 @@ mod tests {
     #[test]
     fn burn_version_is_the_locked_one() {
         let lock = include_str!("../../../Cargo.lock").replace("\r\n", "\n");
-        assert!(lock.contains(&format!("name = \"burn\"\nversion = \"{}\"\n", super::BURN_VERSION)));
+        assert!(lock.contains(&format!("name = \"burn-core\"\nversion = \"{}\"\n", super::BURN_VERSION)));
     }
 }

@@ -1,71 +1,27 @@
 //! From prompts to text: a session, a sampler and a detokenizer for each sequence, step by step.
 
+mod cancel;
+mod error;
 mod events;
 mod options;
 mod sequence;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use burn::tensor::Tensor;
-use qwen3_model::{Prefill, Qwen3, Session, SessionError, SessionOptions};
-use thiserror::Error;
+use qwen3_model::{Prefill, Qwen3, Session, SessionOptions};
 
+pub use self::cancel::Cancel;
+pub use self::error::GenerateError;
 pub use self::events::{Event, FinishReason, Generated, Timing};
 pub use self::options::GenerateOptions;
 use self::sequence::Sequence;
 use crate::sampling::Choices;
-use crate::{SamplingOptions, TextError, Tokenizer};
+use crate::{SamplingOptions, Tokenizer};
 
 /// Slots for generated tokens that a session begins with.
 const FIRST_SLOTS: usize = 512;
-
-/// Why a generation cannot begin or go on.
-#[derive(Debug, Error)]
-pub enum GenerateError {
-    /// An option, a logit or a token.
-    #[error(transparent)]
-    Text(#[from] TextError),
-    /// The session refused a prompt.
-    #[error(transparent)]
-    Session(#[from] SessionError),
-    /// A prompt leaves no room for an answer.
-    #[error("prompt {row} has {tokens} tokens, and there is room for {room}")]
-    PromptTooLong {
-        /// Index of the prompt.
-        row: usize,
-        /// Its tokens.
-        tokens: usize,
-        /// Positions of the model, or slots of the session.
-        room: usize,
-    },
-    /// There is no prompt.
-    #[error("there is no prompt")]
-    NoPrompt,
-}
-
-/// Ends a [`Generation`] from another thread or a signal handler.
-#[derive(Clone, Debug, Default)]
-pub struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    /// Asks the generation to end after the chunk or step that it is in.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Takes the request back, for the next generation with this handle.
-    pub fn reset(&self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
-
-    /// Has it been asked to end?
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// Text being generated for a batch of prompts: an iterator over [`Event`]s.
 ///
@@ -127,8 +83,8 @@ impl<'a> Generation<'a> {
         Ok(Self { limit, ..generation })
     }
 
-    /// A generation that goes on in a session, as large as it is, which has already read `context`, the beginning of every
-    /// prompt; `prompts` are the tokens behind it. [`into_session`](Self::into_session) gives it back.
+    /// A generation that goes on in a session, as large as it is, which has already read `context`, the
+    /// beginning of every prompt; `prompts` are the tokens behind it. [`into_session`](Self::into_session) gives it back.
     ///
     /// # Errors
     /// As [`new`](Self::new).
