@@ -58,24 +58,28 @@ where
     PossibleValuesParser::new(values).try_map(|text| text.parse::<T>())
 }
 
-/// A backend's name, or `all`.
-pub(crate) fn backend_word() -> impl TypedValueParser<Value = BackendWord> {
+fn every_backend() -> Vec<PossibleValue> {
     let help = |backend: Backend| match backend {
         Backend::Ndarray => "Burn's ndarray backend: pure Rust, f32 only",
         Backend::Flex => "Burn's flex backend: pure Rust, f32, f16 and bf16",
         Backend::Wgpu => "WebGPU: any GPU, or a software Vulkan driver",
         Backend::Tch => "libtorch on the CPU",
-        Backend::Cuda => "An NVIDIA GPU; not part of `all`",
+        Backend::Cuda => "An NVIDIA GPU",
     };
-    let names = Backend::EVERY.map(|backend| PossibleValue::new(backend.name()).help(help(backend)));
-    let all = "ndarray, flex, wgpu and tch, as far as this machine has them";
-    let all = PossibleValue::new("all").help(all);
-    parser(names.into_iter().chain([all]).collect())
+    Backend::EVERY.map(|backend| PossibleValue::new(backend.name()).help(help(backend))).into()
+}
+
+/// A backend's name, or `all`.
+pub(crate) fn backend_word() -> impl TypedValueParser<Value = BackendWord> {
+    let all = "ndarray, flex, wgpu and tch, as far as this machine has them; not cuda";
+    let mut values = every_backend();
+    values.push(PossibleValue::new("all").help(all));
+    parser(values)
 }
 
 /// A backend's name.
 pub fn backend() -> impl TypedValueParser<Value = Backend> {
-    parser(Backend::EVERY.map(|backend| PossibleValue::new(backend.name())).into())
+    parser(every_backend())
 }
 
 /// `f32`, `f16` or `bf16`.
