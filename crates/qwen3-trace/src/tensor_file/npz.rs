@@ -8,8 +8,9 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use npyz::{DType, NpyHeader, Order};
 use qwen3_checkpoint::open_regular;
+use serde::Deserialize;
+use serde_json::Value;
 use zip::ZipArchive;
 
 use super::decode::{Element, count, decode};
@@ -67,25 +68,22 @@ impl Npz {
             return Err(TraceError::NoTensor { file: self.file.clone(), tensor: name.into() });
         };
         let unpacked = self.unpack(name, entry)?;
-        let header_bytes = header_length(&unpacked).map_err(|reason| self.malformed(name, reason))?;
-        let (header, data) = unpacked.split_at(header_bytes);
-        let header = NpyHeader::from_reader(header).map_err(|error| self.malformed(name, error))?;
-
-        let element = element(&header.dtype()).ok_or_else(|| TraceError::DType {
+        let (header, data) = header(&unpacked).map_err(|reason| self.malformed(name, reason))?;
+        let element = element(&header.descr).ok_or_else(|| TraceError::DType {
             file: self.file.clone(),
             tensor: name.into(),
             expected: "<f2, <f4, <f8, <i4 or <i8",
-            found: header.dtype().descr(),
+            found: header.descr.to_string().replace('"', "'"),
         })?;
-        let shape: Vec<usize> = header.shape().iter().map(|&dim| dim as usize).collect();
-        if count(header.shape(), element, data.len()).is_none() {
-            let found = data.len();
+        if count(&header.shape, element, data.len()).is_none() {
+            let (found, shape) = (data.len(), &header.shape);
             return Err(self.malformed(name, format!("{found} bytes of data do not fit shape {shape:?}")));
         }
         // With one axis longer than 1 the two orders are the same, and NumPy may name either.
-        if header.order() == Order::Fortran && shape.iter().filter(|&&dim| dim > 1).count() > 1 {
+        if header.fortran_order && header.shape.iter().filter(|&&dim| dim > 1).count() > 1 {
             return Err(self.malformed(name, "Fortran order; save it in C order"));
         }
+        let shape = header.shape.iter().map(|&dim| dim as usize).collect();
         decode(&self.file, name, shape, element, data)
     }
 
@@ -116,12 +114,16 @@ fn array_name(entry: &str) -> &str {
     entry.strip_suffix(".npy").unwrap_or(entry)
 }
 
-/// The length of an npy header that npyz can be given.
-///
-/// npyz multiplies the dimensions without a check, reserves the length that a header claims and parses
-/// nested Python literals by recursion; so this refuses headers longer than they need to be, anything
-/// nested deeper than a shape in a dict, and shapes whose product overflows.
-fn header_length(npy: &[u8]) -> Result<usize, String> {
+/// What stands before the data of an npy array, as `numpy.lib.format` tells it.
+#[derive(Deserialize)]
+struct Header {
+    descr: Value,
+    fortran_order: bool,
+    shape: Vec<u64>,
+}
+
+/// The header of an npy array, and the data behind it.
+fn header(npy: &[u8]) -> Result<(Header, &[u8]), String> {
     let short = || "too short for an npy array".to_string();
     let start = match npy.get(..8).ok_or_else(short)? {
         [0x93, b'N', b'U', b'M', b'P', b'Y', 1, 0] => 10,
@@ -137,33 +139,19 @@ fn header_length(npy: &[u8]) -> Result<usize, String> {
     }
     let text = npy.get(start..start + length).ok_or_else(short)?;
 
-    let number = |wanted: u8| text.iter().filter(|&&byte| byte == wanted).count();
-    if number(b'{') != 1 || number(b'(') != 1 || number(b'[') != 0 {
-        return Err("the header is not that of a plain array".into());
-    }
-    let inner = text.iter().skip_while(|&&byte| byte != b'(').skip(1);
-    let inner: Vec<u8> = inner.copied().take_while(|&byte| byte != b')').collect();
-    let mut product = 1_u64;
-    for dim in inner.split(|&byte| byte == b',') {
-        let dim = dim.trim_ascii();
-        if dim.is_empty() {
-            continue;
-        }
-        let dim = std::str::from_utf8(dim).ok().and_then(|dim| dim.parse::<u64>().ok());
-        // A zero must not hide an overflow of the others.
-        product = dim
-            .and_then(|dim| product.checked_mul(dim.max(1)))
-            .ok_or_else(|| "the header has no plain shape".to_string())?;
-    }
-    Ok(start + length)
+    // A Python dict of a text, a boolean and a tuple, which is JSON but for the signs. A plain array's has no
+    // text with a sign in it; another's is not read.
+    let text: String = String::from_utf8_lossy(text).split_whitespace().collect();
+    let json = text.replace('\'', "\"").replace("False", "false").replace("True", "true");
+    let json = json.replace('(', "[").replace(')', "]").replace(",]", "]").replace(",}", "}");
+    let header = serde_json::from_str(&json)
+        .map_err(|error| format!("the header is not that of a plain array: {error}"))?;
+    Ok((header, &npy[start + length..]))
 }
 
 /// The element of a dtype that is read.
-fn element(dtype: &DType) -> Option<Element> {
-    let DType::Plain(dtype) = dtype else {
-        return None;
-    };
-    match dtype.to_string().as_str() {
+fn element(descr: &Value) -> Option<Element> {
+    match descr.as_str()? {
         "<f2" => Some(Element::F16),
         "<f4" => Some(Element::F32),
         "<f8" => Some(Element::F64),
