@@ -12,12 +12,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let checkpoint = Checkpoint::open(checkpoint)?;
     let reference = Reference::open(reference.as_ref(), checkpoint.config(), true)?;
     let observed = Trace::open(observed.as_ref())?;
-    let options = ExamineOptions {
-        dtype: Precision::F32,
-        scope: None,
-        preset: None,
-        progress: &mut |what| eprintln!("{what}"),
-    };
+    let progress = &mut |what: &str| eprintln!("{what}");
+    let options = ExamineOptions { dtype: Precision::F32, scope: None, preset: None, progress };
     let found = examine(&checkpoint, &reference, &observed, options)?;
     match &found.diagnosis.first_divergence {
         Some(first) => println!("first divergence: {}", first.tensor),
