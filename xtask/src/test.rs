@@ -218,10 +218,9 @@ mod tests {
     #[test]
     fn the_runner_shares_every_crate_with_the_workspace() {
         let all = Backends::from(Backend::ALL);
-        // Macros and build scripts are compiled for the machine that builds, with features of their own.
-        let runner = ["--package", "fixture-runner", "--edges", "normal,no-proc-macro"];
+        let runner = ["--package", "fixture-runner", "--edges", "normal,build"];
         let runner = tree(&runner, &Features::of_runner(&all));
-        let workspace = ["--workspace", "--edges", "normal,dev,no-proc-macro"];
+        let workspace = ["--workspace", "--edges", "normal,build,dev"];
         let workspace = tree(&workspace, &Features::of(&all));
         assert!(runner.len() > 100);
         let other = runner.difference(&workspace).collect::<Vec<_>>();
