@@ -25,7 +25,7 @@ pub fn join(backends: &Backends) -> String {
 
 /// Reads back what [`join`] wrote. Unknown words are dropped: an older or newer xtask wrote them.
 pub fn parse_remembered(text: &str) -> Backends {
-    text.trim().split(',').filter_map(|word| word.parse().ok()).collect()
+    text.trim().split(',').filter_map(Backend::parse).collect()
 }
 
 /// The backends to build with: those asked for and those built last, so that asking for fewer

@@ -1,9 +1,10 @@
 //! `cargo xtask diff`: what got worse from one report to the next.
 
-use std::io::{ErrorKind, Write, stdout};
+use std::io::{Write, stdout};
 use std::path::PathBuf;
 
 use anyhow::Result;
+use qwen3_command::unless_closed;
 use qwen3_report::diff;
 
 /// Arguments of `cargo xtask diff`.
@@ -21,9 +22,6 @@ pub struct Args {
 /// When a file cannot be read or is no such report.
 pub fn run(args: &Args) -> Result<u8> {
     let diff = diff::compare_files(&args.old, &args.new)?;
-    // A reader that has seen enough is no error.
-    match writeln!(stdout().lock(), "{diff}") {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error)?,
-        _ => Ok(diff.exit_code()),
-    }
+    unless_closed(writeln!(stdout().lock(), "{diff}"))?;
+    Ok(diff.exit_code())
 }

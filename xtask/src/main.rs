@@ -90,7 +90,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("xtask: {error:#}");
+            eprintln!("xtask: {}", qwen3_command::line(&error));
             ExitCode::from(2)
         }
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use qwen3_args::{BackendWord, ParityArgs, backends};
+use qwen3_command::{BackendWord, ParityArgs, backends};
 use qwen3_trace::Backend;
 
 use crate::backend::{self, Switch};

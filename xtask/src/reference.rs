@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 20)]
     max_new_tokens: u32,
     /// Measure noise floors in this dtype only; in f32, f16 and bf16 when left out.
-    #[arg(long, value_name = "DTYPE", value_parser = qwen3_args::dtype())]
+    #[arg(long, value_name = "DTYPE", value_parser = qwen3_command::dtype())]
     dtype: Option<Precision>,
     /// Store what passes through each layer as well: projections, norms, RoPE, attention, MLP.
     #[arg(long)]

@@ -84,11 +84,12 @@ impl Features {
 
     fn of(backends: &Backends) -> Self {
         let Self(runner) = Self::of_runner(backends);
-        let command = backends.iter().map(|backend| format!("qwen3-cli/{}", backend.name()));
-        // What the examples of qwen3-text run on.
-        let text = ["qwen3-text/flex".to_string()];
-        let all = std::iter::once(runner).chain(command).chain(text);
-        Self(all.collect::<Vec<_>>().join(","))
+        let of = |package: &str, backend: &Backend| format!("{package}/{}", backend.name());
+        let command = backends.iter().map(|backend| of("qwen3-cli", backend));
+        // The examples of qwen3-text run on flex.
+        let text = (backends | &Backends::from([Backend::Flex])).into_iter();
+        let text = text.map(|backend| of("qwen3-text", &backend));
+        Self(std::iter::once(runner).chain(command).chain(text).collect::<Vec<_>>().join(","))
     }
 
     /// Without the default features, as parity builds the runner.
@@ -196,7 +197,7 @@ mod tests {
         assert_eq!(
             features.0,
             "fixture-runner/wgpu,fixture-runner/tch,fixture-runner/fusion,qwen3-cli/wgpu,qwen3-cli/tch,\
-             qwen3-text/flex"
+             qwen3-text/flex,qwen3-text/wgpu,qwen3-text/tch"
         );
     }
 

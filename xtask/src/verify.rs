@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 
 use anyhow::{Context, Result, ensure};
-use qwen3_args::{VerifyArgs, backends};
+use qwen3_command::{VerifyArgs, backends};
 use qwen3_trace::Backend;
 
 use crate::backend::{self, Backends, Switch};

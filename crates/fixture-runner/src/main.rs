@@ -10,7 +10,6 @@ mod backend;
 mod check;
 mod child;
 mod error;
-mod failure;
 mod lanes;
 mod manifest;
 mod observe;
@@ -52,7 +51,7 @@ enum Command {
     /// Serve jobs over standard input (started by `parity` and `verify`).
     #[command(hide = true)]
     Worker {
-        #[arg(long, value_parser = qwen3_args::backend())]
+        #[arg(long, value_parser = qwen3_command::backend())]
         backend: Backend,
         #[arg(long)]
         manifest: Option<PathBuf>,
@@ -68,7 +67,7 @@ fn main() -> ExitCode {
         }
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("error: {}", failure::line(&error));
+        eprintln!("error: {}", qwen3_command::line(&error));
         ExitCode::from(2)
     })
 }

@@ -7,11 +7,10 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use qwen3_args::{ParityArgs, backends, named};
+use qwen3_command::{ParityArgs, backends, named, unless_closed};
 use qwen3_report::text::{ParityText, coloured};
 use qwen3_report::{BURN_VERSION, ParityReport, ReportFile, Status};
 
-use crate::failure::unless_closed;
 use crate::lanes::Work;
 use crate::manifest::{Case, Manifest};
 use crate::unavailable::Unavailable;

@@ -26,8 +26,10 @@ pub enum Job {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Observe {
     /// The checkpoint.
+    #[serde(with = "any_path")]
     pub model: PathBuf,
     /// The reference.
+    #[serde(with = "any_path")]
     pub reference: PathBuf,
     /// The precision to run in.
     pub dtype: Precision,
@@ -36,7 +38,24 @@ pub struct Observe {
     /// The layers to run.
     pub layers: Range<usize>,
     /// The folder to write the activations to.
+    #[serde(with = "any_path")]
     pub out: PathBuf,
+}
+
+/// A path by its bytes, for not every one is Unicode.
+mod any_path {
+    use std::ffi::OsString;
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        path.as_os_str().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        OsString::deserialize(deserializer).map(PathBuf::from)
+    }
 }
 
 /// Worker to supervisor.
@@ -72,3 +91,27 @@ pub struct Observed {
 
 /// Starts every line that is a [`Reply`], so that what a backend's library prints is told apart.
 pub const REPLY_PREFIX: &str = "fixture-runner:";
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_no_text_arrives() {
+        let path = PathBuf::from(OsStr::from_bytes(b"mod\xffel"));
+        let job = Observe {
+            model: path.clone(),
+            reference: path.join("reference.npz"),
+            dtype: Precision::F32,
+            modes: vec![Mode::Isolated],
+            layers: 0..1,
+            out: path.join("out"),
+        };
+        let line = serde_json::to_string(&job).unwrap();
+        let read: Observe = serde_json::from_str(&line).unwrap();
+        assert_eq!([&read.model, &read.reference, &read.out], [&job.model, &job.reference, &job.out]);
+    }
+}

@@ -12,7 +12,7 @@ pub struct Unavailable {
 
 fn name_and_reason(text: &str) -> Result<(Backend, String), String> {
     let (name, reason) = text.split_once('=').ok_or("expected NAME=REASON")?;
-    Ok((name.parse()?, reason.into()))
+    Ok((Backend::parse(name).ok_or("no backend has that name")?, reason.into()))
 }
 
 impl Unavailable {

@@ -8,10 +8,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use qwen3_args::VerifyArgs;
+use qwen3_command::{VerifyArgs, unless_closed};
 use qwen3_report::{ReportFile, html, junit, text};
 
-use crate::failure::unless_closed;
 use crate::progress;
 use crate::unavailable::Unavailable;
 use verification::Verification;
@@ -66,6 +65,6 @@ pub fn verify(args: &Args) -> Result<ExitCode> {
     }
     // Whoever does not read to the end still gets the reports and the verdict.
     let colour = text::coloured();
-    unless_closed(text::write_verify(&report, &mut stdout().lock(), colour).map_err(Into::into))?;
+    unless_closed(text::write_verify(&report, &mut stdout().lock(), colour))?;
     Ok(ExitCode::from(report.exit_code(&verification.named)))
 }

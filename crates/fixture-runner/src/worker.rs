@@ -42,7 +42,7 @@ pub fn serve(backend: Backend, manifest: Option<&Path>) -> Result<()> {
             Job::Observe(job) => observe(&device, job, &mut |what| say(&Reply::Progress(what)))
                 .map(|done| Reply::Observed(Observed { switches: switches(backend), ..done })),
         };
-        say(&reply.unwrap_or_else(|error| Reply::BadInput(failure::line(&error))))?;
+        say(&reply.unwrap_or_else(|error| Reply::BadInput(qwen3_command::line(&error))))?;
     }
     Ok(())
 }

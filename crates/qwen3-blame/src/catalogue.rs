@@ -103,32 +103,16 @@ fn h(id: &'static str, words: &str, change: fn(&mut Variant)) -> Hypothesis {
 pub fn in_layers(config: &Qwen3Config, longest: usize) -> Vec<Hypothesis> {
     let per_head = config.hidden_size as f64 / config.num_attention_heads as f64;
     let mut list = vec![
-        h("rope_interleaved", "RoPE rotates interleaved pairs", |v| {
-            v.rotation = Rotation::Interleaved;
-        }),
-        h("rope_missing", "RoPE is left out", |v| {
-            v.rotation = Rotation::Missing;
-        }),
+        h("rope_interleaved", "RoPE rotates interleaved pairs", |v| v.rotation = Rotation::Interleaved),
+        h("rope_missing", "RoPE is left out", |v| v.rotation = Rotation::Missing),
         h("q_norm_missing", "q_norm is left out", |v| v.q_norm = false),
         h("k_norm_missing", "k_norm is left out", |v| v.k_norm = false),
         h("qk_norm_after_rope", "q_norm and k_norm come after RoPE", |v| v.head_norm = HeadNorm::AfterRope),
         h("qk_norm_over_hidden", "q_norm and k_norm average over all heads", |v| {
             v.head_norm = HeadNorm::OverAllHeads
         }),
-        h("kv_swapped", "k_proj and v_proj are swapped", |v| {
-            v.kv_swapped = true;
-        }),
-        h("k_transposed", "k_proj.weight is read as [in, out]", |v| v.k_layout = Layout::InOut),
-        h("k_transposed", "k_proj.weight is transposed and read as [out, in]", |v| {
-            v.k_layout = Layout::TransposedAsOutIn
-        }),
-        h("v_transposed", "v_proj.weight is read as [in, out]", |v| v.v_layout = Layout::InOut),
-        h("v_transposed", "v_proj.weight is transposed and read as [out, in]", |v| {
-            v.v_layout = Layout::TransposedAsOutIn
-        }),
-        h("gate_up_swapped", "gate_proj and up_proj are swapped", |v| {
-            v.gate_up_swapped = true;
-        }),
+        h("kv_swapped", "k_proj and v_proj are swapped", |v| v.kv_swapped = true),
+        h("gate_up_swapped", "gate_proj and up_proj are swapped", |v| v.gate_up_swapped = true),
         h("activation_gelu", "the activation is GELU (tanh form)", |v| v.activation = Activation::GeluTanh),
         h("activation_gelu", "the activation is GELU (erf form)", |v| v.activation = Activation::GeluErf),
         h("attention_scale_missing", "scores are not scaled", |v| v.scale = 1.0),
@@ -160,9 +144,26 @@ pub fn in_layers(config: &Qwen3Config, longest: usize) -> Vec<Hypothesis> {
             v.groups_interleaved = true
         }));
     }
+    list.extend(transposed("k_transposed", "k_proj", |v| &mut v.k_layout));
+    list.extend(transposed("v_transposed", "v_proj", |v| &mut v.v_layout));
     list.extend(weight_offsets());
     list.extend(position_offsets(longest).map(position_offset));
     list
+}
+
+/// A projection's weight taken for what it is not.
+fn transposed(
+    id: &'static str,
+    projection: &str,
+    layout: fn(&mut Variant) -> &mut Layout,
+) -> [Hypothesis; 2] {
+    let with = |words: &str, wrong| {
+        Hypothesis::new(id, format!("{projection}.weight is {words}"), move |v| *layout(v) = wrong)
+    };
+    [
+        with("read as [in, out]", Layout::InOut),
+        with("transposed and read as [out, in]", Layout::TransposedAsOutIn),
+    ]
 }
 
 /// Keys rotated by another position than they have, which only shows where they are observed: in what comes
@@ -212,12 +213,8 @@ fn weight_offsets() -> impl Iterator<Item = Hypothesis> {
 /// `stored_head`: the file holds an `lm_head.weight`.
 pub fn at_the_end(config: &Qwen3Config, stored_head: bool) -> Vec<Hypothesis> {
     let mut list = vec![
-        h("final_norm_missing", "the final norm is left out", |v| {
-            v.final_norms = 0;
-        }),
-        h("final_norm_twice", "the final norm is applied twice", |v| {
-            v.final_norms = 2;
-        }),
+        h("final_norm_missing", "the final norm is left out", |v| v.final_norms = 0),
+        h("final_norm_twice", "the final norm is applied twice", |v| v.final_norms = 2),
     ];
     list.extend(weight_offsets().take(1));
     if config.tie_word_embeddings {

@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use qwen3_config::{Qwen3Config, Rows, Tap};
+use qwen3_config::{Qwen3Config, Reach, Rows, Tap};
 
 use crate::ops::{activate, add, dot, rms_norm};
 use crate::variant::{HeadNorm, Layout, Mask, Rotation, Variant, WeightOffset};
@@ -54,7 +54,7 @@ pub fn run_layer(
     let [q, k, v] = [Tap::QProj, Tap::KProj, Tap::VProj].map(|tap| taps.get(tap).to_vec());
 
     let (q, k) = norm_and_rotate(weights, config, variant, rows, q, k, &mut taps);
-    let context = attend(config, variant, rows, &q, &k, &v);
+    let context = attend(config, variant, weights.reach, rows, [&q, &k, &v]);
     taps.keep(Tap::Context, &context);
     let attention = weights.o_proj.apply(&context, Layout::OutIn);
     taps.keep(Tap::OProj, &attention);
@@ -179,7 +179,13 @@ fn rotate(config: &Qwen3Config, variant: &Variant, rows: &Rows, x: &[f64], offse
 }
 
 /// Attention before the output projection, `[batch * seq, heads * head_dim]`.
-fn attend(config: &Qwen3Config, variant: &Variant, rows: &Rows, q: &[f64], k: &[f64], v: &[f64]) -> Vec<f64> {
+fn attend(
+    config: &Qwen3Config,
+    variant: &Variant,
+    reach: Reach,
+    rows: &Rows,
+    [q, k, v]: [&[f64]; 3],
+) -> Vec<f64> {
     let ([_, seq], head_dim) = (rows.dims(), config.head_dim);
     let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
     let groups = heads / kv_heads;
@@ -190,8 +196,8 @@ fn attend(config: &Qwen3Config, variant: &Variant, rows: &Rows, q: &[f64], k: &[
     let mut context = vec![0.0; q.len()];
     context.par_chunks_mut(heads * head_dim).enumerate().for_each(|(token, context)| {
         let (row, query) = (token / seq, token % seq);
-        let mut keys: Vec<usize> =
-            (0..seq).filter(|key| rows.visible[row][*key] && sees(variant.mask, query, *key)).collect();
+        let seen = |key: &usize| sees(variant.mask, query, *key) && reach.sees(query.saturating_sub(*key));
+        let mut keys: Vec<usize> = (0..seq).filter(|key| rows.visible[row][*key] && seen(key)).collect();
         let mut blind = keys.is_empty();
         if blind {
             (keys, blind) = match variant.mask {

@@ -13,7 +13,8 @@ pub enum Rotation {
     Missing,
 }
 
-/// Which keys a query sees, beside padding, which it never does.
+/// Which keys a query sees of those in the layer's [`Reach`](qwen3_config::Reach), beside padding, which it never
+/// does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mask {
     /// Itself and those before it.

@@ -1,7 +1,7 @@
 //! Weights on the host, for the [`probe`](crate::probe): one layer at a time, in f32 as stored or cast up.
 
 use qwen3_checkpoint::{Checkpoint, CheckpointError};
-use qwen3_config::{EMBEDDING, Qwen3Config, layer_key};
+use qwen3_config::{EMBEDDING, Qwen3Config, Reach, layer_key};
 
 /// A linear map's weights, row-major.
 #[derive(Clone, Debug)]
@@ -16,7 +16,7 @@ pub struct Projection {
     pub bias: Option<Vec<f32>>,
 }
 
-/// The weights of one decoder layer; the fields are the checkpoint's keys.
+/// The weights of one decoder layer, by the checkpoint's keys, and what the config says of it alone.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "named as the checkpoint's keys are")]
 pub struct LayerWeights {
@@ -31,6 +31,8 @@ pub struct LayerWeights {
     pub gate_proj: Projection,
     pub up_proj: Projection,
     pub down_proj: Projection,
+    /// How far back its attention looks.
+    pub reach: Reach,
 }
 
 impl LayerWeights {
@@ -71,6 +73,7 @@ impl LayerWeights {
             gate_proj: linear("mlp.gate_proj")?,
             up_proj: linear("mlp.up_proj")?,
             down_proj: linear("mlp.down_proj")?,
+            reach: checkpoint.config().layer(index).reach,
         })
     }
 }

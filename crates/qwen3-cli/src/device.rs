@@ -16,10 +16,10 @@ const BACKENDS: [Backend; 5] = [Backend::Flex, Backend::Ndarray, Backend::Wgpu, 
 #[derive(clap::Args, Debug)]
 pub struct DeviceArgs {
     /// The backend; without it, the first this command was built with: flex, ndarray, wgpu, tch, cuda
-    #[arg(long, value_name = "NAME", value_parser = qwen3_args::backend())]
+    #[arg(long, value_name = "NAME", value_parser = qwen3_command::backend())]
     backend: Option<Backend>,
     /// The dtype to compute in
-    #[arg(long, value_name = "DTYPE", default_value = "f32", value_parser = qwen3_args::dtype())]
+    #[arg(long, value_name = "DTYPE", default_value = "f32", value_parser = qwen3_command::dtype())]
     dtype: Precision,
 }
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 
 use anyhow::{Error, Result};
+use qwen3_command::{is_closed_pipe, line};
 
 /// Exit code of what failed for no fault of the input's.
 const FAILED: u8 = 1;
@@ -45,22 +46,9 @@ pub fn bad_input(text: impl Into<String>) -> Error {
     Error::new(BadInput(Error::msg(text.into())))
 }
 
-/// The error and its causes, those left out that the text before them has said: some libraries put the
-/// cause into their own text.
-pub fn line(error: &Error) -> String {
-    let mut line = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !line.contains(&cause) {
-            line += ": ";
-            line += &cause;
-        }
-    }
-    line.trim_end().into()
-}
-
 /// Prints the error; its exit code. A reader that went away is no error.
 pub fn report(error: &Error) -> ExitCode {
-    if error.chain().any(is_broken_pipe) {
+    if is_closed_pipe(error) {
         return ExitCode::SUCCESS;
     }
     note(&format!("error: {}", line(error)));
@@ -88,10 +76,6 @@ pub fn without_panics(run: impl FnOnce() -> Result<()>) -> Result<()> {
         let text = LAST.lock().map(|last| last.replace('\n', " "));
         Err(Error::msg(format!("internal error: {}", text.unwrap_or_default())))
     })
-}
-
-fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 #[cfg(test)]

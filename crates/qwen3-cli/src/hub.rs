@@ -8,7 +8,7 @@ use hf_hub::api::sync::{ApiBuilder, ApiRepo};
 use hf_hub::{Cache, CacheRepo, Repo};
 use indicatif::ProgressBar;
 
-use crate::failure::{bad_input, line};
+use crate::failure::bad_input;
 use crate::files::{Need, TEXT_FILES};
 use crate::progress;
 

@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// The dtype of the weights in the record; without it, the checkpoint's own
-    #[arg(long, value_name = "DTYPE", value_parser = qwen3_args::dtype())]
+    #[arg(long, value_name = "DTYPE", value_parser = qwen3_command::dtype())]
     dtype: Option<Precision>,
 }
 

@@ -1,5 +1,4 @@
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +35,11 @@ impl Backend {
         }
     }
 
+    /// The backend of this [`name`](Self::name).
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::EVERY.into_iter().find(|backend| backend.name() == name)
+    }
+
     /// Does it compile its kernels at run time, for which there are [`Switches`]?
     pub fn compiles_kernels(self) -> bool {
         matches!(self, Self::Wgpu | Self::Cuda)
@@ -61,17 +65,5 @@ impl fmt::Display for Switches {
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
-    }
-}
-
-impl FromStr for Backend {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let known = Self::EVERY.into_iter().find(|backend| backend.name() == text);
-        known.ok_or_else(|| {
-            let names = Self::EVERY.map(Self::name).join(", ");
-            format!("unknown backend `{text}`; one of {names}, or all")
-        })
     }
 }

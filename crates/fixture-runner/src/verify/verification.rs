@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use qwen3_args::{VerifyArgs, backends, named};
 use qwen3_blame::{Blame, Derived, ExamineOptions, derive, diagnose, examine, missing_embedding};
 use qwen3_checkpoint::Checkpoint;
+use qwen3_command::{VerifyArgs, backends, named};
 use qwen3_config::{Site, layer_key};
 use qwen3_report::{Label, RunResult, Status, VerifyReport, peak_rss_mb};
 use qwen3_trace::consensus::{self, Voter};

@@ -41,7 +41,7 @@ fn largest(logits: Tensor<2>) -> Option<Vec<u32>> {
     pairs.chunks_exact(2).map(id).collect()
 }
 
-#[cfg(all(test, any(feature = "flex", feature = "ndarray")))]
+#[cfg(test)]
 mod tests {
     use burn::tensor::{Device, TensorData};
     use proptest::prelude::*;
@@ -49,13 +49,17 @@ mod tests {
     use super::*;
     use crate::{Sampler, TextError};
 
-    #[allow(deprecated, reason = "ndarray is what this release of Burn is pinned for")]
+    #[allow(deprecated, reason = "ndarray and tch are what this release of Burn is pinned for")]
     fn devices() -> Vec<Device> {
         vec![
             #[cfg(feature = "flex")]
             Device::flex(),
             #[cfg(feature = "ndarray")]
             Device::ndarray(),
+            #[cfg(feature = "wgpu")]
+            Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
+            #[cfg(feature = "tch")]
+            Device::libtorch(),
         ]
     }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::str::FromStr;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use qwen3_trace::{Backend, Mode, Precision, Preset};
@@ -25,14 +24,6 @@ impl fmt::Display for BackendWord {
     }
 }
 
-impl FromStr for BackendWord {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "all" { Ok(Self::All) } else { text.parse().map(Self::One) }
-    }
-}
-
 /// The backends that the words of a command line stand for, in the order of reports.
 pub fn backends(words: &[BackendWord]) -> BTreeSet<Backend> {
     let expand = |word: &BackendWord| match word {
@@ -51,14 +42,20 @@ pub fn named(words: &[BackendWord]) -> Vec<Backend> {
     words.iter().filter_map(name).collect()
 }
 
-fn parser<T>(values: Vec<PossibleValue>) -> impl TypedValueParser<Value = T>
+/// One of `values` by its name or an alias of it.
+fn one_of<T>(values: impl IntoIterator<Item = (T, PossibleValue)>) -> impl TypedValueParser<Value = T>
 where
-    T: FromStr<Err = String> + Clone + Send + Sync + 'static,
+    T: Copy + Send + Sync + 'static,
 {
-    PossibleValuesParser::new(values).try_map(|text| text.parse::<T>())
+    let values: Vec<_> = values.into_iter().collect();
+    let names: Vec<_> = values.iter().map(|(_, name)| name.clone()).collect();
+    PossibleValuesParser::new(names).map(move |text| {
+        let named = values.iter().find(|(_, name)| name.matches(&text, false));
+        named.expect("one of the possible values").0
+    })
 }
 
-fn every_backend() -> Vec<PossibleValue> {
+fn every_backend() -> [(Backend, PossibleValue); 5] {
     let help = |backend: Backend| match backend {
         Backend::Ndarray => "Burn's ndarray backend: pure Rust, f32 only",
         Backend::Flex => "Burn's flex backend: pure Rust, f32, f16 and bf16",
@@ -66,25 +63,24 @@ fn every_backend() -> Vec<PossibleValue> {
         Backend::Tch => "libtorch on the CPU",
         Backend::Cuda => "An NVIDIA GPU",
     };
-    Backend::EVERY.map(|backend| PossibleValue::new(backend.name()).help(help(backend))).into()
+    Backend::EVERY.map(|backend| (backend, PossibleValue::new(backend.name()).help(help(backend))))
 }
 
 /// A backend's name, or `all`.
 pub(crate) fn backend_word() -> impl TypedValueParser<Value = BackendWord> {
     let all = "ndarray, flex, wgpu and tch, as far as this machine has them; not cuda";
-    let mut values = every_backend();
-    values.push(PossibleValue::new("all").help(all));
-    parser(values)
+    let one = every_backend().map(|(backend, name)| (BackendWord::One(backend), name));
+    one_of(one.into_iter().chain([(BackendWord::All, PossibleValue::new("all").help(all))]))
 }
 
 /// A backend's name.
 pub fn backend() -> impl TypedValueParser<Value = Backend> {
-    parser(every_backend())
+    one_of(every_backend())
 }
 
 /// `f32`, `f16` or `bf16`.
 pub fn dtype() -> impl TypedValueParser<Value = Precision> {
-    parser(Precision::ALL.map(|dtype| PossibleValue::new(dtype.name())).into())
+    one_of(Precision::ALL.map(|dtype| (dtype, PossibleValue::new(dtype.name()))))
 }
 
 /// `accumulated`, `isolated` or `patched`.
@@ -94,7 +90,7 @@ pub(crate) fn mode() -> impl TypedValueParser<Value = Mode> {
         Mode::Isolated => "From the reference: each layer's own error",
         Mode::Patched => "From the layer before it, the reference injected after one layer",
     };
-    parser(Mode::ALL.map(|mode| PossibleValue::new(mode.name()).help(help(mode))).into())
+    one_of(Mode::ALL.map(|mode| (mode, PossibleValue::new(mode.name()).help(help(mode)))))
 }
 
 /// A preset by its name, or by the one that it had before.
@@ -103,25 +99,23 @@ pub(crate) fn preset() -> impl TypedValueParser<Value = Preset> {
         Preset::LayerVerification => "Cosine 0.99, mean squared error 1e-4, relative error 0.01",
         Preset::Bf16Reference => "Mean squared error 1e-5",
     };
-    let value =
-        |preset: Preset| PossibleValue::new(preset.name()).help(help(preset)).alias(preset.old_name());
-    PossibleValuesParser::new(Preset::ALL.map(value)).map(|text| {
-        let mut all = Preset::ALL.into_iter();
-        let found = all.find(|preset| [preset.name(), preset.old_name()].contains(&&text[..]));
-        found.expect("one of the possible values")
-    })
+    let name = |preset: Preset| PossibleValue::new(preset.name()).help(help(preset)).alias(preset.old_name());
+    one_of(Preset::ALL.map(|preset| (preset, name(preset))))
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Command;
+
     use super::*;
 
     #[test]
     fn all_is_the_four_without_cuda() {
-        let words = |text: &str| text.split(',').map(|word| word.parse().unwrap()).collect::<Vec<_>>();
+        let word = |word: &str| backend_word().parse_ref(&Command::new("x"), None, word.as_ref());
+        let words = |text: &str| text.split(',').map(|text| word(text).unwrap()).collect::<Vec<_>>();
         assert_eq!(backends(&words("all")), BTreeSet::from(Backend::ALL));
         assert_eq!(backends(&words("all,cuda")), BTreeSet::from(Backend::EVERY));
         assert_eq!(named(&words("tch,all,tch")), [Backend::Tch, Backend::Tch]);
-        assert!("metal".parse::<BackendWord>().is_err());
+        assert!(word("metal").is_err());
     }
 }

@@ -4,8 +4,8 @@ use std::io::{self, ErrorKind};
 
 use anyhow::{Error, Result};
 
-/// The error and its causes, those left out that the text before them has said: some libraries put the
-/// cause into their own text.
+/// The error and its causes on one line, those left out that the text before them has said: some libraries put
+/// the cause into their own text.
 pub fn line(error: &Error) -> String {
     let mut line = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -14,20 +14,22 @@ pub fn line(error: &Error) -> String {
             line += &cause;
         }
     }
-    line
+    line.trim_end().into()
+}
+
+/// Is it that whoever read the output has seen enough?
+pub fn is_closed_pipe(error: &Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+    io.is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }
 
 /// That a reader has seen enough is no error.
 ///
 /// # Errors
 /// Any other.
-pub fn unless_closed(result: Result<()>) -> Result<()> {
-    let closed = |error: &Error| {
-        let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
-        io.is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
-    };
-    match result {
-        Err(error) if closed(&error) => Ok(()),
+pub fn unless_closed(result: Result<(), impl Into<Error>>) -> Result<()> {
+    match result.map_err(Into::into) {
+        Err(error) if is_closed_pipe(&error) => Ok(()),
         result => result,
     }
 }
