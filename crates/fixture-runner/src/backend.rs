@@ -1,5 +1,7 @@
 //! What this build and this machine have of the backends.
 
+use std::sync::{Arc, OnceLock};
+
 use burn::tensor::{Device, Tensor, TensorData};
 use qwen3_model::burn_dtype;
 use qwen3_trace::{Backend, Precision, Switches};
@@ -35,18 +37,22 @@ fn device(backend: Backend) -> Result<Device, String> {
 /// Computes something small. A backend without a driver panics at its first tensor.
 fn probe(device: &Device) -> Result<(), String> {
     let device = device.clone();
+    // The first panic, in whichever thread, says why; those of the threads that wait for it do not.
+    let first = Arc::new(OnceLock::new());
+    let kept = Arc::clone(&first);
     let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
+    std::panic::set_hook(Box::new(move |panic| {
+        kept.get_or_init(|| panic.payload_as_str().map(String::from));
+    }));
     let sum = std::panic::catch_unwind(move || Tensor::<1>::ones([3], &device).sum().into_scalar::<f32>());
     std::panic::set_hook(hook);
     match sum {
         Ok(3.0) => Ok(()),
         Ok(other) => Err(format!("1 + 1 + 1 gives {other} on this device")),
-        Err(panic) => Err(panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()))
-            .unwrap_or_else(|| "the device cannot be opened".into())),
+        Err(_) => {
+            let said = first.get().cloned().flatten();
+            Err(said.unwrap_or_else(|| "the device cannot be opened".into()))
+        }
     }
 }
 
