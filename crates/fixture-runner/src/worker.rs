@@ -12,7 +12,6 @@ use qwen3_trace::{Backend, Precision, TensorFile};
 
 use crate::backend::{dtypes, open, switches};
 use crate::check::{check_case, check_equal};
-use crate::failure;
 use crate::manifest::{Case, Manifest, Subject, TensorList};
 use crate::observe::observe;
 use crate::protocol::{Job, Observed, REPLY_PREFIX, Reply};
