@@ -7,6 +7,7 @@ use hf_hub::api::Progress;
 use hf_hub::api::sync::{ApiBuilder, ApiRepo};
 use hf_hub::{Cache, CacheRepo, Repo};
 use indicatif::ProgressBar;
+use qwen3_command::line;
 
 use crate::failure::bad_input;
 use crate::files::{Need, TEXT_FILES};

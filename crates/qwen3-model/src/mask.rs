@@ -7,11 +7,15 @@ use crate::linear::compiles_kernels;
 /// (padding) gets uniform weights and not NaN; large enough that `exp` gives exactly zero.
 const HIDDEN: f32 = f32::MIN / 2.0;
 
+/// Masks smaller than this many numbers are sent to the device: the handful of kernels that would make one there
+/// take longer. A cached step's is one number a key.
+const SENT: usize = 1 << 16;
+
 /// What is added to the scores of the `seq` queries that stand in the last slots of `visible`, over the first
 /// `keys` slots: f32 `[batch or 1, 1, 1, seq, keys]`, or `None` when every query sees every key.
 ///
-/// A query sees the slots up to its own, as far as `reach` goes, that are visible. Where kernels are compiled the
-/// mask is made on the device: the slots are sent to it, and not a number for each query and key.
+/// A query sees the slots up to its own, as far as `reach` goes, that are visible. Where kernels are compiled a
+/// large mask is made on the device: the slots are sent to it, and not a number for each query and key.
 ///
 /// # Panics
 /// When there are fewer `keys` than slots.
@@ -31,7 +35,7 @@ pub fn causal_bias(
     }
     // One row serves the batch when nothing is padded.
     let rows = if padded { visible } else { &visible[..1] };
-    Some(if compiles_kernels(device) {
+    Some(if compiles_kernels(device) && rows.len() * seq * keys >= SENT {
         made_on_device(rows, padded, seq, keys, reach, device)
     } else {
         let data = TensorData::new(made_on_host(rows, seq, keys, reach), [rows.len(), 1, 1, seq, keys]);
