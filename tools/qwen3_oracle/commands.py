@@ -24,6 +24,7 @@ from . import (
     tiny_tokenizer,
     tiny_training,
     trained,
+    wild,
 )
 from .cases import Case
 from .checkpoint import DTYPES, layer_weights, read_config
@@ -63,6 +64,7 @@ def make_all(output: Path, work: Path, official_tokenizer: Path | None) -> None:
     greedy, texts = text_cases.make(path, work, output, official_tokenizer)
     cases += greedy
     observations = observed.make_tiny(checkpoints, work)
+    wild.make(work / "fixtures" / "wild", wild.COUNT, wild.SEED, False, print)
     write_json(work / "manifest.json", manifest.manifest(work, checkpoints, cases, observations, texts))
     sensitivity.check(*stored.read(work / "manifest.json"), DTYPES)
     report(cases)
@@ -198,6 +200,11 @@ def make_checkpoint(options: Namespace) -> None:
 
     dtype = DTYPES[options.dtype]
     synthetic.write_weights(output, read_config(output), dtype, options.seed, options.shards, progress)
+
+
+def make_wild(options: Namespace) -> None:
+    """`oracle.py wild`."""
+    wild.make(options.output_dir, options.count, options.seed, options.taps, lambda line: print(line, flush=True))
 
 
 def train_tiny(options: Namespace) -> None:

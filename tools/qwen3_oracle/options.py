@@ -124,6 +124,15 @@ def checkpoint(parser: Parser) -> None:
     add("--tokenizer-from", type=Path, metavar="DIR", help="copy the tokenizer's files from here")
 
 
+def wild(parser: Parser) -> None:
+    """Options of `wild`."""
+    add_output_dir(parser)
+    add = parser.add_argument
+    add("--count", type=positive, default=8, help="number of checkpoints, the kinds in turn (default: 8)")
+    add("--seed", type=int, default=1, help="of the first one's weights and prompt (default: 1)")
+    add("--taps", action="store_true", help="store what passes through the layers, too")
+
+
 def train(parser: Parser) -> None:
     """Options of `train`."""
     add_output_dir(parser)
@@ -183,6 +192,13 @@ COMMANDS = [
         "make_checkpoint",
         checkpoint,
         "writes a checkpoint of random weights for any dense Qwen3 configuration",
+    ),
+    Command(
+        "wild",
+        "make_wild",
+        wild,
+        "writes checkpoints that are less tame, as real ones are, with a reference and honest runs of each",
+        "Sharp attention, outlier channels, massive activations of the first token, many layers.",
     ),
     Command(
         "train",

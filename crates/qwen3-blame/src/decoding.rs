@@ -53,7 +53,7 @@ pub fn cached_steps(blame: &Blame) -> Result<Option<Finding>> {
             return Ok(Some(Residual::of(&predicted, logits, &limit)));
         }
         // Two logits that noise can exchange are as good as each other.
-        let noise = 2.0 * limits.of("step_logits", &predicted).max_abs;
+        let noise = 2.0 * limits.of("step_logits", &predicted).max_abs();
         let wrong = predicted.chunks(vocab).zip(&chosen);
         let wrong = wrong.filter(|(row, id)| row[best(row)] - row[**id] > noise).count();
         Ok(Some(Residual {
@@ -84,6 +84,7 @@ pub fn cached_steps(blame: &Blame) -> Result<Option<Finding>> {
         explanations,
         before,
         of_reference: false,
+        given_up: false,
     }))
 }
 
@@ -150,7 +151,7 @@ fn generated(file: &Trace, reference: &Reference, vocab: usize) -> Result<Option
 
 /// Prompt and all generated tokens but the last, these `offset` positions further; `None` when that
 /// would be before the first position.
-fn continued(rows: &Rows, steps: usize, offset: i64) -> Option<Rows> {
+pub fn continued(rows: &Rows, steps: usize, offset: i64) -> Option<Rows> {
     let mut rows = rows.clone();
     for row in 0..rows.positions.len() {
         let next = rows.tokens(row);

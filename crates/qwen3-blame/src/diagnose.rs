@@ -1,6 +1,7 @@
 //! From verdicts to a diagnosis.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use qwen3_checkpoint::Checkpoint;
 use qwen3_trace::{Limits, Mode, Reference, Scope, Trace, Verdicts};
@@ -69,6 +70,8 @@ pub struct Blame<'a> {
     pub scope: Scope,
     /// How `observed` was made: from its own inputs, or each layer from the reference's.
     pub mode: Mode,
+    /// How long to look for causes.
+    pub time: Duration,
     /// Told what is going on.
     pub progress: &'a mut dyn FnMut(&str),
 }

@@ -1,14 +1,14 @@
 //! Activations in a file, from judging to a diagnosis.
 
+use std::time::Duration;
+
 use qwen3_checkpoint::Checkpoint;
 use qwen3_config::{Site, Tap};
-use qwen3_trace::{
-    Judge, Limits, Mode, Precision, Preset, Reference, Scope, Trace, TraceError, Verdicts, tokens,
-};
+use qwen3_trace::{Judge, Mode, Precision, Preset, Reference, Scope, Trace, TraceError, Verdicts, tokens};
 
 use crate::decoding::right_logits;
 use crate::weights::embedding_rows;
-use crate::{Blame, Diagnosis, Result, derive, diagnose};
+use crate::{Blame, Diagnosis, Result, calibrate, diagnose};
 
 /// How activations are to be examined.
 pub struct ExamineOptions<'a> {
@@ -18,6 +18,8 @@ pub struct ExamineOptions<'a> {
     pub scope: Option<Scope>,
     /// Fixed thresholds instead of calibrated limits.
     pub preset: Option<Preset>,
+    /// How long to look for causes.
+    pub diagnose_for: Duration,
     /// Told what is going on.
     pub progress: &'a mut dyn FnMut(&str),
 }
@@ -29,12 +31,16 @@ pub struct Examination {
     pub verdicts: Verdicts,
     /// Where and why it goes wrong; empty when everything passes.
     pub diagnosis: Diagnosis,
+    /// The tensors that were not compared: the reference does not have them, or nothing has such a name.
+    pub unread: Vec<String>,
 }
 
 /// Compares `observed`, any subset of a model's tensors, with the reference, and explains what differs.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+///
 /// use qwen3_blame::{ExamineOptions, examine};
 /// use qwen3_checkpoint::Checkpoint;
 /// use qwen3_trace::{Precision, Reference, Trace};
@@ -46,6 +52,7 @@ pub struct Examination {
 ///     dtype: Precision::F32,
 ///     scope: None,
 ///     preset: None,
+///     diagnose_for: Duration::from_secs(20),
 ///     progress: &mut |_| {},
 /// };
 /// for cause in examine(&checkpoint, &reference, &observed, options)?.diagnosis.causes {
@@ -67,17 +74,11 @@ pub fn examine(
     let layers = config.num_hidden_layers;
     let scope = options.scope.unwrap_or(Scope::whole(layers));
     let found = observed.check(config, &reference.rows)?;
+    let mut unread = observed.unread(config)?;
     reference.check_same_prompt(observed)?;
 
-    let unknown = |site: &Site| site.is_inner() && !reference.has(*site);
-    let unknown = found.iter().filter(|site| unknown(site)).filter_map(|site| site.layer);
-    let mut unknown: Vec<usize> = unknown.filter(|layer| scope.layers.contains(layer)).collect();
-    unknown.dedup();
-    let derived = (!unknown.is_empty()).then(|| derive(checkpoint, reference, unknown));
-    let derived = derived.transpose()?;
-    let derived = derived.as_deref();
-
-    let limits = Limits::new(&reference.trace, options.dtype, layers)?;
+    let (limits, derived) = calibrate(checkpoint, reference, &scope, options.dtype, options.progress)?;
+    let derived = Some(&*derived);
     let judge = Judge::new(reference, config, &limits, options.preset)
         .with_embedding(missing_embedding(checkpoint, reference)?);
     let mut all = judge.observed(observed, derived)?;
@@ -113,10 +114,13 @@ pub fn examine(
             limits: &limits,
             scope,
             mode: Mode::Accumulated,
+            time: options.diagnose_for,
             progress: options.progress,
         })?
     };
-    Ok(Examination { verdicts, diagnosis })
+    let judged = |site: &Site| all.tensors.iter().any(|tensor| tensor.verdict.name == site.to_string());
+    unread.extend(found.iter().filter(|site| !judged(site)).map(Site::to_string));
+    Ok(Examination { verdicts, diagnosis, unread })
 }
 
 /// The embeddings of the prompt, where the reference lacks them.

@@ -59,7 +59,8 @@ impl Walk<'_> {
                 explanations.extend(another_head(&last.values, &predicted));
             }
         }
-        self.findings.push(Finding { key: last.site.to_string(), steps, explanations, before, of_reference });
+        let (key, given_up) = (last.site.to_string(), self.laboratory.gave_up());
+        self.findings.push(Finding { key, steps, explanations, before, of_reference, given_up });
         Ok(false)
     }
 
@@ -97,12 +98,12 @@ impl Walk<'_> {
             let right = self.predicted(segment, watched)?;
             if Residual::of(&right, &watched.values, &watched.limit).ratio > 1.0 {
                 let heads = self.heads(watched.site.tap);
-                self.unexplained(&watched.values, &right, heads, watched.limit.max_abs);
+                self.unexplained(&watched.values, &right, heads, watched.limit.max_abs());
                 return Ok(());
             }
         }
         let heads = self.heads(last.site.tap);
-        self.unexplained(&last.values, predicted, heads, last.limit.max_abs);
+        self.unexplained(&last.values, predicted, heads, last.limit.max_abs());
         Ok(())
     }
 

@@ -20,6 +20,8 @@ pub struct Finding {
     pub before: Residual,
     /// Is it the reference that is explained, the observation being what the checkpoint gives?
     pub of_reference: bool,
+    /// Was there no time to try everything?
+    pub given_up: bool,
 }
 
 /// Puts the findings of a model with `layers` layers together: a cause for each mistake, with all the layers
@@ -33,7 +35,7 @@ pub fn conclude(findings: &[Finding], layers: usize, diagnosis: &mut Diagnosis) 
                 .into(),
         );
     }
-    let unexplained = findings.iter().filter(|finding| finding.explanations.is_empty());
+    let unexplained = findings.iter().filter(|finding| finding.explanations.is_empty() && !finding.given_up);
     let unexplained: Vec<_> = unexplained.collect();
     if !unexplained.is_empty() {
         let keys: Vec<_> = unexplained.iter().map(|finding| finding.key.as_str()).collect();

@@ -4,7 +4,7 @@ use crate::ops::dot;
 use crate::residual::Residual;
 use crate::rounding;
 use crate::search::Explanation;
-use qwen3_trace::Limit;
+use qwen3_trace::TensorLimit;
 
 /// The words for embeddings that are multiplied by `factor`.
 pub fn scale_words(factor: f64, hidden: usize) -> String {
@@ -16,11 +16,11 @@ pub fn scale_words(factor: f64, hidden: usize) -> String {
 }
 
 /// `dtype_rounding`, when `observed` is `expected` rounded to a half precision.
-pub fn rounded(observed: &[f64], expected: &[f64], limit: &Limit) -> Vec<Explanation> {
+pub fn rounded(observed: &[f64], expected: &[f64], limit: &TensorLimit) -> Vec<Explanation> {
     let Some(dtype) = rounding::format_of(observed) else {
         return Vec::new();
     };
-    let share = rounding::share_rounded(observed, expected, dtype, limit.max_abs);
+    let share = rounding::share_rounded(observed, expected, dtype, limit.max_abs());
     if share < 0.99 {
         return Vec::new();
     }
@@ -52,15 +52,14 @@ pub fn scaled(
     observed: &[f64],
     expected: &[f64],
     hidden_size: usize,
-    limit: &Limit,
+    limit: &TensorLimit,
     before: Residual,
 ) -> Option<Explanation> {
     let factor = dot(observed, expected) / dot(expected, expected);
     let scaled: Vec<f64> = expected.iter().map(|e| e * factor).collect();
     // Rounding grows with the values, and embeddings, which are copied, have next to none.
     let grown = factor.abs().max(1.0);
-    let limit = Limit { max_abs: limit.max_abs * grown, rms: limit.rms * grown };
-    let after = Residual::of(&scaled, observed, &limit);
+    let after = Residual::of(&scaled, observed, &limit.clone().times(grown));
     (factor.is_finite() && after.explains(before)).then(|| {
         let words = scale_words(factor, hidden_size);
         Explanation::plain("embedding_scaled", words, after)

@@ -10,6 +10,8 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod arithmetic;
+mod calibrate;
 mod catalogue;
 mod combinations;
 mod conventions;
@@ -22,6 +24,7 @@ mod explain;
 mod findings;
 mod fits;
 mod guesses;
+mod noise;
 mod ops;
 mod place;
 mod probe;
@@ -35,6 +38,7 @@ mod variant;
 mod walk;
 mod weights;
 
+pub use calibrate::calibrate;
 pub use derived::{Derived, derive};
 pub use diagnose::{Blame, Cause, Diagnosis, Divergence, diagnose};
 pub use examine::{Examination, ExamineOptions, examine, missing_embedding};

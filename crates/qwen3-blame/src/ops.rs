@@ -1,21 +1,26 @@
-//! The operations that a layer is made of, in float64.
+//! The operations that a layer is made of.
 
 use rayon::prelude::*;
 
+use crate::arithmetic::Arithmetic;
 use crate::variant::{Activation, Layout};
 use crate::weights::Projection;
 
 /// RMSNorm of each `weight.len()` values of `x`; `offset` is added to the weight.
-pub fn rms_norm(x: &[f64], weight: &[f32], eps: f64, offset: f64) -> Vec<f64> {
+pub fn rms_norm(x: &[f64], weight: &[f32], eps: f64, offset: f64, arithmetic: Arithmetic) -> Vec<f64> {
     let mut normed = x.to_vec();
     for group in normed.chunks_mut(weight.len()) {
-        let mean_square = group.iter().map(|x| x * x).sum::<f64>() / group.len() as f64;
-        let factor = 1.0 / (mean_square + eps).sqrt();
+        let mean_square = arithmetic.squares(group) / group.len() as f64;
+        let factor = arithmetic.inside(1.0 / (mean_square + eps).sqrt());
+        group.iter_mut().for_each(|x| *x *= factor);
+    }
+    let mut normed = arithmetic.round(normed);
+    for group in normed.chunks_mut(weight.len()) {
         for (x, weight) in group.iter_mut().zip(weight) {
-            *x *= factor * (f64::from(*weight) + offset);
+            *x *= arithmetic.held(f64::from(*weight) + offset);
         }
     }
-    normed
+    arithmetic.round(normed)
 }
 
 /// The activation of `x`.
@@ -31,8 +36,8 @@ pub fn activate(x: f64, activation: Activation) -> f64 {
 }
 
 /// The sum, element by element.
-pub fn add(a: &[f64], b: &[f64]) -> Vec<f64> {
-    a.iter().zip(b).map(|(a, b)| a + b).collect()
+pub fn add(a: &[f64], b: &[f64], arithmetic: Arithmetic) -> Vec<f64> {
+    arithmetic.round(a.iter().zip(b).map(|(a, b)| a + b).collect())
 }
 
 /// The product of two rows.
@@ -51,29 +56,30 @@ pub fn dot(a: &[f64], b: &[f64]) -> f64 {
 
 impl Projection {
     /// The product with every row of `x` `[tokens, in]`, bias added: `[tokens, out]`.
-    pub fn apply(&self, x: &[f64], layout: Layout) -> Vec<f64> {
+    pub fn apply(&self, x: &[f64], layout: Layout, arithmetic: Arithmetic) -> Vec<f64> {
         let (out, input) = (self.out, self.input);
         let tokens = x.len() / input;
         // One row of the weight at a time, for all tokens: [out, tokens].
         let mut product = vec![0.0; out * tokens];
         let chunk = product.par_chunks_mut(tokens).enumerate();
         chunk.for_each(|(o, product)| {
+            let weight = |flat: usize| arithmetic.held(f64::from(self.weight[flat]));
             let row: Vec<f64> = match layout {
-                Layout::OutIn => (o * input..(o + 1) * input).map(|i| f64::from(self.weight[i])).collect(),
-                Layout::InOut => (0..input).map(|i| f64::from(self.weight[i * out + o])).collect(),
-                Layout::TransposedAsOutIn => (o * input..(o + 1) * input)
-                    .map(|flat| f64::from(self.weight[flat % out * input + flat / out]))
-                    .collect(),
+                Layout::OutIn => (o * input..(o + 1) * input).map(weight).collect(),
+                Layout::InOut => (0..input).map(|i| weight(i * out + o)).collect(),
+                Layout::TransposedAsOutIn => {
+                    (o * input..(o + 1) * input).map(|flat| weight(flat % out * input + flat / out)).collect()
+                }
             };
-            let bias = self.bias.as_ref().map_or(0.0, |bias| f64::from(bias[o]));
+            let bias = self.bias.as_ref().map_or(0.0, |bias| arithmetic.held(f64::from(bias[o])));
             for (product, x) in product.iter_mut().zip(x.chunks(input)) {
-                *product = dot(&row, x) + bias;
+                *product = arithmetic.dot(&row, x) + bias;
             }
         });
         let mut output = Vec::with_capacity(product.len());
         for token in 0..tokens {
             output.extend((0..out).map(|o| product[o * tokens + token]));
         }
-        output
+        arithmetic.round(output)
     }
 }

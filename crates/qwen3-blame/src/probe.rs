@@ -1,4 +1,4 @@
-//! A decoder layer in float64 on the host, with a switch for every known mistake.
+//! A decoder layer on the host, in float64 or as a dtype rounds, with a switch for every known mistake.
 //!
 //! It is not the model under test and never judges it: expected values are the reference's. It says
 //! what *would* have come out of an implementation with a given mistake. It follows Transformers
@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use qwen3_config::{Qwen3Config, Reach, Rows, Tap};
 
-use crate::ops::{activate, add, dot, rms_norm};
+use crate::ops::{activate, add, rms_norm};
 use crate::variant::{HeadNorm, Layout, Mask, Rotation, Variant, WeightOffset};
 use crate::weights::LayerWeights;
 
@@ -46,6 +46,7 @@ pub fn run_layer(
     right: Option<(&Variant, &LayerTaps)>,
 ) -> LayerTaps {
     let mut taps = LayerTaps::default();
+    let arithmetic = variant.arithmetic;
     let hidden_offset = norm_offset(variant, false);
     match right.filter(|(other, _)| variant.same_projections(other)) {
         Some((_, right)) => taps.taps.extend(right.taps[..4].iter().cloned()),
@@ -56,44 +57,44 @@ pub fn run_layer(
     let (q, k) = norm_and_rotate(weights, config, variant, rows, q, k, &mut taps);
     let context = attend(config, variant, weights.reach, rows, [&q, &k, &v]);
     taps.keep(Tap::Context, &context);
-    let attention = weights.o_proj.apply(&context, Layout::OutIn);
+    let attention = weights.o_proj.apply(&context, Layout::OutIn, arithmetic);
     taps.keep(Tap::OProj, &attention);
 
-    let hidden = if variant.attention_residual { add(x, &attention) } else { attention };
+    let hidden = if variant.attention_residual { add(x, &attention, arithmetic) } else { attention };
     let post_weight = if variant.post_norm_is_input_norm {
         &weights.input_layernorm
     } else {
         &weights.post_attention_layernorm
     };
-    let normed = rms_norm(&hidden, post_weight, variant.eps, hidden_offset);
+    let normed = rms_norm(&hidden, post_weight, variant.eps, hidden_offset, arithmetic);
     taps.keep(Tap::PostAttentionLayernorm, &normed);
     let (mut gate, mut up) = (&weights.gate_proj, &weights.up_proj);
     if variant.gate_up_swapped {
         std::mem::swap(&mut gate, &mut up);
     }
-    let mut inner = gate.apply(&normed, Layout::OutIn);
-    let up = up.apply(&normed, Layout::OutIn);
-    for (gate, up) in inner.iter_mut().zip(&up) {
-        *gate = activate(*gate, variant.activation) * up;
-    }
-    let mlp = weights.down_proj.apply(&inner, Layout::OutIn);
+    let gate = gate.apply(&normed, Layout::OutIn, arithmetic);
+    let up = up.apply(&normed, Layout::OutIn, arithmetic);
+    let gate = arithmetic.round(gate.into_iter().map(|x| activate(x, variant.activation)).collect());
+    let inner = arithmetic.round(gate.iter().zip(&up).map(|(gate, up)| gate * up).collect());
+    let mlp = weights.down_proj.apply(&inner, Layout::OutIn, arithmetic);
     taps.keep(Tap::Mlp, &mlp);
-    let output = if variant.mlp_residual { add(&hidden, &mlp) } else { mlp };
+    let output = if variant.mlp_residual { add(&hidden, &mlp, arithmetic) } else { mlp };
     taps.keep(Tap::LayerOutput, &output);
     taps
 }
 
 /// Keeps the first norm's output and the three projections, in that order.
 fn project(w: &LayerWeights, variant: &Variant, x: &[f64], offset: f64, taps: &mut LayerTaps) {
-    let normed = rms_norm(x, &w.input_layernorm, variant.eps, offset);
+    let arithmetic = variant.arithmetic;
+    let normed = rms_norm(x, &w.input_layernorm, variant.eps, offset, arithmetic);
     let (mut k, mut v) = (&w.k_proj, &w.v_proj);
     if variant.kv_swapped {
         std::mem::swap(&mut k, &mut v);
     }
     taps.keep(Tap::InputLayernorm, &normed);
-    taps.keep(Tap::QProj, &w.q_proj.apply(&normed, Layout::OutIn));
-    taps.keep(Tap::KProj, &k.apply(&normed, variant.k_layout));
-    taps.keep(Tap::VProj, &v.apply(&normed, variant.v_layout));
+    taps.keep(Tap::QProj, &w.q_proj.apply(&normed, Layout::OutIn, arithmetic));
+    taps.keep(Tap::KProj, &k.apply(&normed, variant.k_layout, arithmetic));
+    taps.keep(Tap::VProj, &v.apply(&normed, variant.v_layout, arithmetic));
 }
 
 /// Queries and keys as attention takes them, still `[batch * seq, heads * head_dim]`.
@@ -109,8 +110,10 @@ fn norm_and_rotate(
     let offset = norm_offset(variant, true);
     let norm = |x: Vec<f64>, weight: &[f32], heads: usize, there: bool| match variant.head_norm {
         _ if !there => x,
-        HeadNorm::OverAllHeads => rms_norm(&x, &weight.repeat(heads), variant.head_eps, offset),
-        _ => rms_norm(&x, weight, variant.head_eps, offset),
+        HeadNorm::OverAllHeads => {
+            rms_norm(&x, &weight.repeat(heads), variant.head_eps, offset, variant.arithmetic)
+        }
+        _ => rms_norm(&x, weight, variant.head_eps, offset, variant.arithmetic),
     };
     let turn = |x: &[f64], offset| rotate(config, variant, rows, x, offset);
     let [q_heads, k_heads] = [config.num_attention_heads, config.num_key_value_heads];
@@ -153,6 +156,7 @@ fn rotate(config: &Qwen3Config, variant: &Variant, rows: &Rows, x: &[f64], offse
         return x.to_vec();
     }
     let (head_dim, half) = (config.head_dim, config.head_dim / 2);
+    let arithmetic = variant.arithmetic;
     let frequencies = variant.rope.inverse_frequencies(head_dim);
     let factor = variant.rope.attention_factor();
     let positions = rows.positions.iter().flatten();
@@ -161,7 +165,7 @@ fn rotate(config: &Qwen3Config, variant: &Variant, rows: &Rows, x: &[f64], offse
     for (token, position) in turned.chunks_mut(row).zip(positions) {
         let position = *position as f64 + offset as f64;
         let angles = frequencies.iter().map(|f| (position * f).sin_cos());
-        let angles = angles.map(|(sin, cos)| (factor * sin, factor * cos));
+        let angles = angles.map(|(sin, cos)| (arithmetic.held(factor * sin), arithmetic.held(factor * cos)));
         let angles: Vec<_> = angles.collect();
         for head in token.chunks_mut(head_dim) {
             for (i, (sin, cos)) in angles.iter().enumerate() {
@@ -170,12 +174,12 @@ fn rotate(config: &Qwen3Config, variant: &Variant, rows: &Rows, x: &[f64], offse
                     _ => (i, i + half),
                 };
                 let (low, high) = (head[a], head[b]);
-                head[a] = low * cos - high * sin;
-                head[b] = high * cos + low * sin;
+                head[a] = arithmetic.held(low * cos) - arithmetic.held(high * sin);
+                head[b] = arithmetic.held(high * cos) + arithmetic.held(low * sin);
             }
         }
     }
-    turned
+    arithmetic.round(turned)
 }
 
 /// Attention before the output projection, `[batch * seq, heads * head_dim]`.
@@ -189,6 +193,7 @@ fn attend(
     let ([_, seq], head_dim) = (rows.dims(), config.head_dim);
     let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
     let groups = heads / kv_heads;
+    let arithmetic = variant.arithmetic;
     let kv_head = |head: usize| {
         if variant.groups_interleaved { head % kv_heads } else { head / groups }
     };
@@ -211,21 +216,25 @@ fn attend(
         }
         for (head, context) in context.chunks_mut(head_dim).enumerate() {
             let q = of(q, token, heads, head);
-            let score = |key: &usize| dot(q, of(k, row * seq + key, kv_heads, kv_head(head))) * variant.scale;
+            let score = |key: &usize| {
+                let product = arithmetic.dot(q, of(k, row * seq + key, kv_heads, kv_head(head)));
+                arithmetic.held(arithmetic.held(product) * variant.scale)
+            };
             let scores: Vec<f64> =
                 if blind { vec![0.0; keys.len()] } else { keys.iter().map(score).collect() };
             let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let weights: Vec<f64> = scores.iter().map(|s| (s - largest).exp()).collect();
+            let weights: Vec<f64> = scores.iter().map(|s| arithmetic.inside((s - largest).exp())).collect();
             let total: f64 = weights.iter().sum();
             for (key, weight) in keys.iter().zip(&weights) {
                 let v = of(v, row * seq + key, kv_heads, kv_head(head));
+                let weight = arithmetic.held(arithmetic.inside(weight / total));
                 for (context, v) in context.iter_mut().zip(v) {
-                    *context += weight / total * v;
+                    *context = arithmetic.inside(*context + weight * v);
                 }
             }
         }
     });
-    context
+    arithmetic.round(context)
 }
 
 fn head_of(x: &[f64], start: usize, head_dim: usize) -> &[f64] {
@@ -254,5 +263,6 @@ fn norm_offset(variant: &Variant, head: bool) -> f64 {
 /// The final norm of `variant`, as often as it is applied, to `x` `[batch * seq, hidden_size]`.
 pub fn final_norm(x: &[f64], weight: &[f32], variant: &Variant) -> Vec<f64> {
     let offset = norm_offset(variant, false);
-    (0..variant.final_norms).fold(x.to_vec(), |x, _| rms_norm(&x, weight, variant.eps, offset))
+    (0..variant.final_norms)
+        .fold(x.to_vec(), |x, _| rms_norm(&x, weight, variant.eps, offset, variant.arithmetic))
 }

@@ -1,6 +1,6 @@
 //! Comparing a prediction with what was observed.
 
-use qwen3_trace::Limit;
+use qwen3_trace::TensorLimit;
 
 /// How far a prediction is from an observation.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,24 +22,19 @@ impl Residual {
     pub const UNKNOWN: Self = Self { relative: f64::NAN, ratio: f64::NAN };
 
     /// Compares; anything not finite makes both infinite.
-    pub fn of(predicted: &[f64], observed: &[f64], limit: &Limit) -> Self {
-        let (mut largest, mut errors, mut squares, mut others) = (0.0_f64, 0.0, 0.0, 0.0);
+    pub fn of(predicted: &[f64], observed: &[f64], limit: &TensorLimit) -> Self {
+        let (mut errors, mut squares, mut others) = (0.0, 0.0, 0.0);
         for (p, o) in predicted.iter().zip(observed) {
-            let error = (p - o).abs();
+            let error = p - o;
             if !error.is_finite() {
                 return Self::INFINITE;
             }
-            largest = largest.max(error);
             errors += error * error;
             squares += o * o;
             others += p * p;
         }
-        let rms = (errors / observed.len().max(1) as f64).sqrt();
-        let over = |error: f64, limit: f64| if error == 0.0 { 0.0 } else { error / limit };
-        Self {
-            relative: over(errors.sqrt(), squares.max(others).sqrt()),
-            ratio: over(largest, limit.max_abs).max(over(rms, limit.rms)),
-        }
+        let relative = if errors == 0.0 { 0.0 } else { (errors / squares.max(others)).sqrt() };
+        Self { relative, ratio: limit.ratio(predicted, observed) }
     }
 
     /// The worse of two.

@@ -2,7 +2,10 @@
 
 use half::{bf16, f16};
 
-use qwen3_config::Precision;
+use qwen3_config::{Precision, Site};
+use qwen3_trace::Limits;
+
+use crate::{Blame, Result};
 
 /// The nearest value of `dtype`.
 pub fn round(value: f64, dtype: Precision) -> f64 {
@@ -33,4 +36,28 @@ pub fn share_rounded(observed: &[f64], expected: &[f64], dtype: Precision, slack
         near.iter().any(|e| round(*e, dtype) == **o)
     });
     equal.count() as f64 / observed.len().max(1) as f64
+}
+
+/// The limits of the half precision that every observed tensor is stored in; without one, those of the run.
+///
+/// # Errors
+/// When a tensor is malformed.
+pub fn stored_limits(blame: &Blame) -> Result<Limits> {
+    // A run in half precision is held to its own limits already.
+    let mut formats = match blame.limits.dtype() {
+        Precision::F32 => vec![Precision::BF16, Precision::F16],
+        _ => Vec::new(),
+    };
+    for site in Site::all(blame.scope.of) {
+        if formats.is_empty() {
+            break;
+        }
+        if let Some(values) = blame.observed.values(&site.to_string())? {
+            formats.retain(|dtype| fits(&values, *dtype));
+        }
+    }
+    match formats.first() {
+        Some(dtype) => blame.limits.in_dtype(blame.reference, *dtype),
+        None => Ok(blame.limits.clone()),
+    }
 }

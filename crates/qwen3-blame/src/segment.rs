@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::rc::Rc;
+use std::time::Instant;
 
 use crate::Result;
 use qwen3_checkpoint::Checkpoint;
@@ -10,8 +11,8 @@ use qwen3_config::{EMBEDDING, FINAL_NORM, HEAD, Qwen3Config, Rows, Site, Tap};
 use crate::probe::{LayerTaps, final_norm, run_layer};
 use crate::residual::Residual;
 use crate::variant::{Head, Variant};
-use crate::weights::{LayerWeights, vocabulary_product};
-use qwen3_trace::Limit;
+use crate::weights::{LayerWeights, head_product, vocabulary_product};
+use qwen3_trace::TensorLimit;
 
 /// Values of candidates' states in memory at a time.
 const STATES: usize = 1 << 25;
@@ -30,7 +31,7 @@ pub struct Watched {
     /// What was observed, without padding.
     pub values: Vec<f64>,
     /// How far a prediction may be from it.
-    pub limit: Limit,
+    pub limit: TensorLimit,
 }
 
 /// An implementation to try: variants in some steps, the right one in the others.
@@ -72,13 +73,42 @@ pub struct Laboratory<'a> {
     right: Variant,
     loaded: Option<(usize, Rc<LayerWeights>)>,
     norm: Option<Vec<f32>>,
+    /// When no more mistakes are tried.
+    until: Option<Instant>,
+    /// Was a mistake left untried?
+    gave_up: bool,
 }
 
 impl<'a> Laboratory<'a> {
     /// Over an open checkpoint.
     pub fn new(checkpoint: &'a Checkpoint, rows: &'a Rows) -> Self {
         let config = checkpoint.config().clone();
-        Self { right: Variant::right(&config), checkpoint, config, rows, loaded: None, norm: None }
+        Self {
+            right: Variant::right(&config),
+            checkpoint,
+            config,
+            rows,
+            loaded: None,
+            norm: None,
+            until: None,
+            gave_up: false,
+        }
+    }
+
+    /// The same, which tries mistakes until then.
+    pub fn until(self, until: Instant) -> Self {
+        Self { until: Some(until), ..self }
+    }
+
+    /// Was the time up before everything was tried?
+    pub fn gave_up(&self) -> bool {
+        self.gave_up
+    }
+
+    fn is_late(&mut self) -> bool {
+        let late = self.until.is_some_and(|until| Instant::now() >= until);
+        self.gave_up |= late;
+        late
     }
 
     /// The right variant.
@@ -91,7 +121,8 @@ impl<'a> Laboratory<'a> {
         self.checkpoint.contains(HEAD)
     }
 
-    /// Every candidate's residual over all that is watched, in the candidates' order.
+    /// Every candidate's residual over all that is watched, in the candidates' order; unknown for mistakes that
+    /// there was no time to try.
     ///
     /// # Errors
     /// When a weight cannot be read.
@@ -101,7 +132,12 @@ impl<'a> Laboratory<'a> {
         let at_once = STATES / (tokens * self.config.hidden_size);
         let mut residuals = Vec::with_capacity(candidates.len());
         for candidates in candidates.chunks(at_once.max(1)) {
-            residuals.extend(self.residuals_of(segment, candidates)?);
+            let mistaken = candidates.iter().any(|candidate| !candidate.parts.is_empty());
+            if mistaken && self.is_late() {
+                residuals.extend(vec![Residual::UNKNOWN; candidates.len()]);
+            } else {
+                residuals.extend(self.residuals_of(segment, candidates)?);
+            }
         }
         Ok(residuals)
     }
@@ -112,6 +148,7 @@ impl<'a> Laboratory<'a> {
         // Candidates that have been right so far share one state.
         let mut shared = segment.input.clone();
         let mut own: Vec<Option<Vec<f64>>> = vec![None; candidates.len()];
+        let mut untried = vec![false; candidates.len()];
         let last = segment.watched.iter().map(|w| w.step).max();
         let last = last.expect("something is watched");
         for step in segment.steps.start..=last {
@@ -120,6 +157,10 @@ impl<'a> Laboratory<'a> {
             let (next, shared_residual, run) = self.step(step, &right, &shared, &watched, None)?;
             for (index, candidate) in candidates.iter().enumerate() {
                 let variant = candidate.at(step).filter(|variant| **variant != right);
+                if untried[index] || (variant.is_some() && self.is_late()) {
+                    untried[index] = true;
+                    continue;
+                }
                 let residual = match (&own[index], variant) {
                     (None, None) => shared_residual,
                     (state, variant) => {
@@ -135,6 +176,8 @@ impl<'a> Laboratory<'a> {
             }
             shared = next;
         }
+        let untried = residuals.iter_mut().zip(untried).filter(|(_, untried)| *untried);
+        untried.for_each(|(residual, _)| *residual = Residual::UNKNOWN);
         Ok(residuals)
     }
 
@@ -223,15 +266,15 @@ impl<'a> Laboratory<'a> {
     }
 
     fn head(&mut self, input: &[f64], variant: &Variant) -> Result<Vec<f64>> {
-        let tied = self.config.tie_word_embeddings;
-        let key = match (variant.head, tied) {
-            (Head::Zeros, _) => {
+        let key = match variant.head {
+            Head::Zeros => {
                 let tokens = input.len() / self.config.hidden_size;
                 return Ok(vec![0.0; tokens * self.config.vocab_size]);
             }
-            (Head::Own, false) | (Head::Untied, _) => HEAD,
-            (Head::Own, true) | (Head::Embedding, _) => EMBEDDING,
+            Head::Own => return Ok(head_product(self.checkpoint, input, variant.arithmetic)?),
+            Head::Untied => HEAD,
+            Head::Embedding => EMBEDDING,
         };
-        Ok(vocabulary_product(self.checkpoint, key, input)?)
+        Ok(vocabulary_product(self.checkpoint, key, input, variant.arithmetic)?)
     }
 }

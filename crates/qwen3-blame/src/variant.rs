@@ -2,6 +2,8 @@
 
 use qwen3_config::{Qwen3Config, Rope};
 
+use crate::arithmetic::Arithmetic;
+
 /// How queries and keys are rotated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rotation {
@@ -141,6 +143,8 @@ pub struct Variant {
     pub head: Head,
     /// The layer whose weights are used instead, if another.
     pub other_layer: Option<usize>,
+    /// See [`Arithmetic`].
+    pub arithmetic: Arithmetic,
 }
 
 impl Variant {
@@ -171,6 +175,7 @@ impl Variant {
             final_norms: 1,
             head: Head::Own,
             other_layer: None,
+            arithmetic: Arithmetic::Exact,
         }
     }
 
@@ -178,7 +183,7 @@ impl Variant {
     pub fn same_projections(&self, other: &Self) -> bool {
         let parts = |v: &Self| {
             let offset = matches!(v.weight_offset, WeightOffset::All | WeightOffset::Hidden);
-            (v.kv_swapped, v.k_layout, v.v_layout, v.eps, offset, v.other_layer)
+            (v.kv_swapped, v.k_layout, v.v_layout, v.eps, offset, v.other_layer, v.arithmetic)
         };
         parts(self) == parts(other)
     }

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use qwen3_config::{Site, Tap};
-use qwen3_trace::{Limits, Mode, Precision, Scope, Trace};
+use qwen3_trace::{Limits, Mode, Scope, Trace};
 
 use crate::findings::Finding;
 use crate::guesses::{not_finite, rounded, scaled};
@@ -27,6 +28,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) observed: &'a Trace,
     pub(crate) limits: &'a Limits,
     pub(crate) progress: &'a mut dyn FnMut(&str),
+    /// How long causes are looked for.
+    time: Duration,
     /// The error over its limit of every tensor that was judged.
     ratios: HashMap<String, f64>,
     scope: Scope,
@@ -58,13 +61,15 @@ impl<'a> Walk<'a> {
             None => embedding_rows(blame.checkpoint, &blame.reference.flat_ids())?,
         };
         Ok(Self {
-            stored: stored_limits(&blame)?,
-            laboratory: Laboratory::new(blame.checkpoint, &blame.reference.rows),
+            stored: rounding::stored_limits(&blame)?,
+            laboratory: Laboratory::new(blame.checkpoint, &blame.reference.rows)
+                .until(Instant::now() + blame.time),
             reference,
             derived: blame.derived,
             observed: blame.observed,
             limits: blame.limits,
             progress: blame.progress,
+            time: blame.time,
             ratios,
             scope: blame.scope,
             layers,
@@ -85,7 +90,16 @@ impl<'a> Walk<'a> {
         let last = if self.scope.has_end() { end + 2 } else { end };
         if !self.shifted_names()? && self.begin()? == Go::On {
             for end in start + 1..=last {
-                if self.point(end)? == Go::Stop {
+                let point = self.point(end)?;
+                if self.laboratory.gave_up() {
+                    self.notes.push(format!(
+                        "after {} s no more causes were looked for; that was at {} (`--diagnose-for`)",
+                        self.time.as_secs_f64(),
+                        self.output(end)
+                    ));
+                    break;
+                }
+                if point == Go::Stop {
                     break;
                 }
             }
@@ -149,9 +163,16 @@ impl<'a> Walk<'a> {
             let hidden = self.laboratory.config.hidden_size;
             explanations.extend(scaled(&o, &e, hidden, &limit, before));
             if explanations.is_empty() {
-                self.unexplained(&o, &e, None, limit.max_abs);
+                self.unexplained(&o, &e, None, limit.max_abs());
             }
-            self.findings.push(Finding { key, steps: 0..0, explanations, before, of_reference: false });
+            self.findings.push(Finding {
+                key,
+                steps: 0..0,
+                explanations,
+                before,
+                of_reference: false,
+                given_up: false,
+            });
         } else {
             self.notes.push(format!(
                 "`{key}`, which goes into the first of these layers, is beyond its limit already"
@@ -260,28 +281,8 @@ impl<'a> Walk<'a> {
             explanations: vec![explanation],
             before: Residual::INFINITE,
             of_reference: false,
+            given_up: false,
         });
         true
-    }
-}
-
-/// The limits of the half precision that every observed tensor is stored in; without one, those of the run.
-fn stored_limits(blame: &Blame) -> Result<Limits> {
-    // A run in half precision is held to its own limits already.
-    let mut formats = match blame.limits.dtype() {
-        Precision::F32 => vec![Precision::BF16, Precision::F16],
-        _ => Vec::new(),
-    };
-    for site in Site::all(blame.scope.of) {
-        if formats.is_empty() {
-            break;
-        }
-        if let Some(values) = blame.observed.values(&site.to_string())? {
-            formats.retain(|dtype| rounding::fits(&values, *dtype));
-        }
-    }
-    match formats.first() {
-        Some(dtype) => blame.limits.in_dtype(&blame.reference.trace, *dtype),
-        None => Ok(blame.limits.clone()),
     }
 }

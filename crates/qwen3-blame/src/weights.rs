@@ -1,7 +1,9 @@
 //! Weights on the host, for the [`probe`](crate::probe): one layer at a time, in f32 as stored or cast up.
 
+use crate::arithmetic::Arithmetic;
+use crate::variant::Layout;
 use qwen3_checkpoint::{Checkpoint, CheckpointError};
-use qwen3_config::{EMBEDDING, Qwen3Config, Reach, layer_key};
+use qwen3_config::{EMBEDDING, HEAD, Qwen3Config, Reach, layer_key};
 
 /// A linear map's weights, row-major.
 #[derive(Clone, Debug)]
@@ -93,6 +95,19 @@ pub fn embedding_rows(checkpoint: &Checkpoint, ids: &[u32]) -> Result<Vec<f64>, 
     Ok(rows)
 }
 
+/// The logits `[tokens, vocab_size]` of normed tokens `x` `[tokens, hidden_size]`, with the head that the config says.
+///
+/// # Errors
+/// As [`vocabulary_product`].
+pub fn head_product(
+    checkpoint: &Checkpoint,
+    x: &[f64],
+    arithmetic: Arithmetic,
+) -> Result<Vec<f64>, CheckpointError> {
+    let key = if checkpoint.config().tie_word_embeddings { EMBEDDING } else { HEAD };
+    vocabulary_product(checkpoint, key, x, arithmetic)
+}
+
 /// The product of every row of `x` `[tokens, hidden_size]` with the matrix `key`
 /// `[vocab_size, hidden_size]`, a block of rows in memory at a time: `[tokens, vocab_size]`.
 ///
@@ -102,6 +117,7 @@ pub fn vocabulary_product(
     checkpoint: &Checkpoint,
     key: &str,
     x: &[f64],
+    arithmetic: Arithmetic,
 ) -> Result<Vec<f64>, CheckpointError> {
     const BLOCK: usize = 16_384;
     let Qwen3Config { vocab_size, hidden_size, .. } = *checkpoint.config();
@@ -115,7 +131,7 @@ pub fn vocabulary_product(
             input: hidden_size,
             bias: None,
         };
-        let part = block.apply(x, super::variant::Layout::OutIn);
+        let part = block.apply(x, Layout::OutIn, arithmetic);
         for token in 0..tokens {
             logits[token * vocab_size + start..token * vocab_size + end]
                 .copy_from_slice(&part[token * block.out..(token + 1) * block.out]);

@@ -1,5 +1,6 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use qwen3_trace::{Mode, Precision, Preset};
 
@@ -42,6 +43,9 @@ pub struct VerifyArgs {
     /// Fixed thresholds instead of calibrated limits.
     #[arg(long, value_name = "NAME", value_parser = preset())]
     pub preset: Option<Preset>,
+    /// How long to look for causes, for each run that fails; what was found by then is reported.
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    pub diagnose_for: u32,
     /// Without a reference: the prompt's token ids, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "IDS", conflicts_with = "reference")]
     pub ids: Vec<u32>,
@@ -57,6 +61,11 @@ pub struct VerifyArgs {
 }
 
 impl VerifyArgs {
+    /// [`diagnose_for`](Self::diagnose_for) as a time.
+    pub fn diagnose_for(&self) -> Duration {
+        Duration::from_secs(self.diagnose_for.into())
+    }
+
     /// The words of a command line that parses to the same.
     pub fn words(&self) -> Vec<OsString> {
         let mut words = Words::default();
@@ -68,6 +77,7 @@ impl VerifyArgs {
         words.list("--mode", &self.mode);
         words.text("--layers", self.layers.as_deref());
         words.text("--preset", self.preset.map(Preset::name));
+        words.list("--diagnose-for", &[self.diagnose_for]);
         words.list("--ids", &self.ids);
         words.file("--json", self.json.as_deref());
         words.file("--junit", self.junit.as_deref());
@@ -98,7 +108,7 @@ mod tests {
         for line in [
             "--model m",
             "--model m --reference r.npz --observed o.npz --backend flex,all --dtype bf16 --layers 3..7 \
-             --mode isolated --html h.html --json j --junit x --preset seed-003",
+             --mode isolated --html h.html --diagnose-for 3 --json j --junit x --preset seed-003",
             "--model m --ids 1,2,3 --preset bf16-reference",
         ] {
             let args = parse(line.split_whitespace().map(Into::into)).unwrap();

@@ -36,6 +36,9 @@ pub struct RunResult {
     /// Every tensor and every generated token that was judged.
     #[serde(flatten, deserialize_with = "serde_forms::verdicts")]
     pub verdicts: Verdicts,
+    /// Tensors of the activations that were not compared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<String>,
     /// Where and why it first goes wrong.
     #[serde(default, deserialize_with = "serde_forms::null_as_default")]
     pub diagnosis: Diagnosis,
@@ -64,8 +67,16 @@ impl RunResult {
             peak_rss_mb: None,
             timings: Vec::new(),
             verdicts: Verdicts::default(),
+            unread: Vec::new(),
             diagnosis: Diagnosis::default(),
         }
+    }
+
+    /// The tensors that were not compared, in words; `None` without any. Their names are a file's: control
+    /// characters are escaped.
+    pub fn not_compared(&self) -> Option<String> {
+        let names: Vec<_> = self.unread.iter().map(|name| name.escape_debug().to_string()).collect();
+        (!names.is_empty()).then(|| format!("not compared: {}", names.join(", ")))
     }
 
     /// One that did not run to its end, and why.

@@ -12,7 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let reference = Reference::open(reference.as_ref(), &config, true)?;
     let observed = Trace::open(observed.as_ref())?;
     observed.check(&config, &reference.rows)?;
-    let limits = Limits::new(&reference.trace, Precision::F32, config.num_hidden_layers)?;
+    let limits = Limits::new(&reference, Precision::F32, config.num_hidden_layers)?;
     let judge = Judge::new(&reference, &config, &limits, None);
     for tensor in judge.observed(&observed, None)?.tensors {
         let mark = if tensor.verdict.pass { "ok  " } else { "FAIL" };

@@ -3,10 +3,11 @@
 use qwen3_config::{Qwen3Config, Site, Tap};
 
 use crate::logits;
+use crate::metrics::{self, Metrics};
 use crate::names::{layer_of, sequence_axis};
 use crate::tokens::{self, TokenVerdict};
 use crate::{
-    Compared, LayerVerdict, Limits, Mode, Neighbours, Preset, Reference, Trace, TraceError, Verdicts,
+    Compared, LayerVerdict, Limits, Mode, Neighbours, Preset, Reference, Trace, TraceError, Verdict, Verdicts,
 };
 
 /// Values on either side of the worst element.
@@ -104,19 +105,24 @@ impl<'a> Judge<'a> {
     /// the one that chose the first of `tokens` to differ.
     ///
     /// # Errors
-    /// When a tensor is malformed.
+    /// When a tensor is malformed, or is of another number of steps.
     pub fn step_logits(
         &self,
         observed: &Trace,
         tokens: &[TokenVerdict],
     ) -> Result<Option<LayerVerdict>, TraceError> {
         let key = "step_logits";
-        let expected = self.reference.trace.array(key)?;
+        let (file, expected) = (observed.path(), self.reference.trace.array(key)?);
         let (Some(observed), Some(expected)) = (observed.array(key)?, expected) else {
             return Ok(None);
         };
         if observed.shape != expected.shape {
-            return Ok(None);
+            return Err(TraceError::Shape {
+                file: file.into(),
+                tensor: key.into(),
+                found: observed.shape,
+                expected: expected.shape,
+            });
         }
         let (values, wanted) = (observed.floats(key)?, expected.floats(key)?);
         let differs = |token: &&TokenVerdict| i64::from(token.expected) != token.observed;
@@ -207,16 +213,30 @@ impl<'a> Judge<'a> {
         expected: &[f32],
         counted: impl Fn(usize) -> bool,
     ) -> LayerVerdict {
-        let values = expected.iter().enumerate().filter(|(index, _)| counted(*index));
-        let kept: Vec<f64> = values.map(|(_, value)| f64::from(*value)).collect();
-        let limits = match mode {
-            Mode::Isolated => &self.isolated,
-            Mode::Accumulated | Mode::Patched => self.limits,
+        let kept: Vec<usize> = (0..expected.len()).filter(|index| counted(*index)).collect();
+        let wide = |values: &[f32]| kept.iter().map(|index| f64::from(values[*index])).collect::<Vec<_>>();
+        let (wide_observed, wide_expected) = (wide(observed), wide(expected));
+        let limit = match mode {
+            Mode::Isolated => self.isolated.of(name, &wide_expected),
+            Mode::Accumulated => self.limits.of(name, &wide_expected),
+            // Of the last token alone.
+            Mode::Patched => self.limits.whole(name, &wide_expected),
         };
-        let (floor, dtype) = (limits.floor(name, &kept), limits.dtype());
         let compared = Compared { name, shape, observed, expected };
-        let (metrics, limit) = compared.measure(floor, dtype, &counted);
-        let calibrated = metrics.ratio(&limit);
+        let (group, places) = limit.worst(&wide_observed, &wide_expected);
+        let mut judged = vec![false; expected.len()];
+        places.for_each(|place| judged[kept[place]] = true);
+        let dtype = self.limits.dtype();
+        let metrics = metrics::compare(observed, expected, shape, dtype, &counted);
+        let worst = metrics::compare(observed, expected, shape, dtype, |index| judged[index]);
+        let calibrated = worst.ratio(&group.limit);
+        let metrics = Metrics {
+            max_abs: worst.max_abs,
+            max_abs_index: worst.max_abs_index,
+            rms: worst.rms,
+            max_ulp: worst.max_ulp,
+            ..metrics
+        };
         let ratio = match self.preset {
             Some(preset) if metrics.non_finite == 0 => preset.ratio(&metrics),
             _ => calibrated,
@@ -236,7 +256,10 @@ impl<'a> Judge<'a> {
             kl_divergence: vocabulary.as_ref().and_then(|v| v.kl_divergence),
             top1_agreement: vocabulary.as_ref().map(|v| v.top1_agreement),
             regret_nats: vocabulary.as_ref().and_then(|v| v.regret_nats),
-            verdict: compared.verdict(metrics, floor, limit, ratio <= 1.0),
+            verdict: {
+                let verdict = compared.verdict(metrics, group.floor, group.limit, ratio <= 1.0);
+                Verdict { note: verdict.note.or_else(|| limit.note(group)), ..verdict }
+            },
         }
     }
 }

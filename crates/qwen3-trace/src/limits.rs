@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use qwen3_config::Precision;
-use serde::{Deserialize, Serialize};
 
 use crate::error::ensure;
-use crate::metrics::{self, Floor, Limit, Metrics};
-use crate::names::{is_inner, layer_of};
-use crate::{Trace, TraceError};
+use crate::metrics::Floor;
+use crate::names::{is_inner, layer_of, sequence_axis};
+use crate::tensor_limit::TensorLimit;
+use crate::{Reference, TraceError};
 
-/// Noise floors where the reference has none, in epsilons of the dtype: for a tensor behind `n` layers,
+/// Noise floors that nobody has measured, in epsilons of the dtype: for a tensor behind `n` layers,
 /// `factor * sqrt(n)` of the tensor's largest value and of its rms.
 ///
 /// Upper bounds of what Transformers' own runs show in the committed fixtures (3 layers) and in a model
@@ -20,12 +20,28 @@ use crate::{Trace, TraceError};
 const OUTPUT: [f64; 2] = [5.2, 1.5];
 const INSIDE: [f64; 2] = [8.0, 2.6];
 
+/// A stored floor that is lower than what the operation alone is off by, by more than this factor, is that of a run
+/// that was lucky.
+const LUCKY: f64 = 4.0;
+/// A floor so many times what honest runs are off by is none.
+const UNHEARD_OF: f64 = 64.0;
+
+/// For each tensor the noise floors of its tokens, padding left out, or one floor for all.
+pub type TokenFloors = BTreeMap<String, Vec<Floor>>;
+
 /// Limits for one dtype.
 #[derive(Clone)]
 pub struct Limits {
     dtype: Precision,
     layers: usize,
-    floors: BTreeMap<String, Floor>,
+    /// How many tokens the prompt has, padding left out.
+    tokens: usize,
+    /// Of whole runs.
+    stored: BTreeMap<String, Floor>,
+    /// Of single operations.
+    alone: TokenFloors,
+    /// Of whole runs that were tried.
+    through: TokenFloors,
     /// Through how many layers values have come since they were last known exactly, when not through all.
     passed: Option<usize>,
 }
@@ -36,21 +52,41 @@ impl Limits {
     ///
     /// # Errors
     /// When a floor is not two finite numbers of at least 0.
-    pub fn new(reference: &Trace, dtype: Precision, layers: usize) -> Result<Self, TraceError> {
+    pub fn new(reference: &Reference, dtype: Precision, layers: usize) -> Result<Self, TraceError> {
         let prefix = format!("noise_floor.{dtype}.");
-        let mut floors = BTreeMap::new();
-        for name in reference.names() {
+        let trace = &reference.trace;
+        let mut stored = BTreeMap::new();
+        for name in trace.names() {
             let Some(tensor) = name.strip_prefix(&prefix) else {
                 continue;
             };
-            let array = reference.array(&name)?.expect("it is in the list");
+            let array = trace.array(&name)?.expect("it is in the list");
             let values = array.floats(&name)?;
             let good = values.len() == 2 && values.iter().all(|v| v.is_finite() && *v >= 0.0);
-            ensure(good, reference.path(), || format!("`{name}` is not a largest and an rms error"))?;
+            ensure(good, trace.path(), || format!("`{name}` is not a largest and an rms error"))?;
             let [max_abs, rms] = [values[0], values[1]].map(f64::from);
-            floors.insert(tensor.to_string(), Floor { max_abs, rms });
+            stored.insert(tensor.to_string(), Floor { max_abs, rms });
         }
-        Ok(Self { dtype, layers, floors, passed: None })
+        let tokens = reference.rows.visible.iter().flatten().filter(|seen| **seen).count();
+        Ok(Self {
+            dtype,
+            layers,
+            tokens,
+            stored,
+            alone: TokenFloors::new(),
+            through: TokenFloors::new(),
+            passed: None,
+        })
+    }
+
+    /// The same, knowing what honest operations in this dtype are off by when they are given the right input.
+    pub fn with_alone(self, alone: TokenFloors) -> Self {
+        Self { alone, ..self }
+    }
+
+    /// The same, knowing what whole honest runs in this dtype are off by.
+    pub fn with_through(self, through: TokenFloors) -> Self {
+        Self { through, ..self }
     }
 
     /// The same for values that have come through `layers` layers since they were known exactly, 1 when each
@@ -64,17 +100,73 @@ impl Limits {
     ///
     /// # Errors
     /// As [`new`](Self::new).
-    pub fn in_dtype(&self, reference: &Trace, dtype: Precision) -> Result<Self, TraceError> {
+    pub fn in_dtype(&self, reference: &Reference, dtype: Precision) -> Result<Self, TraceError> {
         Ok(Self { passed: self.passed, ..Self::new(reference, dtype, self.layers)? })
     }
 
     /// Where the limits come from.
     pub fn source(&self) -> String {
         let dtype = self.dtype;
-        if self.floors.is_empty() {
-            return format!("the stated dtype {dtype}: the reference has no float64 noise floors in it");
+        if self.stored.is_empty() {
+            return format!(
+                "the stated dtype {dtype}, by what rounding to it does to this model: the reference has no float64 \
+                 noise floors in it"
+            );
         }
         format!("float64 noise floors in {dtype}, stored with the reference")
+    }
+
+    /// Must whole runs be tried to know what they are off by? Where nothing is stored; where tokens of `reference`
+    /// are massive, from which a stored floor does not tell the others; and where a stored floor is far from what
+    /// its operation alone is off by.
+    ///
+    /// # Errors
+    /// When a tensor is malformed.
+    pub fn need_whole_runs(&self, reference: &Reference) -> Result<bool, TraceError> {
+        if self.stored.is_empty() {
+            return Ok(true);
+        }
+        let odd = |(key, stored): (&String, &Floor)| {
+            let alone = self.alone.get(key).map(|floors| pooled(floors, None));
+            alone.is_some_and(|alone| alone.rms > LUCKY * stored.rms || stored.rms > UNHEARD_OF * alone.rms)
+        };
+        if self.stored.iter().any(odd) {
+            return Ok(true);
+        }
+        let seen: Vec<bool> = reference.rows.visible.concat();
+        for site in reference.sites.iter().filter(|site| !site.is_inner()) {
+            let key = site.to_string();
+            let Some(values) = reference.trace.values(&key)? else {
+                continue;
+            };
+            let tokens = values.chunks(values.len() / seen.len()).zip(&seen).filter(|(_, seen)| **seen);
+            let values: Vec<f64> = tokens.flat_map(|(token, _)| token).copied().collect();
+            if self.of(&key, &values).has_massive_tokens() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Checks that no stored floor is far beyond what honest runs are off by.
+    ///
+    /// # Errors
+    /// When one is, naming it.
+    pub fn check_stored(&self, reference: &Reference) -> Result<(), TraceError> {
+        for (key, stored) in &self.stored {
+            let Some(tried) = self.through.get(key).map(|floors| pooled(floors, None)) else {
+                continue;
+            };
+            let within = stored.rms <= UNHEARD_OF * tried.rms && stored.max_abs <= UNHEARD_OF * tried.max_abs;
+            ensure(within, reference.trace.path(), || {
+                format!(
+                    "`noise_floor.{}.{key}` says that honest runs are off by {:.2e}, rms {:.2e}; those tried are \
+                     off by {:.2e}, rms {:.2e}",
+                    self.dtype, stored.max_abs, stored.rms, tried.max_abs, tried.rms
+                )
+            })?;
+        }
+        Ok(())
     }
 
     /// The dtype they are for.
@@ -82,12 +174,62 @@ impl Limits {
         self.dtype
     }
 
-    /// The noise floor of tensor `key`, whose expected values are `expected`.
-    pub fn floor(&self, key: &str, expected: &[f64]) -> Floor {
-        let known = self.floors.get(key).copied();
-        if let Some(floor) = known.filter(|_| self.passed.is_none()) {
-            return floor;
-        }
+    /// The limits of tensor `key`, whose expected values are `expected`, padding left out.
+    pub fn of(&self, key: &str, expected: &[f64]) -> TensorLimit {
+        let side_by_side =
+            sequence_axis(key) == Some(1) && self.tokens > 0 && expected.len() % self.tokens == 0;
+        let whole = Size::of(expected);
+        TensorLimit::new(
+            expected,
+            if side_by_side { self.tokens } else { 1 },
+            self.dtype,
+            |tokens, values| self.floor(key, side_by_side.then_some(tokens), Size::of(values), whole),
+        )
+    }
+
+    /// The limit of tensor `key` with one for all its values, which need not be those of all tokens.
+    pub fn whole(&self, key: &str, expected: &[f64]) -> TensorLimit {
+        let size = Size::of(expected);
+        TensorLimit::new(expected, 1, self.dtype, |_, _| self.floor(key, None, size, size))
+    }
+
+    /// The noise floor of some tokens of tensor `key`, of all without `tokens`: of values of this size in a tensor
+    /// of the size `whole`.
+    fn floor(&self, key: &str, tokens: Option<&[usize]>, size: Size, whole: Size) -> Floor {
+        let stored = self.stored.get(key).map(|floor| Floor {
+            max_abs: floor.max_abs * size.largest / whole.largest.max(f64::MIN_POSITIVE),
+            rms: floor.rms * size.rms / whole.rms.max(f64::MIN_POSITIVE),
+        });
+        let pooled = |floors: &TokenFloors| floors.get(key).map(|all| pooled(all, tokens));
+        let alone = pooled(&self.alone);
+        let whole = match (self.passed, alone) {
+            (Some(1), Some(alone)) => return alone,
+            (Some(_), _) => {
+                let usual = self.usual(key, size);
+                stored.map_or(usual, |stored| Floor {
+                    max_abs: stored.max_abs.min(usual.max_abs),
+                    rms: stored.rms.min(usual.rms),
+                })
+            }
+            (None, _) => match (stored, pooled(&self.through)) {
+                // A stored floor is one run's, of all tokens: massive ones and the others share it, but not in
+                // proportion to their size.
+                (Some(stored), Some(tried)) => {
+                    let apart = tokens.is_some_and(|tokens| tokens.len() < self.tokens);
+                    let share = if apart { 1.0 } else { 0.5 };
+                    wider(stored, Floor { max_abs: share * tried.max_abs, rms: share * tried.rms })
+                }
+                (Some(stored), None) => stored,
+                (None, Some(tried)) => tried,
+                (None, None) => self.usual(key, size),
+            },
+        };
+        // No run is better than its operations.
+        wider(whole, alone.unwrap_or_default())
+    }
+
+    /// The floor that follows from the dtype.
+    fn usual(&self, key: &str, size: Size) -> Floor {
         let depth = match (layer_of(key), key, self.passed) {
             (None, "embedding_output", _) => 0,
             (_, _, Some(layers)) => layers,
@@ -97,67 +239,38 @@ impl Limits {
         let kind = if is_inner(key) { INSIDE } else { OUTPUT };
         let factor = kind[usize::from(self.dtype != Precision::F32)];
         let share = factor * (depth as f64).sqrt() * self.dtype.epsilon();
-        let largest = expected.iter().fold(0.0_f64, |m, e| m.max(e.abs()));
-        let (max_abs, rms) = (share * largest, share * rms(expected));
-        match known {
-            Some(known) => Floor { max_abs: known.max_abs.min(max_abs), rms: known.rms.min(rms) },
-            None => Floor { max_abs, rms },
-        }
-    }
-
-    /// The limit of tensor `key`, whose expected values are `expected`, padding left out.
-    pub fn of(&self, key: &str, expected: &[f64]) -> Limit {
-        let values: Vec<f32> = expected.iter().map(|value| *value as f32).collect();
-        metrics::limit(self.floor(key, expected), &values, self.dtype, |_| true)
+        Floor { max_abs: share * size.largest, rms: share * size.rms }
     }
 }
 
-fn rms(values: &[f64]) -> f64 {
-    let squares: f64 = values.iter().map(|value| value * value).sum();
-    (squares / values.len().max(1) as f64).sqrt()
+/// How large values are.
+#[derive(Clone, Copy)]
+struct Size {
+    largest: f64,
+    rms: f64,
 }
 
-/// Fixed thresholds instead of calibrated limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Preset {
-    /// Cosine at least 0.99, mean squared error at most 1e-4, relative error at most 0.01.
-    #[serde(alias = "seed-003")]
-    LayerVerification,
-    /// Mean squared error below 1e-5.
-    #[serde(alias = "seed-004")]
-    Bf16Reference,
+impl Size {
+    fn of(values: &[f64]) -> Self {
+        let largest = values.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
+        let squares: f64 = values.iter().map(|value| value * value).sum();
+        Self { largest, rms: (squares / values.len().max(1) as f64).sqrt() }
+    }
 }
 
-impl Preset {
-    /// All.
-    pub const ALL: [Self; 2] = [Self::LayerVerification, Self::Bf16Reference];
-
-    /// The name on the command line and in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::LayerVerification => "layer-verification",
-            Self::Bf16Reference => "bf16-reference",
-        }
+/// The floor of some tokens together, of all without `tokens`; `floors` may be one for all.
+fn pooled(floors: &[Floor], tokens: Option<&[usize]>) -> Floor {
+    let picked: Vec<&Floor> = match tokens {
+        Some(tokens) if floors.len() > 1 => tokens.iter().map(|token| &floors[*token]).collect(),
+        _ => floors.iter().collect(),
+    };
+    let squares: f64 = picked.iter().map(|floor| floor.rms * floor.rms).sum();
+    Floor {
+        max_abs: picked.iter().map(|floor| floor.max_abs).fold(0.0, f64::max),
+        rms: (squares / picked.len().max(1) as f64).sqrt(),
     }
+}
 
-    /// The name on the command line before it had this one.
-    pub fn old_name(self) -> &'static str {
-        match self {
-            Self::LayerVerification => "seed-003",
-            Self::Bf16Reference => "seed-004",
-        }
-    }
-
-    /// Error over threshold, the worst of the preset's metrics; at most 1 passes.
-    pub fn ratio(self, metrics: &Metrics) -> f64 {
-        let ratio = match self {
-            Self::LayerVerification => {
-                let cosine = (1.0 - metrics.cosine) / 0.01;
-                (metrics.mse / 1e-4).max(metrics.relative / 0.01).max(cosine)
-            }
-            Self::Bf16Reference => metrics.mse / 1e-5,
-        };
-        if ratio.is_nan() { f64::INFINITY } else { ratio }
-    }
+fn wider(a: Floor, b: Floor) -> Floor {
+    Floor { max_abs: a.max_abs.max(b.max_abs), rms: a.rms.max(b.rms) }
 }

@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::logits::{best, kl_divergence, lost};
-use crate::metrics::Limit;
-use crate::{Array, Limits, Reference, TraceError, Values};
+use crate::{Array, Limits, Reference, TensorLimit, TraceError, Values};
 
 /// A generated token against the reference's choice.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,7 +43,7 @@ pub fn stepped(
     observed: &[f32],
     expected: Option<&[f32]>,
     vocab: usize,
-    limit: &Limit,
+    limit: &TensorLimit,
 ) -> Vec<TokenVerdict> {
     let steps = reference.steps();
     let mut results = Vec::new();
@@ -63,7 +62,7 @@ pub fn stepped(
             expected: wanted,
             observed: chosen as i64,
             margin: known.or_else(|| margin(expected.unwrap_or(logits))),
-            tie: chosen != wanted as usize && gap <= 2.0 * limit.max_abs,
+            tie: chosen != wanted as usize && gap <= 2.0 * limit.max_abs(),
             kl_divergence: expected
                 .map(|expected| kl_divergence(expected, logits))
                 .filter(|value| value.is_finite()),
@@ -128,7 +127,7 @@ impl<'a> Choices<'a> {
         let mut logits = file.array(key)?;
         let mut noise = 0.0;
         if let Some(array) = &mut logits {
-            noise = 2.0 * limits.of(key, &array.wide(key)?).max_abs;
+            noise = 2.0 * limits.whole(key, &array.wide(key)?).max_abs();
             let floats = array.floats(key)?;
             if key == "logits" {
                 // Those of the last token of the prompt choose the first id.
@@ -182,7 +181,7 @@ fn is_tie<T: Copy + PartialOrd + Into<f64>>(logits: &[T], id: i64, noise: f64) -
 pub fn with_right_logits(tokens: &mut [TokenVerdict], right: &[f64], steps: usize, limits: &Limits) {
     let rows = 1 + tokens.iter().map(|token| token.row).max().unwrap_or(0);
     let vocab = right.len() / (rows * steps);
-    let noise = 2.0 * limits.of("step_logits", right).max_abs;
+    let noise = 2.0 * limits.of("step_logits", right).max_abs();
     for token in tokens.iter_mut().filter(|token| !token.passes()) {
         let start = (token.row * steps + token.step) * vocab;
         let logits = &right[start..start + vocab];

@@ -79,13 +79,10 @@ pub struct Compared<'a> {
 
 impl Compared<'_> {
     /// The metrics over the flat indices that count, and the limit that follows from `floor`.
-    pub(crate) fn measure(
-        &self,
-        floor: Floor,
-        dtype: Precision,
-        counted: impl Fn(usize) -> bool,
-    ) -> (Metrics, Limit) {
-        let limit = metrics::limit(floor, self.expected, dtype, &counted);
+    fn measure(&self, floor: Floor, dtype: Precision, counted: impl Fn(usize) -> bool) -> (Metrics, Limit) {
+        let kept = self.expected.iter().enumerate().filter(|(index, _)| counted(*index));
+        let kept: Vec<f64> = kept.map(|(_, value)| f64::from(*value)).collect();
+        let limit = metrics::limit(floor, &kept, dtype);
         let metrics = metrics::compare(self.observed, self.expected, self.shape, dtype, counted);
         (metrics, limit)
     }

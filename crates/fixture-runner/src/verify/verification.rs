@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use qwen3_blame::{Blame, Derived, ExamineOptions, derive, diagnose, examine, missing_embedding};
+use qwen3_blame::{Blame, ExamineOptions, calibrate, diagnose, examine, missing_embedding};
 use qwen3_checkpoint::Checkpoint;
 use qwen3_command::{VerifyArgs, backends, named};
 use qwen3_config::{Site, layer_key};
@@ -77,7 +77,7 @@ impl<'a> Verification<'a> {
             "--layers begins at {}, but the reference has no `{first}`",
             scope.layers.start
         );
-        let limits = Limits::new(&reference.trace, args.shared.dtype, count)?;
+        let limits = Limits::new(&reference, args.shared.dtype, count)?;
         Ok(Self { named: named(backend), args, checkpoint, reference, reference_file, limits, scope, folder })
     }
 
@@ -120,6 +120,7 @@ impl<'a> Verification<'a> {
             dtype: self.args.shared.dtype,
             scope: Some(self.scope.clone()),
             preset: self.args.shared.preset,
+            diagnose_for: self.args.shared.diagnose_for(),
             progress: &mut |what| progress(&say, what),
         };
         let found = examine(&self.checkpoint, &self.reference, &Trace::open(file)?, options)?;
@@ -127,6 +128,7 @@ impl<'a> Verification<'a> {
             status: Status::of(found.verdicts.pass()),
             verdicts: found.verdicts,
             diagnosis: found.diagnosis,
+            unread: found.unread,
             elapsed_ms: start.elapsed().as_secs_f64() * 1e3,
             peak_rss_mb: peak_rss_mb(),
             ..RunResult::new(label)
@@ -141,15 +143,21 @@ impl<'a> Verification<'a> {
         for (label, program) in &self.args.variant {
             programs.push((Backend::Wgpu, Some(label.clone()), program.clone()));
         }
-        let isolated = shared.mode.contains(&Mode::Isolated) && shared.reference.is_some();
-        let layers = self.scope.layers.clone();
-        let derived = isolated.then(|| derive(&self.checkpoint, &self.reference, layers));
-        let derived = derived.transpose()?;
+        let (limits, derived) = match shared.reference {
+            Some(_) => {
+                let say = &mut |what: &str| progress("expected", what);
+                let (limits, derived) =
+                    calibrate(&self.checkpoint, &self.reference, &self.scope, shared.dtype, say)?;
+                (limits, Some(derived))
+            }
+            None => (self.limits.clone(), None),
+        };
+        let expected = Expected { limits: &limits, derived: derived.as_deref() };
         let mut finished = Vec::new();
         for (index, (backend, variant, program)) in programs.into_iter().enumerate() {
             let label = Label { variant, ..Label::new(backend.name(), shared.dtype) };
             let out = self.folder.path().join(index.to_string());
-            let run = self.run_backend(backend, label, &program, derived.as_ref(), &out)?;
+            let run = self.run_backend(backend, label, &program, expected, &out)?;
             if run.status.ran() {
                 finished.push((run.label.clone(), Trace::recorded(&out, "accumulated/")));
             }
@@ -172,7 +180,7 @@ impl<'a> Verification<'a> {
         backend: Backend,
         label: Label,
         program: &Path,
-        derived: Option<&Derived>,
+        expected: Expected,
         out: &Path,
     ) -> Result<RunResult> {
         let shared = &self.args.shared;
@@ -202,7 +210,7 @@ impl<'a> Verification<'a> {
             Ok(observed) => observed,
             Err(crash) => return Ok(RunResult::stopped(label, Status::Crash, crash)),
         };
-        let verdicts = self.judge(out, derived)?;
+        let verdicts = self.judge(out, expected)?;
         ensure!(
             !verdicts.is_empty() || shared.reference.is_none(),
             "{}: it has none of the tensors that these layers and modes give",
@@ -215,16 +223,16 @@ impl<'a> Verification<'a> {
             elapsed_ms: observed.elapsed_ms,
             peak_rss_mb: observed.peak_rss_mb,
             timings: observed.timings,
-            diagnosis: if pass { Default::default() } else { self.diagnose(out, derived, &verdicts, &say)? },
+            diagnosis: if pass { Default::default() } else { self.diagnose(out, expected, &verdicts, &say)? },
             verdicts,
             ..RunResult::new(label)
         })
     }
 
     /// Everything that a worker wrote to `out`, judged.
-    fn judge(&self, out: &Path, derived: Option<&Derived>) -> Result<Verdicts> {
+    fn judge(&self, out: &Path, expected: Expected) -> Result<Verdicts> {
         let config = self.checkpoint.config();
-        let judge = Judge::new(&self.reference, config, &self.limits, self.args.shared.preset);
+        let judge = Judge::new(&self.reference, config, expected.limits, self.args.shared.preset);
         let judge = judge.with_embedding(match self.args.shared.reference {
             Some(_) => missing_embedding(&self.checkpoint, &self.reference)?,
             None => None,
@@ -232,7 +240,7 @@ impl<'a> Verification<'a> {
         let (accumulated, isolated) = (made(out, Mode::Accumulated), made(out, Mode::Isolated));
         let mut tensors = judge.tensors(Mode::Accumulated, &accumulated, None)?;
         tensors.extend(judge.step_logits(&accumulated, &[])?);
-        tensors.extend(judge.tensors(Mode::Isolated, &isolated, derived.map(|derived| &**derived))?);
+        tensors.extend(judge.tensors(Mode::Isolated, &isolated, expected.derived)?);
         tensors.extend(judge.patched(&made(out, Mode::Patched))?);
         let tokens = judge.tokens(&accumulated)?;
         Ok(Verdicts { tensors, tokens })
@@ -242,26 +250,35 @@ impl<'a> Verification<'a> {
     fn diagnose(
         &self,
         out: &Path,
-        derived: Option<&Derived>,
+        expected: Expected,
         verdicts: &Verdicts,
         label: &str,
     ) -> Result<qwen3_blame::Diagnosis> {
         let whole = verdicts.failing(Mode::Accumulated).next().is_some();
         let whole = whole || verdicts.wrong_token().is_some();
         let mode = if whole { Mode::Accumulated } else { Mode::Isolated };
-        let limits = if whole { self.limits.clone() } else { self.limits.behind(1) };
+        let limits = if whole { expected.limits.clone() } else { expected.limits.behind(1) };
         Ok(diagnose(Blame {
             checkpoint: &self.checkpoint,
             reference: &self.reference,
-            derived: derived.filter(|_| !whole).map(|derived| &**derived),
+            derived: expected.derived.filter(|_| !whole),
             observed: &made(out, mode),
             verdicts,
             limits: &limits,
             scope: self.scope.clone(),
             mode,
+            time: self.args.shared.diagnose_for(),
             progress: &mut |what| progress(label, what),
         })?)
     }
+}
+
+/// What is known of the right values beside the reference's own.
+#[derive(Clone, Copy)]
+struct Expected<'a> {
+    limits: &'a Limits,
+    /// Of what the reference does not tell of its layers.
+    derived: Option<&'a Trace>,
 }
 
 /// What a worker wrote to `out` of one mode.

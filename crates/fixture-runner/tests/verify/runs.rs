@@ -47,6 +47,33 @@ fn a_right_model_passes_in_all_modes() {
     assert_eq!(report["diagnosis"]["causes"], Value::Array(vec![]));
 }
 
+/// Sharp attention, outlier channels, massive tokens, many layers: our own backends are right on them.
+#[test]
+fn no_backend_is_accused_on_wild_checkpoints() {
+    let runs: &[[&str; 2]] = &[
+        ["ndarray", "f32"],
+        #[cfg(feature = "flex")]
+        ["flex", "f32"],
+        #[cfg(feature = "flex")]
+        ["flex", "bf16"],
+        #[cfg(feature = "tch")]
+        ["tch", "f32"],
+        #[cfg(feature = "tch")]
+        ["tch", "bf16"],
+    ];
+    for folder in fs::read_dir(root().join("fixtures/wild")).unwrap() {
+        let model = folder.unwrap().path();
+        let reference = model.join("reference.npz");
+        for [backend, dtype] in runs {
+            let [model, reference] = [&model, &reference].map(|path| path.to_str().unwrap());
+            let arguments =
+                ["--model", model, "--reference", reference, "--backend", backend, "--dtype", dtype];
+            let (code, report) = report(&arguments);
+            assert_eq!(code, 0, "{model} {backend} {dtype}: {}", report["diagnosis"]);
+        }
+    }
+}
+
 /// The checkpoint with another rope_theta in its config.
 fn other_theta() -> TempDir {
     let folder = tempfile::tempdir().unwrap();

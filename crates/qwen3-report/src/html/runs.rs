@@ -47,7 +47,9 @@ fn row(run: &RunResult) -> Markup {
             (num(duration(run.elapsed_ms)))
             (or_dash(run.peak_rss_mb.map(megabytes)))
         }
-        @if let Some(reason) = &run.reason { tr.reason { td colspan="8" { (reason) } } }
+        @for line in run.reason.iter().cloned().chain(run.not_compared()) {
+            tr.reason { td colspan="8" { (line) } }
+        }
     }
 }
 
@@ -73,8 +75,11 @@ mod tests {
     fn a_run_without_tensors_has_a_line_and_its_reason() {
         let label = sample::run("cuda", Status::Pass, Vec::new()).label;
         let run = RunResult::stopped(label, Status::Unavailable, "no <device>".into());
-        let html = section(&[run]).unwrap().into_string();
+        let html = section(std::slice::from_ref(&run)).unwrap().into_string();
         assert!(html.contains("unavailable") && html.contains("no &lt;device&gt;"));
+        let run = RunResult { unread: vec!["a".into(), "b\u{1b}[2J".into()], ..run };
+        let html = section(&[run]).unwrap().into_string();
+        assert!(html.contains("not compared: a, b\\u{1b}[2J"), "{html}");
         assert!(section(&[]).is_none());
     }
 

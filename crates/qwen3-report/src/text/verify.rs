@@ -77,6 +77,9 @@ fn write_run(out: &mut impl Write, run: &RunResult, colour: bool) -> Result<()> 
     }
     write_tokens(out, &run.verdicts)?;
     write_failures(out, &run.verdicts)?;
+    if let Some(not_compared) = run.not_compared() {
+        writeln!(out, "  {not_compared}")?;
+    }
     write_diagnosis(out, &run.diagnosis)
 }
 

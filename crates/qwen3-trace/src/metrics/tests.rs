@@ -48,11 +48,12 @@ fn zero_norms() {
 fn only_what_counts_counts() {
     let metrics = compare(&[f32::NAN, 1.0, 9.0], &[0.0, 1.5, 0.0], &[3], F32, |index| index == 1);
     assert_eq!((metrics.non_finite, metrics.max_abs, metrics.mse), (0, 0.5, 0.25));
-    let of =
-        |counted: fn(usize) -> bool| limit(Floor { max_abs: 0.0, rms: 0.0 }, &[100.0, 1.0], F32, counted);
-    assert_eq!(of(|index| index == 1).max_abs, ULPS * F32.epsilon());
-    assert_eq!(of(|index| index == 1).rms, ULPS_RMS * F32.epsilon());
-    assert!(of(|_| true).max_abs > of(|index| index == 1).max_abs);
+    let (name, shape) = ("x", &[2][..]);
+    let compared = crate::Compared { name, shape, observed: &[100.0, 1.0], expected: &[100.0, 1.0] };
+    let of = |counted: fn(usize) -> bool| compared.judge(Floor::default(), F32, counted);
+    assert_eq!(of(|index| index == 1).limit, ULPS * F32.epsilon());
+    assert_eq!(of(|index| index == 1).limit_rms, ULPS_RMS * F32.epsilon());
+    assert!(of(|_| true).limit > of(|index| index == 1).limit);
 }
 
 #[test]
@@ -86,7 +87,7 @@ fn comparing_nothing_does_not_pass() {
 #[test]
 fn limits_follow_floor_and_format() {
     let floor = Floor { max_abs: 0.5, rms: 0.25 };
-    let found = limit(floor, &[-4.0, 3.0], F16, |_| true);
+    let found = limit(floor, &[-4.0, 3.0], F16);
     assert_eq!(found.max_abs, MAX_ABS_FACTOR * 0.5 + ULPS * F16.epsilon() * 4.0);
     assert_eq!(found.rms, RMS_FACTOR * 0.25 + ULPS_RMS * F16.epsilon() * 12.5_f64.sqrt());
 }

@@ -1,0 +1,96 @@
+//! In what arithmetic an implementation computes.
+
+use qwen3_config::Precision;
+
+use crate::ops::dot;
+use crate::rounding::round;
+
+/// How numbers are rounded on the way through the model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Arithmetic {
+    /// float64 throughout: what is right.
+    Exact,
+    /// As an honest implementation computes in a dtype: operands in the dtype, sums in f32, every operation's
+    /// result rounded where Transformers rounds it.
+    Rounded {
+        /// The dtype.
+        dtype: Precision,
+        /// Which of many such implementations: 0 rounds to the nearest; the others go up or down, by as much as
+        /// one unit in the last place, each in its own way, and take their sums in another order.
+        draw: u32,
+    },
+}
+
+impl Arithmetic {
+    /// Rounds what an operation gave.
+    pub fn round(self, mut values: Vec<f64>) -> Vec<f64> {
+        if let Self::Rounded { dtype, draw } = self {
+            for value in &mut values {
+                let up = if draw == 0 { 0.0 } else { 0.5 * dither(value.to_bits() ^ u64::from(draw)) };
+                *value = round(*value + up * dtype.ulp(*value), dtype);
+            }
+        }
+        values
+    }
+
+    /// A number that an implementation has in its dtype: a weight, a constant, what lies between two operations.
+    pub fn held(self, value: f64) -> f64 {
+        match self {
+            Self::Exact => value,
+            Self::Rounded { dtype, .. } => round(value, dtype),
+        }
+    }
+
+    /// A number that an implementation has in f32 whatever its dtype is, as inside of norms, softmax and sums.
+    pub fn inside(self, value: f64) -> f64 {
+        match self {
+            Self::Exact => value,
+            Self::Rounded { .. } => f64::from(value as f32),
+        }
+    }
+
+    /// The product of two rows of values in the dtype.
+    pub fn dot(self, a: &[f64], b: &[f64]) -> f64 {
+        let Self::Rounded { draw, .. } = self else {
+            return dot(a, b);
+        };
+        const LANES: usize = 8;
+        let part = |a: &[f64], b: &[f64]| {
+            let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+            let mut sums = [0.0_f32; LANES];
+            for (a, b) in a.iter().zip(b) {
+                for lane in 0..LANES {
+                    sums[lane] += a[lane] as f32 * b[lane] as f32;
+                }
+            }
+            let rest = a_rest.iter().zip(b_rest).map(|(a, b)| *a as f32 * *b as f32);
+            sums.into_iter().chain(rest).sum::<f32>()
+        };
+        let start = beginning(a.len(), draw);
+        f64::from(part(&a[start..], &b[start..]) + part(&a[..start], &b[..start]))
+    }
+
+    /// The sum of squares, one after the other.
+    pub fn squares(self, x: &[f64]) -> f64 {
+        let Self::Rounded { draw, .. } = self else {
+            return dot(x, x);
+        };
+        let (last, first) = x.split_at(beginning(x.len(), draw));
+        let squares = first.iter().chain(last).map(|x| (*x as f32).powi(2));
+        f64::from(squares.sum::<f32>())
+    }
+}
+
+/// Where a sum of `length` terms begins: another place is another order of summation.
+fn beginning(length: usize, draw: u32) -> usize {
+    length * (draw as usize % 8) / 8
+}
+
+/// A number between -0.5 and 0.5 that looks random, the same for the same bits. The finaliser of SplitMix64.
+fn dither(bits: u64) -> f64 {
+    let mut bits = bits.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^= bits >> 31;
+    (bits >> 11) as f64 / (1_u64 << 53) as f64 - 0.5
+}

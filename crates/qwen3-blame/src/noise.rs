@@ -1,0 +1,183 @@
+//! Noise floors found by trying: what honest implementations in a dtype are off by.
+
+use qwen3_config::{Qwen3Config, Rows, Site, Tap};
+use qwen3_trace::{Floor, Precision, TokenFloors};
+
+use crate::arithmetic::Arithmetic;
+use crate::calibrate::parameters;
+use crate::probe::{LayerTaps, final_norm, run_layer};
+use crate::variant::Variant;
+use crate::weights::LayerWeights;
+
+/// Implementations that are tried, as far as the time allows.
+const DRAWS: usize = 8;
+/// Products that may be computed for a layer's draws; with more tokens there are fewer draws.
+const PRODUCTS: usize = 1 << 33;
+/// Tokens whose logits are tried: the head is by far the largest matrix.
+const HEAD_TOKENS: usize = 16;
+
+/// Honest implementations beside the right one.
+pub struct Noise<'a> {
+    config: &'a Qwen3Config,
+    rows: &'a Rows,
+    /// The tokens whose floors are kept, in a row of each sequence.
+    tokens: usize,
+    drawn: Vec<Variant>,
+    /// What each implementation has come to, when errors are passed on from layer to layer.
+    states: Option<Vec<Vec<f64>>>,
+    /// What was found.
+    pub floors: TokenFloors,
+}
+
+impl<'a> Noise<'a> {
+    /// Implementations that get the right input at every layer. Floors are kept of the first `tokens` of each
+    /// sequence.
+    pub fn alone(config: &'a Qwen3Config, rows: &'a Rows, tokens: usize, dtype: Precision) -> Self {
+        let [batch, seq] = rows.dims();
+        let draws = (PRODUCTS / (parameters(config, 0) * batch * seq).max(1)).clamp(2, DRAWS) as u32;
+        let rounded =
+            |draw| Variant { arithmetic: Arithmetic::Rounded { dtype, draw }, ..Variant::right(config) };
+        Self {
+            config,
+            rows,
+            tokens,
+            drawn: (0..draws).map(rounded).collect(),
+            states: None,
+            floors: TokenFloors::new(),
+        }
+    }
+
+    /// Implementations that go on from what they computed, beginning at `input` `[batch * seq, hidden_size]`.
+    pub fn through(self, input: &[f64]) -> Self {
+        let states = self.drawn.iter().map(|variant| held(variant, input)).collect();
+        Self { states: Some(states), ..self }
+    }
+
+    /// Takes the embeddings `[batch * seq, hidden_size]`, which are only rounded.
+    pub fn embedding(&mut self, x: &[f64]) {
+        let floors = self.worst(Tap::Embedding, &[held(&self.drawn[0], x)], x);
+        self.floors.insert(Site::outside(Tap::Embedding).to_string(), floors);
+    }
+
+    /// Runs `layer`, of which `exact` is the right run on `x`.
+    pub fn layer(&mut self, layer: usize, weights: &LayerWeights, x: &[f64], exact: &LayerTaps) {
+        let run = |(variant, x): (&Variant, Vec<f64>)| {
+            run_layer(weights, self.config, variant, self.rows, &x, None)
+        };
+        let inputs = self.inputs(x);
+        let runs: Vec<LayerTaps> = self.drawn.iter().zip(inputs).map(run).collect();
+        for tap in Tap::of_layer() {
+            let found: Vec<&[f64]> = runs.iter().map(|taps| taps.get(tap)).collect();
+            let floors = self.worst(tap, &found, exact.get(tap));
+            self.floors.insert(Site::inside(layer, tap).to_string(), floors);
+        }
+        if let Some(states) = &mut self.states {
+            *states = runs.iter().map(|taps| taps.get(Tap::LayerOutput).to_vec()).collect();
+        }
+    }
+
+    /// What each implementation gets, where `x` is right.
+    fn inputs(&self, x: &[f64]) -> Vec<Vec<f64>> {
+        let fresh = || self.drawn.iter().map(|variant| held(variant, x)).collect();
+        self.states.clone().unwrap_or_else(fresh)
+    }
+
+    /// The floors of the tokens of `tap`, padding left out.
+    fn worst<X: AsRef<[f64]>>(&self, tap: Tap, runs: &[X], exact: &[f64]) -> Vec<Floor> {
+        let [batch, seq] = self.rows.dims();
+        let (shape, axis) = (tap.shape(self.config, batch, seq), tap.sequence_axis());
+        let mut worst = Worst::new(batch * seq);
+        for values in runs {
+            let errors = values.as_ref().iter().zip(exact).map(|(a, e)| (a - e).abs());
+            worst.add(errors.enumerate().map(|(index, error)| (token_of(&shape, axis, index), error)));
+        }
+        let kept = self.kept().into_iter().map(|token| worst.floors[token]);
+        kept.collect()
+    }
+
+    /// The tokens that are kept, counted over the batch.
+    fn kept(&self) -> Vec<usize> {
+        let [batch, seq] = self.rows.dims();
+        let all = (0..batch).flat_map(|row| (0..self.tokens).map(move |token| (row, token)));
+        let seen = all.filter(|(row, token)| self.rows.visible[*row][*token]);
+        seen.map(|(row, token)| row * seq + token).collect()
+    }
+
+    /// Runs the final norm, and the head that makes logits of normed tokens in an arithmetic; `x` is the last
+    /// layer's right output. Tokens behind those that are kept, and the last of them, make `step_logits`.
+    ///
+    /// # Errors
+    /// Those of `head`.
+    pub fn end<E>(
+        &mut self,
+        norm: &[f32],
+        x: &[f64],
+        mut head: impl FnMut(&[f64], Arithmetic) -> Result<Vec<f64>, E>,
+    ) -> Result<(), E> {
+        let exact = final_norm(x, norm, &Variant::right(self.config));
+        let inputs = self.inputs(x);
+        let normed = self.drawn.iter().zip(&inputs).map(|(variant, x)| final_norm(x, norm, variant));
+        let normed: Vec<Vec<f64>> = normed.collect();
+        let floors = self.worst(Tap::FinalNorm, &normed, &exact);
+        self.floors.insert(Site::outside(Tap::FinalNorm).to_string(), floors);
+
+        let ([batch, seq], size) = (self.rows.dims(), self.config.hidden_size);
+        let steps = (0..batch).flat_map(|row| (self.tokens - 1..seq).map(move |token| row * seq + token));
+        let sets =
+            [(Site::outside(Tap::Logits).to_string(), self.kept()), ("step_logits".into(), steps.collect())];
+        for (key, tokens) in sets {
+            let some = |normed: &Vec<f64>| -> Vec<f64> {
+                let chosen = tokens.iter().step_by(tokens.len().div_ceil(HEAD_TOKENS).max(1));
+                chosen.flat_map(|token| &normed[token * size..(token + 1) * size]).copied().collect()
+            };
+            let right = head(&some(&exact), Arithmetic::Exact)?;
+            // All implementations' at once: the head's weights are read once.
+            let rounded = self.drawn.last().expect("there are draws").arithmetic;
+            let made = head(&normed.iter().flat_map(some).collect::<Vec<_>>(), rounded)?;
+            let mut worst = Worst::new(1);
+            for made in made.chunks(right.len().max(1)) {
+                worst.add(made.iter().zip(&right).map(|(a, e)| (0, (a - e).abs())));
+            }
+            self.floors.insert(key, worst.floors);
+        }
+        Ok(())
+    }
+}
+
+/// `x` as the variant's implementation holds it.
+fn held(variant: &Variant, x: &[f64]) -> Vec<f64> {
+    x.iter().map(|value| variant.arithmetic.held(*value)).collect()
+}
+
+/// The worst of several runs, for each token.
+struct Worst {
+    floors: Vec<Floor>,
+}
+
+impl Worst {
+    fn new(tokens: usize) -> Self {
+        Self { floors: vec![Floor::default(); tokens] }
+    }
+
+    /// Takes in a run's errors with the tokens that they are of.
+    fn add(&mut self, errors: impl Iterator<Item = (usize, f64)>) {
+        let mut run = vec![(0.0_f64, 0.0, 0_usize); self.floors.len()];
+        for (token, error) in errors {
+            let (largest, squares, count) = &mut run[token];
+            *largest = largest.max(error);
+            *squares += error * error;
+            *count += 1;
+        }
+        for (floor, (largest, squares, count)) in self.floors.iter_mut().zip(run) {
+            floor.max_abs = floor.max_abs.max(largest);
+            floor.rms = floor.rms.max((squares / count.max(1) as f64).sqrt());
+        }
+    }
+}
+
+/// The token, counted over the batch, of a flat index into a tensor whose `axis` is the sequence.
+fn token_of(shape: &[usize], axis: usize, index: usize) -> usize {
+    let inner: usize = shape[axis + 1..].iter().product();
+    let outer: usize = shape[1..].iter().product();
+    index / outer * shape[axis] + index / inner % shape[axis]
+}

@@ -1,0 +1,105 @@
+//! Checkpoints that are less tame than the fixtures, as `oracle.py wild` makes them: honest runs of Transformers are
+//! not accused, with the reference's noise floors and without, and a small mistake is found where it is.
+
+mod npz;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use qwen3_blame::{Examination, ExamineOptions, examine};
+use qwen3_checkpoint::Checkpoint;
+use qwen3_trace::{Mode, Precision, Reference, Trace, TraceError};
+
+use npz::edited;
+
+fn folders() -> Vec<PathBuf> {
+    let wild = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/wild");
+    let entries = fs::read_dir(wild).unwrap();
+    let mut folders: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    folders
+}
+
+fn look(
+    folder: &Path,
+    reference: &Path,
+    observed: &Path,
+    dtype: Precision,
+) -> Result<Examination, TraceError> {
+    let checkpoint = Checkpoint::open(folder).unwrap();
+    let reference = Reference::open(reference, checkpoint.config(), true).unwrap();
+    let observed = Trace::open(observed).unwrap();
+    let options = ExamineOptions {
+        dtype,
+        scope: None,
+        preset: None,
+        diagnose_for: Duration::ZERO,
+        progress: &mut |_| {},
+    };
+    examine(&checkpoint, &reference, &observed, options)
+}
+
+fn files<'a>(folder: &Path, prefix: &'a str) -> impl Iterator<Item = (PathBuf, String)> + 'a {
+    let paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.into_iter().filter_map(move |path| {
+        let rest = path.file_stem()?.to_str()?.strip_prefix(prefix)?.to_string();
+        Some((path, rest))
+    })
+}
+
+#[test]
+fn honest_runs_are_not_accused() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (mut runs, mut accused) = (0, Vec::new());
+    for folder in folders() {
+        let stored = folder.join("reference.npz");
+        let bare = edited(&stored, temporary.path(), |name, _| !name.starts_with("noise_floor"));
+        for reference in [stored, bare] {
+            for (observed, rest) in files(&folder, "honest-") {
+                let dtype = rest.split('-').next().unwrap();
+                let dtype = Precision::ALL.into_iter().find(|known| known.name() == dtype).unwrap();
+                let found = look(&folder, &reference, &observed, dtype).unwrap();
+                runs += 1;
+                if !found.verdicts.pass() {
+                    let first = found.diagnosis.first_divergence.map(|first| first.tensor);
+                    accused.push(format!("{} by {}: {first:?}", observed.display(), reference.display()));
+                }
+            }
+        }
+    }
+    assert!(runs >= 80, "{runs} runs");
+    assert!(accused.is_empty(), "{accused:#?}");
+}
+
+#[test]
+fn a_small_mistake_is_found_in_its_layer() {
+    for folder in folders() {
+        for (observed, layer) in files(&folder, "planted-layer-") {
+            let found = look(&folder, &folder.join("reference.npz"), &observed, Precision::F32).unwrap();
+            let first = found.diagnosis.first_divergence.expect("it shows");
+            assert_eq!(first.tensor, format!("layer_{:0>2}_output", layer), "{}", observed.display());
+            assert!(found.verdicts.failing(Mode::Accumulated).next().is_some());
+        }
+    }
+}
+
+/// A floor of 1e30 would let everything pass.
+#[test]
+fn a_floor_that_no_run_has_is_refused() {
+    let (folder, temporary) = (folders().remove(0), tempfile::tempdir().unwrap());
+    for (tensor, floor) in [("layer_01_output", 1e30_f64), ("logits", 1.0)] {
+        let key = format!("noise_floor.f32.{tensor}");
+        let reference = edited(&folder.join("reference.npz"), temporary.path(), |name, bytes| {
+            if *name == key {
+                let data = bytes.len() - 16;
+                bytes.truncate(data);
+                bytes.extend([floor, floor].map(f64::to_le_bytes).concat());
+            }
+            true
+        });
+        let found = look(&folder, &reference, &folder.join("honest-f32-eager.npz"), Precision::F32);
+        let error = found.map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(&key) && error.contains("edited.npz"), "{error}");
+    }
+}
