@@ -10,11 +10,45 @@ use crate::guesses::not_finite;
 use crate::residual::Residual;
 use crate::search::Explanation;
 use crate::segment::Laboratory;
+use crate::variant::{Mask, Variant};
 use crate::weights::embedding_rows;
 use crate::{Blame, Result};
 
 /// Positions that a cached step may be off by, nearest first.
 const OFFSETS: [i64; 8] = [1, -1, 2, -2, 3, -3, 4, -4];
+
+/// What a cached step may do wrong.
+#[derive(Clone, Copy, PartialEq)]
+enum StepMistake {
+    /// Nothing.
+    None,
+    /// It stands so many positions from where it should.
+    Offset(i64),
+    /// Its mask is one short: it does not see its own token.
+    HidesSelf,
+}
+
+impl StepMistake {
+    /// Those that are tried.
+    fn all() -> impl Iterator<Item = Self> {
+        OFFSETS.into_iter().map(Self::Offset).chain([Self::HidesSelf])
+    }
+
+    /// The id in the catalogue, and what ends "if".
+    fn words(self) -> (&'static str, String) {
+        match self {
+            Self::None => unreachable!("it is no mistake"),
+            Self::Offset(offset) => (
+                "rope_position_offset",
+                format!("cached steps stand {offset:+} positions from where they should"),
+            ),
+            Self::HidesSelf => (
+                "cached_mask_off_by_one",
+                "the mask of cached steps is one short: they do not see their own token".into(),
+            ),
+        }
+    }
+}
 
 /// What explains the generated tokens; `None` when those are right. Without explanations, [`Finding::before`]
 /// tells whether the right model gives what was observed.
@@ -44,8 +78,8 @@ pub fn cached_steps(blame: &Blame) -> Result<Option<Finding>> {
         (Some(logits), None) => logits.chunks(vocab).map(best).collect(),
         (None, None) => return Ok(None),
     };
-    let compare = |offset: i64| -> Result<Option<Residual>> {
-        let Some(predicted) = predict(checkpoint, reference, followed, steps, offset)? else {
+    let compare = |mistake: StepMistake| -> Result<Option<Residual>> {
+        let Some(predicted) = predict(checkpoint, reference, followed, steps, mistake)? else {
             return Ok(None);
         };
         if let Some(logits) = &logits {
@@ -61,18 +95,29 @@ pub fn cached_steps(blame: &Blame) -> Result<Option<Finding>> {
             ratio: if wrong == 0 { 0.0 } else { f64::INFINITY },
         }))
     };
-    let before = compare(0)?.expect("the right positions are possible");
+    let before = compare(StepMistake::None)?.expect("the right positions are possible");
     let not_finite = logits.as_ref().and_then(|logits| not_finite(logits, "step_logits"));
     let mut explanations = Vec::from_iter(not_finite);
     if before.ratio > 1.0 && explanations.is_empty() {
-        for offset in OFFSETS {
-            let after = compare(offset)?;
-            if let Some(after) = after.filter(|after| after.explains(before)) {
-                let words = format!("cached steps stand {offset:+} positions from where they should");
-                explanations.push(Explanation {
-                    whole: Some(format!("the generated tokens follow if {words}")),
-                    ..Explanation::plain("rope_position_offset", words, after)
-                });
+        for mistake in StepMistake::all() {
+            let (id, words) = mistake.words();
+            if explanations.iter().any(|known| known.id == id) {
+                continue;
+            }
+            let Some(after) = compare(mistake)?.filter(|after| after.explains(before)) else {
+                continue;
+            };
+            let whole = if logits.is_some() {
+                format!("the generated tokens follow if {words}")
+            } else {
+                // Ids say little: another mistake may lead to the same.
+                let (wrong, all) = ((before.relative * (batch * steps) as f64).round(), batch * steps);
+                format!(
+                    "the generated ids, of which {wrong} of {all} differ, are consistent with this: {words}"
+                )
+            };
+            explanations.push(Explanation { whole: Some(whole), ..Explanation::plain(id, words, after) });
+            if logits.is_some() {
                 break;
             }
         }
@@ -98,20 +143,21 @@ pub fn right_logits(
     reference: &Reference,
     followed: &[Vec<usize>],
 ) -> Result<Vec<f64>> {
-    let predicted = predict(checkpoint, reference, followed, followed[0].len(), 0)?;
+    let predicted = predict(checkpoint, reference, followed, followed[0].len(), StepMistake::None)?;
     Ok(predicted.expect("the right positions are possible"))
 }
 
-/// The logits `[batch, steps, vocab]` of `steps` steps along `followed` that stand `offset` positions from
-/// where they should; `None` when that would be before the first position.
+/// The logits `[batch, steps, vocab]` of `steps` steps along `followed` with a mistake; `None` when a step would
+/// stand before the first position.
 fn predict(
     checkpoint: &Checkpoint,
     reference: &Reference,
     followed: &[Vec<usize>],
     steps: usize,
-    offset: i64,
+    mistake: StepMistake,
 ) -> Result<Option<Vec<f64>>> {
     let [batch, seq] = reference.rows.dims();
+    let offset = if let StepMistake::Offset(offset) = mistake { offset } else { 0 };
     let Some(rows) = continued(&reference.rows, steps, offset) else {
         return Ok(None);
     };
@@ -121,7 +167,11 @@ fn predict(
     };
     let all: Vec<u32> = (0..batch).flat_map(row).collect();
     let embedded = embedding_rows(checkpoint, &all)?;
-    let mut laboratory = Laboratory::new(checkpoint, &rows);
+    let mut right = Variant::right(checkpoint.config());
+    if mistake == StepMistake::HidesSelf {
+        (right.mask, right.mask_from) = (Mask::HidesSelf, seq);
+    }
+    let mut laboratory = Laboratory::new(checkpoint, &rows).with(right);
     let layers = laboratory.config.num_hidden_layers;
     let hidden = laboratory.run(0..layers + 1, &embedded)?;
     let size = laboratory.config.hidden_size;

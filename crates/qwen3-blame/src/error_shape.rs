@@ -6,6 +6,8 @@ use crate::ops::dot;
 
 /// An error smaller than this share of the whole is gone.
 const GONE: f64 = 0.05;
+/// No more than this part of the features are few.
+const FEW: usize = 8;
 
 /// Describes the difference of `observed` and `expected`, both `[tokens that count, features]`; `heads`
 /// is how many heads the features make, where they do. `limit` is the largest error that passes.
@@ -54,7 +56,8 @@ pub fn describe(
     if kept && size > 1e-2 * norm(expected) {
         shape.push("a rotation: every position keeps its length and changes its direction".into());
     }
-    shape.extend(heads.and_then(|heads| some_heads(&error, features, heads, limit)));
+    let some_heads = heads.and_then(|heads| some_heads(&error, features, heads, limit));
+    shape.extend(some_features(&error, features, limit).or(some_heads));
     shape.extend(some_positions(&error, features, rows, limit));
     if shape.is_empty() {
         shape.push("spread over all positions and features, with no simple form".into());
@@ -75,6 +78,14 @@ fn some_heads(error: &[f64], features: usize, heads: usize, limit: f64) -> Optio
     let wrong: Vec<usize> = (0..heads).filter(|head| largest(of(*head)) > limit).collect();
     let some = !wrong.is_empty() && wrong.len() < heads;
     some.then(|| format!("some heads only: {wrong:?} of {heads}"))
+}
+
+/// Which features are wrong, when those are few, as when one row of a weight is.
+fn some_features(error: &[f64], features: usize, limit: f64) -> Option<String> {
+    let of = |feature: usize| error.iter().skip(feature).step_by(features);
+    let wrong: Vec<usize> = (0..features).filter(|feature| largest(of(*feature)) > limit).collect();
+    let few = !wrong.is_empty() && wrong.len() <= features / FEW;
+    few.then(|| format!("some features only: [{}]", ranges(&wrong)))
 }
 
 /// Which positions are wrong, when not all are; and whether the error grows along them.

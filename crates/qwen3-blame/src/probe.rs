@@ -201,11 +201,12 @@ fn attend(
     let mut context = vec![0.0; q.len()];
     context.par_chunks_mut(heads * head_dim).enumerate().for_each(|(token, context)| {
         let (row, query) = (token / seq, token % seq);
-        let seen = |key: &usize| sees(variant.mask, query, *key) && reach.sees(query.saturating_sub(*key));
+        let mask = if query < variant.mask_from { Mask::Causal } else { variant.mask };
+        let seen = |key: &usize| sees(mask, query, *key) && reach.sees(query.saturating_sub(*key));
         let mut keys: Vec<usize> = (0..seq).filter(|key| rows.visible[row][*key] && seen(key)).collect();
         let mut blind = keys.is_empty();
         if blind {
-            (keys, blind) = match variant.mask {
+            (keys, blind) = match mask {
                 Mask::HidesSelfButFirst => (vec![query], false),
                 Mask::HidesSelfFirstSeesAll => {
                     let visible = (0..seq).filter(|key| rows.visible[row][*key]);

@@ -80,6 +80,11 @@ pub struct Laboratory<'a> {
 }
 
 impl<'a> Laboratory<'a> {
+    /// The same with another implementation in the place of the right one.
+    pub fn with(self, right: Variant) -> Self {
+        Self { right, ..self }
+    }
+
     /// Over an open checkpoint.
     pub fn new(checkpoint: &'a Checkpoint, rows: &'a Rows) -> Self {
         let config = checkpoint.config().clone();

@@ -51,6 +51,23 @@ fn the_right_variant_is_the_oracle() {
     }
 }
 
+/// One row of a weight that is wrong shows in one feature.
+#[test]
+fn a_few_features_are_named() {
+    let tokens = Rows::unpadded(1, 5);
+    let expected: Vec<f64> = (0..5 * 40).map(|i| (i as f64 * 1.7).sin()).collect();
+    let observed = |wrong: &[usize]| -> Vec<f64> {
+        let off =
+            |(i, e): (usize, &f64)| if wrong.contains(&(i % 40)) { 1.01 * e + (i as f64).cos() } else { *e };
+        expected.iter().enumerate().map(off).collect()
+    };
+    let words = |wrong: &[usize]| describe(&observed(wrong), &expected, &tokens, Some(4), 1e-6).join("; ");
+    assert_eq!(words(&[17]), "some features only: [17]");
+    assert_eq!(words(&[3, 4, 5, 21]), "some features only: [3..=5, 21]");
+    let head: Vec<usize> = (10..20).collect();
+    assert_eq!(words(&head), "some heads only: [1] of 4");
+}
+
 /// Eight tokens of six features; no two alike.
 fn values() -> (Vec<f64>, Rows) {
     let values = (0..48).map(|i| (i as f64 * 1.7).sin() + 0.1 * i as f64);

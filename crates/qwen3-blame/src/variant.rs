@@ -131,6 +131,8 @@ pub struct Variant {
     pub scale: f64,
     /// See [`Mask`].
     pub mask: Mask,
+    /// The first token in a row whose query has that mask; those before it see what they should.
+    pub mask_from: usize,
     /// Is attention's input added to its output?
     pub attention_residual: bool,
     /// Is the feed-forward block's input added to its output?
@@ -169,6 +171,7 @@ impl Variant {
             groups_interleaved: false,
             scale: (config.head_dim as f64).powf(-0.5),
             mask: Mask::Causal,
+            mask_from: 0,
             attention_residual: true,
             mlp_residual: true,
             post_norm_is_input_norm: false,

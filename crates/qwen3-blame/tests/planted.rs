@@ -10,7 +10,7 @@ use qwen3_trace::{Precision, Reference, Trace};
 use serde_json::Value;
 
 /// Every id of the catalogue.
-const CATALOGUE: [&str; 32] = [
+const CATALOGUE: [&str; 33] = [
     "rope_interleaved",
     "rope_theta",
     "rope_position_offset",
@@ -31,6 +31,7 @@ const CATALOGUE: [&str; 32] = [
     "attention_scale_hidden",
     "causal_mask_missing",
     "causal_mask_off_by_one",
+    "cached_mask_off_by_one",
     "residual_missing_attention",
     "residual_missing_mlp",
     "post_norm_is_input_norm",

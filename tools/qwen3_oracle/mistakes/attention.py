@@ -145,6 +145,20 @@ def mask_changed(ahead: int, visible: bool, blind_see: str | None = None) -> Pla
     return lambda subject: mask_replaced(subject, change)
 
 
+def cached_steps_hide_themselves(subject: Subject) -> AbstractContextManager[None]:
+    """Hides the key of its own position from each query that comes alone after cached ones."""
+
+    def change(mask: torch.Tensor) -> torch.Tensor:
+        queries, keys = mask.shape[-2:]
+        if queries > 1 or keys == 1:
+            return mask
+        mask = mask.clone()
+        mask[..., -1] = torch.finfo(mask.dtype).min
+        return mask
+
+    return mask_replaced(subject, change)
+
+
 def padding_attended_to(subject: Subject) -> AbstractContextManager[None]:
     """Shows left padding."""
     create = modeling_qwen3.create_causal_mask

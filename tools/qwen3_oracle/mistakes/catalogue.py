@@ -144,6 +144,12 @@ MISTAKES = [
         "queries do not see themselves, and the first sees every key",
         attention.mask_changed(0, visible=False, blind_see="all"),
     ),
+    Outside(
+        "cached_mask_off_by_one",
+        "cached steps do not see their own token",
+        attention.cached_steps_hide_themselves,
+        one_of=where.is_full_model,
+    ),
     Mistake(
         "residual_missing_attention", "attention has no residual", layers.residual_missing(attention=True, mlp=False)
     ),
