@@ -212,6 +212,17 @@ fn attention_without_its_mask_fails_where_it_attends() {
     assert_ends(&output, 1, &words);
 }
 
+/// With a floor of 1e30 everything would pass.
+#[test]
+fn a_floor_that_no_run_has_ends_with_2() {
+    for floor in [1e30, 0.1] {
+        let mut copy = Copy::new();
+        copy.case(NORM)["noise_floors"]["output"]["f32"]["max_abs"] = json!(floor);
+        let output = copy.run(&["--filter", NORM]);
+        assert_ends(&output, 2, &[NORM, "`output` has a noise floor of"]);
+    }
+}
+
 #[test]
 fn chunks_that_are_not_the_keys_end_with_2() {
     let mut copy = Copy::new();

@@ -57,6 +57,7 @@ pub fn tensor(mode: Mode, name: &str, ratio: Option<f64>) -> LayerVerdict {
         },
         ratio,
         calibrated: 0.0,
+        sensitivity: Some(1e-6),
         neighbours: None,
         kl_divergence: None,
         top1_agreement: None,

@@ -252,6 +252,7 @@ impl<'a> Judge<'a> {
             derived: false,
             ratio: ratio.is_finite().then_some(ratio),
             calibrated,
+            sensitivity: limit.sensitivity().filter(|_| self.preset.is_none()),
             neighbours,
             kl_divergence: vocabulary.as_ref().and_then(|v| v.kl_divergence),
             top1_agreement: vocabulary.as_ref().map(|v| v.top1_agreement),

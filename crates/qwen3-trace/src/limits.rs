@@ -177,7 +177,7 @@ impl Limits {
     /// The limits of tensor `key`, whose expected values are `expected`, padding left out.
     pub fn of(&self, key: &str, expected: &[f64]) -> TensorLimit {
         let side_by_side =
-            sequence_axis(key) == Some(1) && self.tokens > 0 && expected.len() % self.tokens == 0;
+            sequence_axis(key) == Some(1) && self.tokens > 0 && expected.len().is_multiple_of(self.tokens);
         let whole = Size::of(expected);
         TensorLimit::new(
             expected,

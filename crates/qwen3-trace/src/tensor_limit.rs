@@ -23,6 +23,8 @@ pub(crate) struct Group {
     pub(crate) tokens: Vec<usize>,
     pub(crate) floor: Floor,
     pub(crate) limit: Limit,
+    /// The root of the mean square of the expected values.
+    rms: f64,
 }
 
 impl TensorLimit {
@@ -40,7 +42,8 @@ impl TensorLimit {
                 tokens.iter().flat_map(|token| row(expected, width, *token)).copied().collect();
             let floor = floor(&tokens, &values);
             let limit = metrics::limit(floor, &values, dtype);
-            Group { tokens, floor, limit }
+            let squares: f64 = values.iter().map(|value| value * value).sum();
+            Group { tokens, floor, limit, rms: (squares / values.len() as f64).sqrt() }
         });
         Self { width, groups: groups.collect() }
     }
@@ -51,6 +54,13 @@ impl TensorLimit {
             *limit = Limit { max_abs: limit.max_abs * factor, rms: limit.rms * factor };
         }
         self
+    }
+
+    /// The smallest rms error that is beyond its limit, as a share of the expected values' rms: in the tokens where
+    /// that share is largest. `None` where nothing but zeros is expected.
+    pub fn sensitivity(&self) -> Option<f64> {
+        let shares = self.groups.iter().map(|group| group.limit.rms / group.rms);
+        shares.reduce(f64::max).filter(|share| share.is_finite())
     }
 
     /// Are there tokens that are judged apart for their size?

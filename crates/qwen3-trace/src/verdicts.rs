@@ -21,6 +21,9 @@ pub struct LayerVerdict {
     /// Error over calibrated limit, whatever a preset asks for; not in reports.
     #[serde(skip)]
     pub calibrated: f64,
+    /// The smallest rms error that would not pass, as a share of the expected values' rms; `None` by a preset.
+    #[serde(default)]
+    pub sensitivity: Option<f64>,
     /// Values around the worst element.
     pub neighbours: Option<Neighbours>,
     /// Of logits: what is lost by believing the observed ones, mean over the tokens, in nats.

@@ -75,6 +75,7 @@ fn write_run(out: &mut impl Write, run: &RunResult, colour: bool) -> Result<()> 
     for (name, key) in rows(&run.verdicts) {
         write_row(out, &run.verdicts, &name, &key)?;
     }
+    write_sensitivity(out, &run.verdicts)?;
     write_tokens(out, &run.verdicts)?;
     write_failures(out, &run.verdicts)?;
     if let Some(not_compared) = run.not_compared() {
@@ -172,6 +173,21 @@ fn write_tokens(out: &mut impl Write, verdicts: &Verdicts) -> Result<()> {
     Ok(())
 }
 
+/// How small an error the limits would not have let pass: what a pass is worth.
+fn write_sensitivity(out: &mut impl Write, verdicts: &Verdicts) -> Result<()> {
+    for mode in [Mode::Accumulated, Mode::Isolated] {
+        let layers = verdicts.of(mode).filter(|tensor| tensor.verdict.name.ends_with("_output"));
+        let layers = layers.filter(|tensor| tensor.layer.is_some());
+        let Some(worst) = layers.filter_map(|tensor| tensor.sensitivity).reduce(f64::max) else {
+            continue;
+        };
+        let logits = verdicts.find(mode, "logits").and_then(|logits| logits.sensitivity);
+        let logits = logits.map_or(String::new(), |share| format!(", from {share:.0e} of the logits on"));
+        writeln!(out, "  seen, {mode}: rms errors from {worst:.0e} of a layer's output on{logits}")?;
+    }
+    Ok(())
+}
+
 /// The worst element of the first tensor that fails in each mode.
 fn write_failures(out: &mut impl Write, verdicts: &Verdicts) -> Result<()> {
     for mode in Mode::ALL {
@@ -258,6 +274,7 @@ mod tests {
             "wgpu f32 (fusion on, autotune on): FAIL in ",
             "cuda f32: unavailable in 0.0 s\n  no CUDA device",
             "  accumulated: first beyond its limit: layer_03.self_attn.q_rope (9 in all); worst element [0, 4, ",
+            "  seen, accumulated: rms errors from 1e-6 of a layer's output on, from 1e-6 of the logits on\n",
             "  greedy ids: 4 of 8 equal, 1 ties, smallest margin 1.000e-6",
             "  first wrong id: step 2 of row 0: 222 instead of 576, margin 5.200e-1",
             "    cause rope_interleaved: layer 3 matches to 3e-7 if RoPE rotates interleaved pairs instead of \
