@@ -11,10 +11,11 @@ use crate::weights::LayerWeights;
 
 /// Implementations that are tried, as far as the time allows.
 const DRAWS: usize = 8;
-/// Products that may be computed for a layer's draws; with more tokens there are fewer draws.
-const PRODUCTS: usize = 1 << 33;
-/// Tokens whose logits are tried: the head is by far the largest matrix.
-const HEAD_TOKENS: usize = 16;
+/// Products that may be computed in the layers, of all of them; for more there are fewer.
+const PRODUCTS: usize = 1 << 34;
+/// The same in the head, by far the largest matrix; beyond it there are fewer, then fewer tokens, those that are off
+/// most.
+const HEAD_PRODUCTS: usize = 1 << 32;
 
 /// Honest implementations beside the right one.
 pub struct Noise<'a> {
@@ -34,7 +35,8 @@ impl<'a> Noise<'a> {
     /// sequence.
     pub fn alone(config: &'a Qwen3Config, rows: &'a Rows, tokens: usize, dtype: Precision) -> Self {
         let [batch, seq] = rows.dims();
-        let draws = (PRODUCTS / (parameters(config, 0) * batch * seq).max(1)).clamp(2, DRAWS) as u32;
+        let draws = (PRODUCTS / (parameters(config, 0) * config.num_hidden_layers * batch * seq).max(1))
+            .clamp(2, DRAWS) as u32;
         let rounded =
             |draw| Variant { arithmetic: Arithmetic::Rounded { dtype, draw }, ..Variant::right(config) };
         Self {
@@ -122,23 +124,45 @@ impl<'a> Noise<'a> {
         self.floors.insert(Site::outside(Tap::FinalNorm).to_string(), floors);
 
         let ([batch, seq], size) = (self.rows.dims(), self.config.hidden_size);
-        let steps = (0..batch).flat_map(|row| (self.tokens - 1..seq).map(move |token| row * seq + token));
-        let sets =
-            [(Site::outside(Tap::Logits).to_string(), self.kept()), ("step_logits".into(), steps.collect())];
-        for (key, tokens) in sets {
-            let some = |normed: &Vec<f64>| -> Vec<f64> {
-                let chosen = tokens.iter().step_by(tokens.len().div_ceil(HEAD_TOKENS).max(1));
-                chosen.flat_map(|token| &normed[token * size..(token + 1) * size]).copied().collect()
+        let off = |token: usize| {
+            let at = |x: &[f64], index: usize| x[token * size + index];
+            let run = |run: &Vec<f64>| {
+                (0..size).map(|index| (at(run, index) - at(&exact, index)).powi(2)).sum::<f64>()
             };
-            let right = head(&some(&exact), Arithmetic::Exact)?;
-            // All implementations' at once: the head's weights are read once.
-            let rounded = self.drawn.last().expect("there are draws").arithmetic;
-            let made = head(&normed.iter().flat_map(some).collect::<Vec<_>>(), rounded)?;
+            normed.iter().map(run).fold(0.0, f64::max)
+        };
+        let most = (HEAD_PRODUCTS / (size * self.config.vocab_size)).max(2);
+        let worst_of = |mut tokens: Vec<usize>| {
+            tokens.sort_by(|a, b| off(*b).total_cmp(&off(*a)));
+            tokens.truncate(most / 2);
+            tokens
+        };
+        let mut sets = vec![(Site::outside(Tap::Logits).to_string(), worst_of(self.kept()))];
+        if self.states.is_some() {
+            let steps = (0..batch).flat_map(|row| (self.tokens - 1..seq).map(move |token| row * seq + token));
+            sets.push(("step_logits".into(), worst_of(steps.collect())));
+        }
+        let tokens: Vec<usize> = sets.iter().flat_map(|(_, tokens)| tokens).copied().collect();
+        let some = |normed: &Vec<f64>| -> Vec<f64> {
+            tokens.iter().flat_map(|token| &normed[token * size..(token + 1) * size]).copied().collect()
+        };
+        let right = head(&some(&exact), Arithmetic::Exact)?;
+        // All implementations' at once: the head's weights are read once.
+        let rounded = self.drawn.last().expect("there are draws").arithmetic;
+        let made = head(
+            &normed.iter().take((most / tokens.len().max(1)).max(1)).flat_map(some).collect::<Vec<_>>(),
+            rounded,
+        )?;
+        let (vocab, mut start) = (self.config.vocab_size, 0);
+        for (key, tokens) in sets {
+            let part = start..start + tokens.len() * vocab;
             let mut worst = Worst::new(1);
-            for made in made.chunks(right.len().max(1)) {
-                worst.add(made.iter().zip(&right).map(|(a, e)| (0, (a - e).abs())));
+            for made in made.chunks(right.len()) {
+                let pairs = made[part.clone()].iter().zip(&right[part.clone()]);
+                worst.add(pairs.map(|(a, e)| (0, (a - e).abs())));
             }
             self.floors.insert(key, worst.floors);
+            start = part.end;
         }
         Ok(())
     }

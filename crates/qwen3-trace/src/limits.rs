@@ -23,6 +23,9 @@ const INSIDE: [f64; 2] = [8.0, 2.6];
 /// A stored floor that is lower than what the operation alone is off by, by more than this factor, is that of a run
 /// that was lucky.
 const LUCKY: f64 = 4.0;
+/// A stored floor is believed down to this share of what honest runs of this model are off by: those are the worst of
+/// several, each rounding in its own way, and it is one.
+const DOUBT: f64 = 0.5;
 /// A floor so many times what honest runs are off by is none.
 const UNHEARD_OF: f64 = 64.0;
 
@@ -202,30 +205,28 @@ impl Limits {
         });
         let pooled = |floors: &TokenFloors| floors.get(key).map(|all| pooled(all, tokens));
         let alone = pooled(&self.alone);
+        // A stored floor is one run's, of all tokens: massive ones and the others share it, but not in proportion to
+        // their size.
+        let apart = tokens.is_some_and(|tokens| tokens.len() < self.tokens);
         let whole = match (self.passed, alone) {
-            (Some(1), Some(alone)) => return alone,
+            (Some(1), Some(alone)) => {
+                let known = stored.filter(|_| !apart).map(|stored| wider(stored, alone.times(DOUBT)));
+                return known.map_or(alone, |known| narrower(known, alone));
+            }
             (Some(_), _) => {
                 let usual = self.usual(key, size);
-                stored.map_or(usual, |stored| Floor {
-                    max_abs: stored.max_abs.min(usual.max_abs),
-                    rms: stored.rms.min(usual.rms),
-                })
+                stored.map_or(usual, |stored| narrower(stored, usual))
             }
             (None, _) => match (stored, pooled(&self.through)) {
-                // A stored floor is one run's, of all tokens: massive ones and the others share it, but not in
-                // proportion to their size.
-                (Some(stored), Some(tried)) => {
-                    let apart = tokens.is_some_and(|tokens| tokens.len() < self.tokens);
-                    let share = if apart { 1.0 } else { 0.5 };
-                    wider(stored, Floor { max_abs: share * tried.max_abs, rms: share * tried.rms })
-                }
+                (Some(stored), Some(tried)) if apart => wider(stored, tried),
+                (Some(stored), Some(tried)) => wider(stored, tried.times(DOUBT)),
                 (Some(stored), None) => stored,
                 (None, Some(tried)) => tried,
                 (None, None) => self.usual(key, size),
             },
         };
         // No run is better than its operations.
-        wider(whole, alone.unwrap_or_default())
+        wider(whole, alone.unwrap_or_default().times(if stored.is_some() && !apart { DOUBT } else { 1.0 }))
     }
 
     /// The floor that follows from the dtype.
@@ -273,4 +274,8 @@ fn pooled(floors: &[Floor], tokens: Option<&[usize]>) -> Floor {
 
 fn wider(a: Floor, b: Floor) -> Floor {
     Floor { max_abs: a.max_abs.max(b.max_abs), rms: a.rms.max(b.rms) }
+}
+
+fn narrower(a: Floor, b: Floor) -> Floor {
+    Floor { max_abs: a.max_abs.min(b.max_abs), rms: a.rms.min(b.rms) }
 }

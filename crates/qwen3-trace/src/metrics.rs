@@ -25,6 +25,13 @@ pub struct Floor {
     pub rms: f64,
 }
 
+impl Floor {
+    /// The same `factor` times as wide.
+    pub fn times(self, factor: f64) -> Self {
+        Self { max_abs: factor * self.max_abs, rms: factor * self.rms }
+    }
+}
+
 /// The differences over the elements that count, computed in f64.
 ///
 /// Any value that is not finite makes every error infinite and the cosine NaN; when no element counts,
