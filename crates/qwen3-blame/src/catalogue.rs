@@ -15,8 +15,8 @@ pub struct Hypothesis {
     pub words: String,
     /// Plants it into a variant.
     pub change: Change,
-    /// Is there a number in it that was looked for?
-    pub fitted: bool,
+    /// The number in it that was looked for, if there is one.
+    pub fit: Option<(Fit, f64)>,
 }
 
 impl Hypothesis {
@@ -25,7 +25,7 @@ impl Hypothesis {
         words: impl Into<String>,
         change: impl Fn(&mut Variant) + Send + Sync + 'static,
     ) -> Self {
-        Self { id, words: words.into(), change: Box::new(change), fitted: false }
+        Self { id, words: words.into(), change: Box::new(change), fit: None }
     }
 
     /// `right` with this mistake.
@@ -52,6 +52,15 @@ pub enum Fit {
 impl Fit {
     /// All.
     pub const ALL: [Self; 4] = [Self::Theta, Self::Eps, Self::HiddenEps, Self::HeadEps];
+
+    /// The logarithms of the numbers that are looked at.
+    pub fn range(self) -> (f64, f64) {
+        match self {
+            Self::Theta => (1e1_f64.ln(), 1e9_f64.ln()),
+            // A larger one is as good as no layer, or as another scale of the scores.
+            _ => (1e-13_f64.ln(), 1e-1_f64.ln()),
+        }
+    }
 
     /// Does it show in the layers alone?
     pub fn in_layers_only(self) -> bool {
@@ -90,7 +99,7 @@ impl Fit {
                 move |v| v.head_eps = value,
             ),
         };
-        Hypothesis { fitted: true, ..hypothesis }
+        Hypothesis { fit: Some((self, value)), ..hypothesis }
     }
 }
 

@@ -123,14 +123,8 @@ pub fn cached_steps(blame: &Blame) -> Result<Option<Finding>> {
         }
     }
     let layers = blame.scope.of;
-    Ok(Some(Finding {
-        key: if logits_differ { "step_logits" } else { "generated_ids" }.into(),
-        steps: layers..layers,
-        explanations,
-        before,
-        of_reference: false,
-        given_up: false,
-    }))
+    let key = if logits_differ { "step_logits" } else { "generated_ids" };
+    Ok(Some(Finding::at_once(key.into(), layers..layers, explanations, before)))
 }
 
 /// The right logits `[batch, steps, vocab]` of the steps that generate `followed`, `[batch][steps]`, after

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 use crate::decoding::cached_steps;
 use crate::findings::conclude;
+use crate::fits::Fitted;
 use crate::place::Place;
 use crate::walk::Walk;
 
@@ -48,6 +49,9 @@ pub struct Cause {
     pub residual_before: Option<f64>,
     /// The error with it.
     pub residual_after: Option<f64>,
+    /// The number in it, where one was looked for, and how exactly it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fitted: Option<Fitted>,
     /// The layers it was found in; empty outside the layers.
     pub layers: Vec<usize>,
 }

@@ -11,6 +11,7 @@ use crate::error_shape;
 use crate::findings::Finding;
 use crate::guesses::{another_head, rounded};
 use crate::residual::Residual;
+use crate::rival;
 use crate::search::{Explanation, search};
 use crate::segment::{Candidate, Segment, StepIndex, Watched};
 use crate::walk::Walk;
@@ -46,11 +47,18 @@ impl Walk<'_> {
                 return Ok(false);
             }
         }
+        let mut noise = false;
         if explanations.is_empty() {
             let known = self.findings.iter().flat_map(|f| &f.explanations);
             let known: Vec<Explanation> = known.cloned().collect();
             let scaled = self.from == 0 && !self.embedding_seen;
             explanations = search(&mut self.laboratory, &segment, before, &known, scaled, self.progress)?;
+            let found = explanations.len();
+            if found > 0 {
+                let left = rival::noise(&mut self.laboratory, &segment, self.limits.dtype())?;
+                explanations.retain(|explanation| !left.leaves_as_little(explanation.after));
+            }
+            noise = explanations.len() < found;
         }
         if explanations.is_empty() {
             self.describe(&segment, &last, &predicted)?;
@@ -60,7 +68,7 @@ impl Walk<'_> {
             }
         }
         let (key, given_up) = (last.site.to_string(), self.laboratory.gave_up());
-        self.findings.push(Finding { key, steps, explanations, before, of_reference, given_up });
+        self.findings.push(Finding { key, steps, explanations, before, of_reference, given_up, noise });
         Ok(false)
     }
 

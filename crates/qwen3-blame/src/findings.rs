@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::error_shape::ranges;
+use crate::fits::Fitted;
 use crate::residual::Residual;
 use crate::search::{Explanation, MOST_SINGLE_STEPS};
 use crate::segment::StepIndex;
@@ -22,12 +23,40 @@ pub struct Finding {
     pub of_reference: bool,
     /// Was there no time to try everything?
     pub given_up: bool,
+    /// Was there an explanation that is no better than noise?
+    pub noise: bool,
+}
+
+impl Finding {
+    /// An error at `key`, in the observation, that was found without a search.
+    pub fn at_once(
+        key: String,
+        steps: Range<StepIndex>,
+        explanations: Vec<Explanation>,
+        before: Residual,
+    ) -> Self {
+        Self { key, steps, explanations, before, of_reference: false, given_up: false, noise: false }
+    }
 }
 
 /// Puts the findings of a model with `layers` layers together: a cause for each mistake, with all the layers
 /// it was found in.
 pub fn conclude(findings: &[Finding], layers: usize, diagnosis: &mut Diagnosis) {
-    diagnosis.causes = causes(findings, layers);
+    let mut found = found(findings, layers);
+    found.retain(|found| {
+        let fitted = || found.fitted.iter().map(|(key, fitted)| (key, fitted));
+        let agree = fitted().all(|(_, a)| fitted().all(|(_, b)| a.agrees(b)));
+        if !agree {
+            let all: Vec<_> = fitted().map(|(key, fitted)| format!("{} at {key}", fitted.value)).collect();
+            diagnosis.notes.push(format!(
+                "`{}` is no cause: the numbers that fit differ by more than they are uncertain, {}",
+                found.cause.id,
+                all.join(", ")
+            ));
+        }
+        agree
+    });
+    diagnosis.causes = causes(found);
     if findings.iter().any(|finding| finding.of_reference) {
         diagnosis.notes.push(
             "what was observed is what this checkpoint gives; the reference was made with another \
@@ -35,8 +64,16 @@ pub fn conclude(findings: &[Finding], layers: usize, diagnosis: &mut Diagnosis) 
                 .into(),
         );
     }
-    let unexplained = findings.iter().filter(|finding| finding.explanations.is_empty() && !finding.given_up);
-    let unexplained: Vec<_> = unexplained.collect();
+    let without = findings.iter().filter(|finding| finding.explanations.is_empty());
+    let (noise, unexplained): (Vec<_>, Vec<_>) = without.partition(|finding| finding.noise);
+    let unexplained: Vec<_> = unexplained.into_iter().filter(|finding| !finding.given_up).collect();
+    if !noise.is_empty() {
+        let keys: Vec<_> = noise.iter().map(|finding| finding.key.as_str()).collect();
+        diagnosis.notes.push(format!(
+            "larger noise explains as much of the error that enters at {} as a mistake does: no cause is named",
+            keys.join(", ")
+        ));
+    }
     if !unexplained.is_empty() {
         let keys: Vec<_> = unexplained.iter().map(|finding| finding.key.as_str()).collect();
         diagnosis
@@ -53,16 +90,27 @@ pub fn conclude(findings: &[Finding], layers: usize, diagnosis: &mut Diagnosis) 
     }
 }
 
-fn causes(findings: &[Finding], layers: usize) -> Vec<Cause> {
-    // With the finding that each was first in, and how many it is in.
-    let mut causes: Vec<(usize, usize, Cause)> = Vec::new();
-    for (index, finding) in findings.iter().enumerate() {
+/// A cause, and where it was found.
+struct Found {
+    /// The finding that it was first in, and how many it is in.
+    first: usize,
+    count: usize,
+    cause: Cause,
+    /// The numbers that were found in it, with the tensors behind which they were.
+    fitted: Vec<(String, Fitted)>,
+}
+
+/// Every cause with all its layers.
+fn found(findings: &[Finding], layers: usize) -> Vec<Found> {
+    let mut all: Vec<Found> = Vec::new();
+    for (first, finding) in findings.iter().enumerate() {
         let layers: Vec<_> = finding.steps.clone().filter(|step| *step < layers).collect();
         for explanation in &finding.explanations {
             let layers = explanation.layers(&layers);
-            let known = causes.iter_mut().find(|known| known.2.id == explanation.id);
-            if let Some((_, count, cause)) = known {
-                *count += 1;
+            let fitted = explanation.fitted.map(|fitted| (finding.key.clone(), fitted));
+            if let Some(known) = all.iter_mut().find(|known| known.cause.id == explanation.id) {
+                known.count += 1;
+                let cause = &mut known.cause;
                 if explanation.id == "layer_permuted" {
                     let more = explanation.sentence(&layers, finding.of_reference);
                     cause.explanation = format!("{}; {more}", cause.explanation);
@@ -70,6 +118,7 @@ fn causes(findings: &[Finding], layers: usize) -> Vec<Cause> {
                 cause.layers.extend(layers);
                 cause.layers.sort_unstable();
                 cause.layers.dedup();
+                known.fitted.extend(fitted);
                 continue;
             }
             let finite = |value: f64| value.is_finite().then_some(value);
@@ -78,19 +127,25 @@ fn causes(findings: &[Finding], layers: usize) -> Vec<Cause> {
                 explanation: explanation.sentence(&layers, finding.of_reference),
                 residual_before: finite(finding.before.relative),
                 residual_after: finite(explanation.after.relative),
+                fitted: explanation.fitted,
                 layers,
             };
-            causes.push((index, 1, cause));
+            all.push(Found { first, count: 1, cause, fitted: Vec::from_iter(fitted) });
         }
     }
+    all
+}
+
+/// The causes in the order in which people read them.
+fn causes(mut found: Vec<Found>) -> Vec<Cause> {
     // By the place where each is first found, then by how many tensors each explains, then by what is
     // left of the error.
-    causes.sort_by(|(a_first, a_count, a), (b_first, b_count, b)| {
-        let left = |cause: &Cause| cause.residual_after.unwrap_or(f64::INFINITY);
-        let place = a_first.cmp(b_first).then(b_count.cmp(a_count));
+    found.sort_by(|a, b| {
+        let left = |found: &Found| found.cause.residual_after.unwrap_or(f64::INFINITY);
+        let place = a.first.cmp(&b.first).then(b.count.cmp(&a.count));
         place.then(left(a).total_cmp(&left(b)))
     });
-    let mut causes: Vec<Cause> = causes.into_iter().map(|(.., cause)| cause).collect();
+    let mut causes: Vec<Cause> = found.into_iter().map(|found| found.cause).collect();
     for cause in &mut causes {
         if cause.layers.len() > 1 && cause.id != "layer_permuted" {
             let layers = ranges(&cause.layers);
@@ -98,4 +153,34 @@ fn causes(findings: &[Finding], layers: usize) -> Vec<Cause> {
         }
     }
     causes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two layers whose errors are explained by numbers, each with what fits.
+    fn causes(fitted: [[f64; 3]; 2]) -> Diagnosis {
+        let finding = |(layer, [low, value, high]): (usize, [f64; 3])| {
+            let plain = Explanation::plain("rope_theta", "theta is another".into(), Residual::NONE);
+            let explanation = Explanation { fitted: Some(Fitted { value, low, high }), ..plain };
+            let key = format!("layer_{layer:02}_output");
+            Finding::at_once(key, layer..layer + 1, vec![explanation], Residual::INFINITE)
+        };
+        let findings: Vec<Finding> = fitted.into_iter().enumerate().map(finding).collect();
+        let mut diagnosis = Diagnosis::default();
+        conclude(&findings, 2, &mut diagnosis);
+        diagnosis
+    }
+
+    #[test]
+    fn numbers_have_to_agree_across_layers() {
+        let found = causes([[9990.0, 10000.0, 10010.0], [9900.0, 9995.0, 10100.0]]);
+        assert_eq!(found.causes[0].layers, [0, 1]);
+        let found = causes([[9990.0, 10000.0, 10010.0], [10020.0, 10030.0, 10040.0]]);
+        assert_eq!(found.causes, []);
+        let words = "`rope_theta` is no cause: the numbers that fit differ by more than they are uncertain, 10000 at \
+                     layer_00_output, 10030 at layer_01_output";
+        assert_eq!(found.notes, [words]);
+    }
 }

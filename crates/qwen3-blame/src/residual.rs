@@ -58,4 +58,9 @@ impl Residual {
     pub fn explains_closely(self, before: Self) -> bool {
         self.ratio <= 0.65 && self.explains(before)
     }
+
+    /// Does this prediction explain as much as one with the residual `other`?
+    pub fn leaves_as_little(self, other: Self) -> bool {
+        self.relative <= 1.5 * other.relative
+    }
 }

@@ -8,6 +8,7 @@ use qwen3_config::Tap;
 use crate::Result;
 
 use crate::catalogue::{Fit, Hypothesis, at_the_end, in_layers, key_offsets};
+use crate::fits::Fitted;
 use crate::guesses::scale_words;
 use crate::residual::Residual;
 use crate::segment::{Candidate, Laboratory, Segment, StepIndex};
@@ -30,12 +31,14 @@ pub struct Explanation {
     pub steps: Option<Range<StepIndex>>,
     /// The change, for trying it further on.
     pub hypothesis: Option<Arc<Hypothesis>>,
+    /// The number in it, where it was found.
+    pub fitted: Option<Fitted>,
 }
 
 impl Explanation {
     /// One without a change to try again.
     pub fn plain(id: &'static str, words: String, after: Residual) -> Self {
-        Self { id, words, whole: None, after, steps: None, hypothesis: None }
+        Self { id, words, whole: None, after, steps: None, hypothesis: None, fitted: None }
     }
 
     /// The layers it is about, of those of its segment.
@@ -59,7 +62,8 @@ impl Explanation {
             0.0 => "exactly".to_string(),
             left => format!("to {left:.0e}"),
         };
-        format!("{place} {of}{matches} {left} if {}", self.words)
+        let fits = self.fitted.map(|fitted| format!("; {fitted}")).unwrap_or_default();
+        format!("{place} {of}{matches} {left} if {}{fits}", self.words)
     }
 }
 
@@ -133,6 +137,7 @@ pub fn search(
         found = search.pairs(&known, &singles)?;
     }
     found.sort_by(|a, b| a.after.relative.total_cmp(&b.after.relative));
+    search.bound(&mut found)?;
     Ok(found)
 }
 
@@ -182,7 +187,7 @@ impl Search<'_, '_> {
             if let [single] = &trial.parts[..] {
                 self.tried.push((after.relative, Arc::clone(single)));
             }
-            let closely = trial.parts.len() > 1 || trial.parts.iter().any(|part| part.fitted);
+            let closely = trial.parts.len() > 1 || trial.parts.iter().any(|part| part.fit.is_some());
             let before = self.before;
             let explains = if closely { after.explains_closely(before) } else { after.explains(before) };
             if !explains {

@@ -186,6 +186,23 @@ impl<'a> Laboratory<'a> {
         Ok(residuals)
     }
 
+    /// What an implementation of all steps gives for each tensor of the segment, padding left out.
+    ///
+    /// # Errors
+    /// When a weight cannot be read.
+    pub fn watched_values(&mut self, segment: &Segment, variant: &Variant) -> Result<Vec<Vec<f64>>> {
+        let (mut x, mut found) = (segment.input.clone(), Vec::new());
+        for step in segment.steps.clone() {
+            let (output, _, run) = self.step(step, variant, &x, &[], None)?;
+            for watched in segment.watched.iter().filter(|watched| watched.step == step) {
+                let values = run.as_ref().map_or(&output[..], |taps| taps.get(watched.site.tap));
+                found.push(self.without_padding(watched.site, values));
+            }
+            x = output;
+        }
+        Ok(found)
+    }
+
     /// What the right model gives for a tensor of the segment.
     ///
     /// # Errors

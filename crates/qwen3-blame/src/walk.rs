@@ -165,14 +165,7 @@ impl<'a> Walk<'a> {
             if explanations.is_empty() {
                 self.unexplained(&o, &e, None, limit.max_abs());
             }
-            self.findings.push(Finding {
-                key,
-                steps: 0..0,
-                explanations,
-                before,
-                of_reference: false,
-                given_up: false,
-            });
+            self.findings.push(Finding::at_once(key, 0..0, explanations, before));
         } else {
             self.notes.push(format!(
                 "`{key}`, which goes into the first of these layers, is beyond its limit already"
@@ -275,14 +268,7 @@ impl<'a> Walk<'a> {
         let Some(explanation) = not_finite(values, key) else {
             return false;
         };
-        self.findings.push(Finding {
-            key: key.into(),
-            steps,
-            explanations: vec![explanation],
-            before: Residual::INFINITE,
-            of_reference: false,
-            given_up: false,
-        });
+        self.findings.push(Finding::at_once(key.into(), steps, vec![explanation], Residual::INFINITE));
         true
     }
 }

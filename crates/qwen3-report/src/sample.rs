@@ -165,6 +165,7 @@ fn diagnosis(layers: usize) -> Diagnosis {
         explanation: explanation.into(),
         residual_before: Some(0.41),
         residual_after: Some(after),
+        fitted: None,
         layers,
     };
     let explanation = "layer 3 matches to 3e-7 if RoPE rotates interleaved pairs instead of halves";

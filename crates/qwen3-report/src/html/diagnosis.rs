@@ -215,6 +215,7 @@ mod tests {
             explanation: String::new(),
             residual_before: before,
             residual_after: after,
+            fitted: None,
             layers: Vec::new(),
         };
         let html = causes(&[
