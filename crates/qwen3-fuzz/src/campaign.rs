@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::corpus::Case;
+use crate::corpus::{self, Case};
 use crate::format::{Format, plans};
 use crate::input::{self, Input};
 use crate::judge::{Expectation, Outcome, judge};
@@ -177,6 +177,21 @@ impl Campaign<'_> {
             threads.into_iter().try_for_each(|thread| thread.join().expect("no panic in a worker"))
         })
     }
+}
+
+/// Tries the corpus of the repository at `root` with those programs that are given: what tests do.
+///
+/// # Errors
+/// As [`Campaign::corpus`].
+pub fn replay(root: &Path, programs: &Programs) -> Result<Report> {
+    let seeds = Seeds::new(root, programs)?;
+    let tell = |_: &str| {};
+    let campaign =
+        Campaign { programs, seeds: &seeds, seed: 0, limits: LIMITS, at_once: 2, keep: None, tell: &tell };
+    let folder = root.join("fixtures/hostile");
+    let report = Mutex::default();
+    campaign.corpus(&corpus::read(&folder)?, &folder, &report)?;
+    Ok(report.into_inner().expect("no panic while held"))
 }
 
 fn judged(input: &Input, run: &Run, scratch: &Scratch) -> Result<Outcome, Vec<String>> {

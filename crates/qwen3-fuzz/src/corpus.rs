@@ -1,15 +1,17 @@
 //! `fixtures/hostile`: input that was, or could have been, read wrongly once, and what is expected of it.
 //!
 //! `hostile.json` lists the cases. A case is made of seeds, of the files in the folder of its name, of texts with
-//! repeated parts, and of flipped bits.
+//! repeated parts, and of links, cuts and flipped bits.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use crate::input::{Input, lay};
+use crate::json::Json;
 use crate::process::{End, Run};
 use crate::program::Program;
 use crate::scratch::{Scratch, copy};
@@ -29,9 +31,18 @@ pub struct Case {
     /// Seeds and where they go below `in`.
     #[serde(default)]
     pub base: Vec<(String, String)>,
-    /// Files below `in`, each made of texts that are repeated so many times.
+    /// Files below `in` and what is written to them.
     #[serde(default)]
-    pub write: Vec<(String, Vec<(String, usize)>)>,
+    pub write: Vec<(String, Parts)>,
+    /// JSON files below `in`, a key of their object, and the JSON that becomes its value.
+    #[serde(default)]
+    pub set: Vec<(String, String, Parts)>,
+    /// Names below `in` that become symbolic links, and where these lead.
+    #[serde(default)]
+    pub link: Vec<(String, String)>,
+    /// Files below `in` that are cut to so many bytes.
+    #[serde(default)]
+    pub cut: Vec<(String, u64)>,
     /// Bytes of files below `in` whose lowest bit is flipped.
     #[serde(default)]
     pub flip: Vec<(String, usize)>,
@@ -48,6 +59,13 @@ pub struct Case {
     /// What the error line has in it.
     #[serde(default)]
     pub error: Vec<String>,
+}
+
+/// Texts, each so many times.
+pub type Parts = Vec<(String, usize)>;
+
+fn text(parts: &Parts) -> String {
+    parts.iter().map(|(text, times)| text.repeat(*times)).collect()
 }
 
 fn refused() -> i32 {
@@ -82,8 +100,23 @@ impl Case {
             copy(&own, &scratch.path().join("in"))?;
         }
         for (file, parts) in &self.write {
-            let text: String = parts.iter().map(|(text, times)| text.repeat(*times)).collect();
-            fs::write(scratch.input(file), text)?;
+            fs::write(scratch.input(file), text(parts))?;
+        }
+        for (file, key, parts) in &self.set {
+            let path = scratch.input(file);
+            let mut json = Json::parse(&fs::read(&path)?).with_context(|| format!("{file} is not JSON"))?;
+            json.set(key, Json::raw(text(parts)));
+            fs::write(path, json.bytes())?;
+        }
+        for (name, target) in &self.link {
+            let path = scratch.input(name);
+            if path.exists() {
+                fs::remove_file(&path)?;
+            }
+            symlink(target, path)?;
+        }
+        for (file, length) in &self.cut {
+            fs::OpenOptions::new().write(true).open(scratch.input(file))?.set_len(*length)?;
         }
         for (file, at) in &self.flip {
             let path = scratch.input(file);

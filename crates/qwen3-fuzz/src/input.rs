@@ -54,7 +54,8 @@ pub fn make(format: Format, seed: u64, index: u64, seeds: &Seeds, scratch: &Scra
     let target = *random.pick(&plan.targets);
     let path = scratch.input(target);
     let (what, refuse) = if random.once_in(15) {
-        (file::mutate(&mut random, &path)?, false)
+        let hashed = format == Format::Manifest && target != "manifest.json";
+        (file::mutate(&mut random, &path, hashed)?, false)
     } else {
         let good = fs::read(&path).with_context(|| target.to_string())?;
         let (bytes, what, certain) = changed(&mut random, format, target, &good);

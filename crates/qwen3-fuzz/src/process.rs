@@ -20,10 +20,15 @@ const KEPT: u64 = 1 << 20;
 /// A process that prints more than this is killed.
 const MOST_OUTPUT: u64 = 256 << 20;
 
+/// By the clock a process may take this many times what it may compute, for the machine may be busy.
+const CLOCK: u32 = 3;
+/// Ticks of the processor's time in /proc, on every Linux.
+const TICKS: f64 = 100.0;
+
 /// What a process may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Time until it is killed.
+    /// Processor time until it is killed; three times that by the clock.
     pub time: Duration,
     /// Resident memory in bytes, of it or one of its own processes, at which it is killed.
     pub memory: u64,
@@ -53,7 +58,7 @@ pub struct Run {
     pub stdout: String,
     /// The beginning of its standard error.
     pub stderr: String,
-    /// How long it ran.
+    /// How long it ran, by the clock.
     pub elapsed: Duration,
     /// The most resident memory of it, or of a process that it waited for.
     pub peak: u64,
@@ -94,7 +99,7 @@ pub fn run(program: &Path, args: &[OsString], folder: &Path, limits: Limits) -> 
         }
         peak = peak.max(resident(id));
         let printed = |file| fs::metadata(file).map_or(0, |metadata| metadata.len());
-        let over = if start.elapsed() > limits.time {
+        let over = if start.elapsed() > limits.time * CLOCK || computed(id) > limits.time {
             Some(End::OverTime)
         } else if peak > limits.memory {
             Some(End::OverMemory)
@@ -124,6 +129,7 @@ pub fn run(program: &Path, args: &[OsString], folder: &Path, limits: Limits) -> 
         let _ = killpg(group, Signal::SIGKILL);
     }
     peak = peak.max(end.rusage.maxrss);
+    let computed = end.rusage.utime + end.rusage.stime;
     let ended = match (end.status.code(), end.status.signal()) {
         (Some(code), _) => End::Code(code),
         (None, signal) => End::Signal(signal.unwrap_or_default()),
@@ -131,6 +137,7 @@ pub fn run(program: &Path, args: &[OsString], folder: &Path, limits: Limits) -> 
     let end = match killed {
         Some(killed) => killed,
         None if peak > limits.memory => End::OverMemory,
+        None if computed > limits.time => End::OverTime,
         None => ended,
     };
     Ok(Run {
@@ -154,15 +161,27 @@ fn resident(id: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
     let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kilobytes = kilobytes.and_then(|text| text.trim().trim_end_matches("kB").trim().parse().ok());
-    let own = kilobytes.unwrap_or(0_u64) * 1024;
+    children(id).into_iter().map(resident).fold(kilobytes.unwrap_or(0_u64) * 1024, u64::max)
+}
+
+/// The processor's time that a process and its children have had; nothing where there is no /proc.
+fn computed(id: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    // Behind the name, which may hold anything, user and system time are fields 12 and 13, those of children that
+    // have ended the two after them.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    let ticks: u32 = fields.skip(11).take(4).filter_map(|field| field.parse::<u32>().ok()).sum();
+    let own = Duration::from_secs_f64(f64::from(ticks) / TICKS);
+    children(id).into_iter().map(computed).sum::<Duration>() + own
+}
+
+/// The processes that a process has started and not yet waited for.
+fn children(id: u32) -> Vec<u32> {
     // Whichever of its threads started them.
     let threads = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
     let children = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-    let children = children.flat_map(|ids| {
-        let ids = ids.split_whitespace().filter_map(|id| id.parse().ok());
-        ids.collect::<Vec<u32>>()
-    });
-    children.map(resident).fold(own, u64::max)
+    let ids = |ids: String| ids.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<u32>>();
+    children.flat_map(ids).collect()
 }
 
 #[cfg(test)]
@@ -190,6 +209,8 @@ mod tests {
         let run = shell("sleep 30 & sleep 30", short);
         assert_eq!(run.end, End::OverTime);
         assert!(run.elapsed < Duration::from_secs(10) && !run.orphans);
+        let run = shell("while true; do :; done", Limits { time: Duration::from_secs(1), ..AMPLE });
+        assert_eq!(run.end, End::OverTime);
         let small = Limits { memory: 200 << 20, ..AMPLE };
         // A child of the shell holds the memory.
         let grow = "(head -c 900m /dev/zero | tail -c 900m; true) | cat >/dev/null; true";

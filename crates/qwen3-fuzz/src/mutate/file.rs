@@ -10,14 +10,15 @@ use nix::unistd::mkfifo;
 
 use crate::random::Random;
 
-/// Puts something that is not a plain file in the place of `file`.
+/// Puts something that is not a plain file in the place of `file`; or, unless it is `hashed` from end to end, a very
+/// long one.
 ///
 /// # Errors
 /// Those of the file system.
-pub fn mutate(random: &mut Random, file: &Path) -> io::Result<String> {
+pub fn mutate(random: &mut Random, file: &Path, hashed: bool) -> io::Result<String> {
     let bytes = fs::read(file)?;
     fs::remove_file(file)?;
-    Ok(match random.below(7) {
+    Ok(match random.below(if hashed { 6 } else { 7 }) {
         0 => "missing".into(),
         1 => {
             fs::create_dir(file)?;
