@@ -6,6 +6,7 @@ mod compare;
 mod diff;
 mod faults;
 mod fixtures;
+mod fuzz;
 mod launch;
 mod libtorch;
 mod parity;
@@ -68,9 +69,12 @@ enum Command {
     /// Plant faults in a copy of the sources and show that parity notices each.
     #[command(after_help = faults::NOTES)]
     Faults(faults::Args),
+    /// Give hostile input of every format to the programs and show that they refuse it.
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", fuzz::NOTES))]
+    Fuzz(fuzz::Args),
     /// Write the README's support table from a parity report.
     Support(support::Args),
-    /// Set-up, formatting, clippy, all tests, and parity on ndarray, flex, wgpu and tch.
+    /// Set-up, formatting, clippy, all tests, parity on ndarray, flex, wgpu and tch, and hostile input.
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", test::NOTES))]
     Test,
 }
@@ -84,6 +88,7 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::run(&args),
         Command::Fixtures(args) => fixtures::run(&args),
         Command::Faults(args) => faults::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Support(args) => support::run(&args),
         Command::Test => test::run(),
     };

@@ -69,7 +69,7 @@ pub fn build(
         bail!("the runner could not be built with {features}{}", plan.hint(asked));
     }
     plan.remember()?;
-    executable(&String::from_utf8_lossy(&output.stdout))
+    executable(&String::from_utf8_lossy(&output.stdout), "fixture-runner")
         .context("cargo named no executable for fixture-runner")
 }
 
@@ -83,11 +83,12 @@ impl Plan {
     }
 }
 
-/// The last executable in cargo's messages, one JSON object a line.
-fn executable(messages: &str) -> Option<PathBuf> {
+/// The executable of the binary `name` in cargo's messages, one JSON object a line.
+pub fn executable(messages: &str, name: &str) -> Option<PathBuf> {
     messages.lines().rev().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        message["executable"].as_str().map(PathBuf::from)
+        let executable = message["executable"].as_str()?;
+        (message["target"]["name"] == name).then(|| executable.into())
     })
 }
 
@@ -98,11 +99,19 @@ mod tests {
 
     #[test]
     fn the_executable_is_read_from_cargos_messages() {
-        let messages = "{\"reason\":\"compiler-artifact\",\"executable\":null}\nnoise\n\
-                        {\"reason\":\"compiler-artifact\",\"executable\":\"/t/release/fixture-runner\"}\n\
-                        {\"reason\":\"build-finished\",\"success\":true}\n";
-        assert_eq!(executable(messages), Some("/t/release/fixture-runner".into()));
-        assert_eq!(executable(""), None);
+        let built =
+            |name: &str, file: &str| format!(r#"{{"target":{{"name":"{name}"}},"executable":{file}}}"#);
+        let messages = [
+            built("fixture-runner", "null"),
+            "noise".into(),
+            built("fixture-runner", r#""/t/release/fixture-runner""#),
+            built("qwen3", r#""/t/release/qwen3""#),
+            r#"{"reason":"build-finished","success":true}"#.into(),
+        ]
+        .join("\n");
+        assert_eq!(executable(&messages, "fixture-runner"), Some("/t/release/fixture-runner".into()));
+        assert_eq!(executable(&messages, "qwen3"), Some("/t/release/qwen3".into()));
+        assert_eq!(executable(&messages, "xtask"), None);
     }
 
     #[test]

@@ -14,15 +14,16 @@ use self::counts::Counts;
 use crate::backend::{self, Backends};
 use crate::runner::Plan;
 use crate::workspace::{Workspace, env_path};
-use crate::{libtorch, parity, setup};
+use crate::{fuzz, libtorch, parity, setup};
 
 /// The end of `cargo xtask test --help`.
 pub const NOTES: &str = "\
-Steps: set-up, fmt, clippy, build, test, parity on ndarray, flex, wgpu and tch. A failed step does not
-stop the others, but without a build there are no tests and no parity.
+Steps: set-up, fmt, clippy, build, test, parity on ndarray, flex, wgpu and tch, two minutes of fuzz. A
+failed step does not stop the others, but without a build there are no tests, no parity and no fuzz.
 
-The last line is `N passed, N failed`: the tests of cargo test and the cases of parity, and one failure
-for each step that failed without a count of its own. A backend that is unavailable counts as failed.";
+The last line is `N passed, N failed`: the tests of cargo test, the cases of parity and the formats of
+fuzz, and one failure for each step that failed without a count of its own. A backend that is unavailable
+counts as failed, and so does a format with findings.";
 
 /// What one step came to: its counts, or why there are none.
 type Outcome = Result<Counts>;
@@ -65,14 +66,15 @@ pub fn run() -> Result<u8> {
     if report.step("build", build) {
         report.step("test", || count_tests(&mut test()));
         report.step("parity", parity);
+        report.step("fuzz", fuzz);
     } else {
-        println!("\n== test and parity: skipped, for the build failed");
+        println!("\n== test, parity and fuzz: skipped, for the build failed");
     }
     Ok(report.end())
 }
 
 /// The features of one build that every step shares, so that nothing is compiled twice.
-struct Features(String);
+pub struct Features(String);
 
 impl Features {
     /// Those of the runner, as parity builds it.
@@ -82,7 +84,8 @@ impl Features {
         Self(runner.collect::<Vec<_>>().join(","))
     }
 
-    fn of(backends: &Backends) -> Self {
+    /// Those of the whole workspace with these backends.
+    pub fn of(backends: &Backends) -> Self {
         let Self(runner) = Self::of_runner(backends);
         let of = |package: &str, backend: &Backend| format!("{package}/{}", backend.name());
         let command = backends.iter().map(|backend| of("qwen3-cli", backend));
@@ -93,7 +96,7 @@ impl Features {
     }
 
     /// Without the default features, as parity builds the runner.
-    fn words(&self) -> [&str; 3] {
+    pub fn words(&self) -> [&str; 3] {
         ["--no-default-features", "--features", &self.0]
     }
 }
@@ -165,6 +168,14 @@ fn parity() -> Outcome {
     let code = parity::run(&parity::Args::every_case(json.clone()))?;
     let report = std::fs::read_to_string(&json).with_context(|| format!("no report; exit code {code}"))?;
     Ok(Counts::of_report(&report)?.with_exit(code == 0))
+}
+
+fn fuzz() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let json = folder.path().join("report.json");
+    let code = fuzz::run(&fuzz::Args::two_minutes(json.clone()))?;
+    let report = std::fs::read_to_string(&json).with_context(|| format!("no report; exit code {code}"))?;
+    Ok(Counts::of_fuzz(&report)?.with_exit(code == 0))
 }
 
 const LIBRARY_PATH: &str = if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } else { "LD_LIBRARY_PATH" };

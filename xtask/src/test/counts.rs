@@ -1,7 +1,10 @@
-//! Counting tests and cases from what `cargo test` prints and the fixture runner reports.
+//! Counting tests and cases from what `cargo test` prints and the fixture runner and qwen3-fuzz report.
+
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use qwen3_report::{ParityReport, Status};
+use serde::Deserialize;
 
 /// Tests and cases, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,6 +13,18 @@ pub struct Counts {
     pub passed: u64,
     /// All others that ran or should have run.
     pub failed: u64,
+}
+
+/// What is counted of a report of qwen3-fuzz.
+#[derive(Deserialize)]
+struct FuzzReport {
+    classes: BTreeMap<String, FuzzClass>,
+}
+
+#[derive(Deserialize)]
+struct FuzzClass {
+    tried: u64,
+    findings: u64,
 }
 
 impl Counts {
@@ -38,6 +53,16 @@ impl Counts {
         ensure!(!report.results.is_empty(), "the report has no results");
         let passed = report.count(Status::Pass);
         Ok(Self { passed: passed as u64, failed: (report.results.len() - passed) as u64 })
+    }
+
+    /// The formats of a JSON report of qwen3-fuzz: those without findings, and all others.
+    ///
+    /// Errors when there are none.
+    pub fn of_fuzz(report: &str) -> Result<Self> {
+        let report: FuzzReport = serde_json::from_str(report).context("no fuzz report")?;
+        ensure!(!report.classes.is_empty(), "the report has no formats");
+        let sound = report.classes.values().filter(|class| class.tried > 0 && class.findings == 0).count();
+        Ok(Self { passed: sound as u64, failed: (report.classes.len() - sound) as u64 })
     }
 
     /// A program that ended badly without a failure that it could count is itself one.
@@ -81,6 +106,14 @@ mod tests {
         for nothing in [r#"{"schema": 1, "burn": "", "results": []}"#, "{}", ""] {
             assert!(Counts::of_report(nothing).is_err(), "{nothing:?}");
         }
+    }
+
+    #[test]
+    fn a_format_with_findings_fails() {
+        let report = r#"{"classes": {"npz": {"tried": 9, "findings": 0}, "index": {"tried": 9, "findings": 2},
+            "flags": {"tried": 0, "findings": 0}}, "findings": []}"#;
+        assert_eq!(Counts::of_fuzz(report).unwrap(), counts(1, 2));
+        assert!(Counts::of_fuzz(r#"{"classes": {}}"#).is_err());
     }
 
     #[test]
