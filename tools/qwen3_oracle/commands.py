@@ -64,7 +64,7 @@ def make_all(output: Path, work: Path, official_tokenizer: Path | None) -> None:
     greedy, texts = text_cases.make(path, work, output, official_tokenizer)
     cases += greedy
     observations = observed.make_tiny(checkpoints, work)
-    wild.make(work / "fixtures" / "wild", wild.COUNT, wild.SEED, False, print)
+    wild.make(work / "fixtures" / "wild", wild.COUNT, wild.SEED, False, 0, print)
     write_json(work / "manifest.json", manifest.manifest(work, checkpoints, cases, observations, texts))
     sensitivity.check(*stored.read(work / "manifest.json"), DTYPES)
     report(cases)
@@ -204,7 +204,9 @@ def make_checkpoint(options: Namespace) -> None:
 
 def make_wild(options: Namespace) -> None:
     """`oracle.py wild`."""
-    wild.make(options.output_dir, options.count, options.seed, options.taps, lambda line: print(line, flush=True))
+    wild.make(
+        options.output_dir, options.count, options.seed, options.taps, options.sized_on, lambda line: print(line, flush=True)
+    )
 
 
 def train_tiny(options: Namespace) -> None:

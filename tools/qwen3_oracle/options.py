@@ -131,6 +131,8 @@ def wild(parser: Parser) -> None:
     add("--count", type=positive, default=8, help="number of checkpoints, the kinds in turn (default: 8)")
     add("--seed", type=int, default=1, help="of the first one's weights and prompt (default: 1)")
     add("--taps", action="store_true", help="store what passes through the layers, too")
+    text = "of the first so many checkpoints, make runs with mistakes of many sizes (default: 0)"
+    add("--sized-on", type=positive, default=0, metavar="N", help=text)
 
 
 def train(parser: Parser) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import torch
-from transformers import Qwen3Config
+from transformers import DynamicCache, Qwen3Config
 
-from . import draws, reference, synthetic
-from .cases import Tensors, without_padding
+from . import draws, reference, sized, synthetic
+from .cases import Case, Tensors, without_padding
 from .checkpoint import DTYPES, SINGLE_FILE, load_model
 from .errors import CheckError
 from .files import write_json, write_npz, write_safetensors
@@ -94,12 +94,13 @@ ATTENTIONS = ("eager", "sdpa")
 PLANTED_LAYER, PLANTED_ROW, PLANTED_FACTOR = 3, 11, 1.01
 
 
-def make(output: Path, count: int, seed: int, taps: bool, progress: Callable[[str], None]) -> None:
+def make(output: Path, count: int, seed: int, taps: bool, sized_on: int, progress: Callable[[str], None]) -> None:
     """Writes `count` checkpoints, the kinds in turn, each with a reference and what honest runs give.
 
     `<n>-<kind>/` holds the checkpoint, `reference.npz` and `honest-<dtype>-<attention>.npz`, one for each run in a
     dtype in which eager attention is finite; with `taps`, its are stored too. `planted-layer-<n>.npz` is a float32 run
-    with one row of that layer's `down_proj` a hundredth too large.
+    with one row of that layer's `down_proj` a hundredth too large. The first `sized_on` checkpoints get runs with mistakes of
+    many sizes, too, in the middle layer: `sized-<dtype>-<kind>-<size>.npz`.
     """
     for number in range(count):
         kind = list(KINDS)[number % len(KINDS)]
@@ -107,7 +108,9 @@ def make(output: Path, count: int, seed: int, taps: bool, progress: Callable[[st
         form = (number + number // len(KINDS)) % len(STORED)
         folder = output / f"{number:03}-{kind}"
         write_checkpoint(folder, config(STORED[form], layers, *HEADS[form]), DTYPES[STORED[form]], seed + number, change)
-        make_runs(folder, seed + number, taps)
+        case = make_runs(folder, seed + number, taps)
+        if number < sized_on:
+            make_sized(folder, case, seed + number)
         progress(str(folder))
 
 
@@ -133,8 +136,8 @@ def write_checkpoint(
     write_safetensors(folder / SINGLE_FILE, {key: tensor.to(dtype) for key, tensor in tensors.items()}, {"format": "pt"})
 
 
-def make_runs(folder: Path, seed: int, taps: bool) -> None:
-    """Writes the reference of a prompt with its taps, and what Transformers' own runs give."""
+def make_runs(folder: Path, seed: int, taps: bool) -> Case:
+    """Writes the reference of a prompt with its taps, and what Transformers' own runs give; returns the prompt's case."""
     drawn = draws.normal_chunks(seed, "prompt", LENGTH)
     ids = (torch.cat(list(drawn)).abs() * 100).long().remainder(96).tolist()
     cases = reference.FullCases(folder, folder.name, PurePosixPath("."))
@@ -163,3 +166,19 @@ def make_runs(folder: Path, seed: int, taps: bool) -> None:
     case.taps = False
     run = without_padding(case, reference.run(case, model))
     write_npz(folder / f"planted-layer-{layer}.npz", reference.arrays(case.inputs | run))
+    return case
+
+
+def make_sized(folder: Path, case: Case, seed: int) -> None:
+    """Writes runs with mistakes of many sizes in the middle layer, without generated tokens."""
+    case.taps = False
+    for name, dtype in DTYPES.items():
+        model = load_model(folder, dtype)
+        index = len(model.model.layers) // 2
+        for kind in sized.KINDS:
+            for size in sized.SIZES:
+                with torch.no_grad(), sized.planted(model, index, kind, size, seed):
+                    cache = DynamicCache(config=model.config)
+                    run = without_padding(case, reference.forward_recorded(case, model, cache))
+                if all(tensor.isfinite().all() for tensor in run.values()):
+                    write_npz(folder / f"sized-{name}-{kind}-{size:.0e}.npz", reference.arrays(case.inputs | run))

@@ -57,10 +57,18 @@ pub struct Args {
 }
 
 impl Args {
-    /// Two minutes of the default seed, with a report in `json`: what `cargo xtask test` runs.
-    pub fn two_minutes(json: PathBuf) -> Self {
+    /// Some minutes of the default seed, with a report in `json`.
+    pub fn minutes(minutes: f64, json: PathBuf) -> Self {
         let rest = Vec::new();
-        Self { minutes: Some(2.0), seed: None, format: None, only: None, keep: None, json: Some(json), rest }
+        Self {
+            minutes: Some(minutes),
+            seed: None,
+            format: None,
+            only: None,
+            keep: None,
+            json: Some(json),
+            rest,
+        }
     }
 
     fn words(&self) -> Vec<OsString> {
@@ -128,7 +136,7 @@ mod tests {
 
     #[test]
     fn what_is_given_is_passed_on() {
-        let words = Args::two_minutes(Path::new("a b.json").into()).words();
+        let words = Args::minutes(2.0, Path::new("a b.json").into()).words();
         assert_eq!(words, ["--minutes=2", "--json", "a b.json"]);
     }
 }

@@ -11,6 +11,7 @@ mod launch;
 mod libtorch;
 mod parity;
 mod reference;
+mod reliability;
 mod runner;
 mod setup;
 mod support;
@@ -72,6 +73,9 @@ enum Command {
     /// Give hostile input of every format to the programs and show that they refuse it.
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", fuzz::NOTES))]
     Fuzz(fuzz::Args),
+    /// Judge many honest and mistaken runs, try hostile input, and write docs/RELIABILITY.md.
+    #[command(after_help = reliability::NOTES)]
+    Reliability(reliability::Args),
     /// Write the README's support table from a parity report.
     Support(support::Args),
     /// Set-up, formatting, clippy, all tests, parity on ndarray, flex, wgpu and tch, and hostile input.
@@ -89,6 +93,7 @@ fn main() -> ExitCode {
         Command::Fixtures(args) => fixtures::run(&args),
         Command::Faults(args) => faults::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Reliability(args) => reliability::run(&args),
         Command::Support(args) => support::run(&args),
         Command::Test => test::run(),
     };

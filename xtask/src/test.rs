@@ -173,7 +173,7 @@ fn parity() -> Outcome {
 fn fuzz() -> Outcome {
     let folder = tempfile::tempdir()?;
     let json = folder.path().join("report.json");
-    let code = fuzz::run(&fuzz::Args::two_minutes(json.clone()))?;
+    let code = fuzz::run(&fuzz::Args::minutes(2.0, json.clone()))?;
     let report = std::fs::read_to_string(&json).with_context(|| format!("no report; exit code {code}"))?;
     Ok(Counts::of_fuzz(&report)?.with_exit(code == 0))
 }
