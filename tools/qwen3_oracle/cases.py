@@ -20,7 +20,7 @@ class Case:
 
     `checkpoint` is empty where a case needs none. `file` is relative to the manifest. `attention` are the sizes of
     attention on its own, `chunk_size` how many tokens a prefill reads at once. `floors` maps a tensor and a dtype to
-    the error of Transformers' own run.
+    the error of Transformers' own run; `isolated_floors` those of modules that are given the right input.
     `extra` are tensors stored beside inputs and results. `published_difference` is how far published Transformers
     on float64 weights is from the oracle, in the logits. `taps` asks a whole model for what passes through its layers.
     """
@@ -40,6 +40,7 @@ class Case:
     chunk_size: int | None = None
     expected: Tensors = field(default_factory=dict)
     floors: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    isolated_floors: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     same_dtype: dict[str, dict[str, dict[str, object]]] = field(default_factory=dict)
     extra: Tensors = field(default_factory=dict)
     published_difference: float | None = None

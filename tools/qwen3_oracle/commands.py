@@ -17,6 +17,7 @@ from . import (
     prompts,
     reference,
     sensitivity,
+    small,
     stored,
     suite,
     synthetic,
@@ -65,6 +66,7 @@ def make_all(output: Path, work: Path, official_tokenizer: Path | None) -> None:
     cases += greedy
     observations = observed.make_tiny(checkpoints, work)
     wild.make(work / "fixtures" / "wild", wild.COUNT, wild.SEED, False, 0, print)
+    small.make(work / "fixtures")
     write_json(work / "manifest.json", manifest.manifest(work, checkpoints, cases, observations, texts))
     sensitivity.check(*stored.read(work / "manifest.json"), DTYPES)
     report(cases)

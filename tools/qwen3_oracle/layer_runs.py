@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -13,6 +13,9 @@ from .checkpoint import Layer
 from .precise import replaced
 from .taps import FROM_ATTENTION, HOOKED
 
+# What an attention returns: the context and the weights, which sdpa does not tell.
+Pair = tuple[torch.Tensor, torch.Tensor | None]
+
 
 @contextmanager
 def recorded_attention(attention: modeling_qwen3.Qwen3Attention | None = None) -> Iterator[Tensors]:
@@ -21,16 +24,24 @@ def recorded_attention(attention: modeling_qwen3.Qwen3Attention | None = None) -
     Of the last attention that ran, or of the given one only.
     """
     record: Tensors = {}
-    attend = modeling_qwen3.eager_attention_forward
 
-    def recording(module, query, key, value, attention_mask, **options):
-        context, weights = attend(module, query, key, value, attention_mask, **options)
-        if attention is None or module is attention:
-            record.update(query=query, key=key, value=value, context=context)
-        return context, weights
+    def recording(attend: Callable[..., Pair]) -> Callable[..., Pair]:
+        def recorded(module, query, key, value, attention_mask, **options):
+            context, weights = attend(module, query, key, value, attention_mask, **options)
+            if attention is None or module is attention:
+                record.update(query=query, key=key, value=value, context=context)
+            return context, weights
 
-    with replaced(modeling_qwen3, "eager_attention_forward", recording):
-        yield record
+        return recorded
+
+    functions = modeling_qwen3.ALL_ATTENTION_FUNCTIONS
+    sdpa = functions["sdpa"]
+    functions["sdpa"] = recording(sdpa)
+    try:
+        with replaced(modeling_qwen3, "eager_attention_forward", recording(modeling_qwen3.eager_attention_forward)):
+            yield record
+    finally:
+        functions["sdpa"] = sdpa
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache, Qwen3ForCausalLM
 
-from . import layer_runs, prompts, stored
+from . import isolated, layer_runs, prompts, stored
 from .cases import Case, Tensors, without_padding
 from .checkpoint import DTYPES, load_model, read_config
 from .errors import CheckError, InputError
@@ -21,7 +21,9 @@ from .precise import float64_inside
 from .taps import TAPS
 
 SMALL = 10_000_000
+# Of whole runs, and of modules that are given the right input.
 FLOOR = "noise_floor"
+ISOLATED_FLOOR = "noise_floor_isolated"
 
 
 @dataclass
@@ -158,6 +160,7 @@ def compute(cases: list[Case], path: Path, floors: list[str]) -> None:
         model = load_model(path, DTYPES[name])
         for case in cases:
             add_floors(case, name, without_padding(case, run(case, model)))
+            isolated.add_floors(case, name, model)
     for case in cases:
         check_published(case)
 
@@ -220,11 +223,13 @@ def arrays(tensors: Tensors) -> dict[str, np.ndarray]:
 def write(case: Case, file: Path) -> None:
     """Writes inputs and results, float32 and int64, and their floors into one npz.
 
-    The floor of tensor T in dtype D is `noise_floor.<D>.<T>`, float64 [2]: the largest and the root-mean-square error.
+    The floor of tensor T in dtype D is `noise_floor.<D>.<T>`, float64 [2]: the largest and the root-mean-square error;
+    that of modules which are given the right input is `noise_floor_isolated.<D>.<T>`.
     """
     floors = {
-        f"{FLOOR}.{dtype}.{name}": np.array([floor["max_abs"], floor["rms"]])
-        for name, by_dtype in case.floors.items()
+        f"{kind}.{dtype}.{name}": np.array([floor["max_abs"], floor["rms"]])
+        for kind, of_tensors in ((FLOOR, case.floors), (ISOLATED_FLOOR, case.isolated_floors))
+        for name, by_dtype in of_tensors.items()
         for dtype, floor in by_dtype.items()
     }
     write_npz(file, arrays(case.inputs | case.expected) | floors)
@@ -250,9 +255,10 @@ def read(file: Path) -> Case:
     )
     for name, tensor in tensors.items():
         kind, _, rest = name.partition(".")
-        if kind == FLOOR:
+        if kind in (FLOOR, ISOLATED_FLOOR):
             dtype, _, of = rest.partition(".")
-            case.floors.setdefault(of, {})[dtype] = dict(zip(("max_abs", "rms"), tensor.tolist(), strict=True))
+            floors = case.floors if kind == FLOOR else case.isolated_floors
+            floors.setdefault(of, {})[dtype] = dict(zip(("max_abs", "rms"), tensor.tolist(), strict=True))
         else:
             case.expected[name] = tensor
     case.new_tokens = case.expected["generated_ids"].shape[1] - case.inputs["input_ids"].shape[1]

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import torch
 from transformers import DynamicCache, Qwen3Config
 
-from . import draws, reference, sized, synthetic
+from . import draws, honest, reference, sized, synthetic
 from .cases import Case, Tensors, without_padding
 from .checkpoint import DTYPES, SINGLE_FILE, load_model
 from .errors import CheckError
@@ -89,7 +89,6 @@ KINDS: dict[str, tuple[int, Callable[[Tensors], None]]] = {
 # Query heads, key heads and their size; each checkpoint in the next dtype on disk.
 HEADS = [(4, 2, 16), (4, 4, 24), (6, 2, 32)]
 STORED = ["bf16", "f32", "f16"]
-ATTENTIONS = ("eager", "sdpa")
 # A small mistake: one row of `down_proj` of one layer.
 PLANTED_LAYER, PLANTED_ROW, PLANTED_FACTOR = 3, 11, 1.01
 
@@ -97,10 +96,11 @@ PLANTED_LAYER, PLANTED_ROW, PLANTED_FACTOR = 3, 11, 1.01
 def make(output: Path, count: int, seed: int, taps: bool, sized_on: int, progress: Callable[[str], None]) -> None:
     """Writes `count` checkpoints, the kinds in turn, each with a reference and what honest runs give.
 
-    `<n>-<kind>/` holds the checkpoint, `reference.npz` and `honest-<dtype>-<attention>.npz`, one for each run in a
-    dtype in which eager attention is finite; with `taps`, its are stored too. `planted-layer-<n>.npz` is a float32 run
-    with one row of that layer's `down_proj` a hundredth too large. The first `sized_on` checkpoints get runs with mistakes of
-    many sizes, too, in the middle layer: `sized-<dtype>-<kind>-<size>.npz`.
+    `<n>-<kind>/` holds the checkpoint, `reference.npz` and `honest-<dtype>-<variant>.npz`, one for each of
+    `honest.VARIANTS` in a dtype in which eager attention is finite, but for permuted sums that change nothing; with
+    `taps`, theirs are stored too. `planted-layer-<n>.npz` is a float32 run with one row of that layer's `down_proj` a
+    hundredth too large. The first `sized_on` checkpoints get runs with mistakes of many sizes, too, in the middle layer:
+    `sized-<dtype>-<kind>-<size>.npz`.
     """
     for number in range(count):
         kind = list(KINDS)[number % len(KINDS)]
@@ -150,16 +150,18 @@ def make_runs(folder: Path, seed: int, taps: bool) -> Case:
         print(error, file=sys.stderr)
     reference.write(case, folder / "reference.npz")
     for name, dtype in DTYPES.items():
-        for attention in ATTENTIONS:
+        for variant, computing in honest.VARIANTS.items():
             model = load_model(folder, dtype)
-            model.config._attn_implementation = attention
-            # Only eager attention has taps inside.
-            case.taps = taps and attention == "eager"
-            run = without_padding(case, reference.run(case, model))
+            with computing(model):
+                run = without_padding(case, reference.run(case, model))
             if not all(tensor.isfinite().all() for tensor in run.values()):
                 # Where eager attention, which is first, overflows, no other is told from luck.
                 break
-            write_npz(folder / f"honest-{name}-{attention}.npz", reference.arrays(case.inputs | run))
+            if variant == "eager":
+                first = run
+            # In half precision the order of a sum in float32 seldom matters.
+            if variant != "permuted" or not all(tensor.equal(run[key]) for key, tensor in first.items()):
+                write_npz(folder / f"honest-{name}-{variant}.npz", reference.arrays(case.inputs | run))
     model = load_model(folder, DTYPES["f32"])
     layer = min(PLANTED_LAYER, len(model.model.layers) - 1)
     model.model.layers[layer].mlp.down_proj.weight[PLANTED_ROW] *= PLANTED_FACTOR

@@ -36,11 +36,11 @@ pub fn calibrate(
     let [batch, seq] = reference.rows.dims();
     let layers: usize = scope.layers.clone().map(|layer| parameters(checkpoint.config(), layer)).sum();
     let cheap = layers * batch * (seq + reference.steps()) <= CHEAP;
-    if !cheap && !limits.need_whole_runs(reference)? {
-        return Ok((limits, derived));
-    }
-    let through = whole_runs(checkpoint, reference, scope.layers.clone(), dtype, progress)?;
-    let limits = limits.with_through(through);
+    let limits = if cheap || limits.need_whole_runs(reference)? {
+        limits.with_through(whole_runs(checkpoint, reference, scope.layers.clone(), dtype, progress)?)
+    } else {
+        limits
+    };
     limits.check_stored(reference)?;
     Ok((limits, derived))
 }
@@ -72,10 +72,8 @@ fn whole_runs(
         None => {
             let steps = reference.steps().max(1);
             let rows = continued(&reference.rows, steps, 0).expect("the right positions are possible");
-            let ids = reference.ids.iter().zip(&reference.generated);
-            let ids =
-                ids.flat_map(|(prompt, after)| prompt.iter().chain(&after[..after.len().min(steps - 1)]));
-            (rows, embedding_rows(checkpoint, &ids.copied().collect::<Vec<_>>())?)
+            let ids = reference.continued_ids(&reference.generated, steps);
+            (rows, embedding_rows(checkpoint, &ids)?)
         }
     };
     let mut noise = Noise::alone(config, &rows, seq, dtype).through(&x);

@@ -65,16 +65,15 @@ pub fn cached_steps(blame: &Blame) -> Result<Option<Finding>> {
         return Ok(None);
     }
     let vocab = checkpoint.config().vocab_size;
-    let wide = |row: &Vec<u32>| row.iter().map(|id| *id as usize).collect();
-    let expected: Vec<Vec<usize>> = reference.generated.iter().map(wide).collect();
+    let expected = &reference.generated;
     // Ours follow the reference's tokens; somebody else's run follows its own.
     let own = generated(observed, reference, vocab)?;
-    let followed = own.as_ref().unwrap_or(&expected);
+    let followed = own.as_ref().unwrap_or(expected);
     let (batch, steps) = (expected.len(), followed[0].len().min(expected[0].len()));
     let logits = observed.values("step_logits")?;
     let logits = logits.filter(|logits| logits.len() == batch * steps * vocab);
     let chosen: Vec<usize> = match (&logits, &own) {
-        (_, Some(ids)) => ids.iter().flat_map(|row| &row[..steps]).copied().collect(),
+        (_, Some(ids)) => ids.iter().flat_map(|row| &row[..steps]).map(|id| *id as usize).collect(),
         (Some(logits), None) => logits.chunks(vocab).map(best).collect(),
         (None, None) => return Ok(None),
     };
@@ -135,7 +134,7 @@ pub fn cached_steps(blame: &Blame) -> Result<Option<Finding>> {
 pub fn right_logits(
     checkpoint: &Checkpoint,
     reference: &Reference,
-    followed: &[Vec<usize>],
+    followed: &[Vec<u32>],
 ) -> Result<Vec<f64>> {
     let predicted = predict(checkpoint, reference, followed, followed[0].len(), StepMistake::None)?;
     Ok(predicted.expect("the right positions are possible"))
@@ -146,21 +145,16 @@ pub fn right_logits(
 fn predict(
     checkpoint: &Checkpoint,
     reference: &Reference,
-    followed: &[Vec<usize>],
+    followed: &[Vec<u32>],
     steps: usize,
     mistake: StepMistake,
 ) -> Result<Option<Vec<f64>>> {
-    let [batch, seq] = reference.rows.dims();
+    let [_, seq] = reference.rows.dims();
     let offset = if let StepMistake::Offset(offset) = mistake { offset } else { 0 };
     let Some(rows) = continued(&reference.rows, steps, offset) else {
         return Ok(None);
     };
-    let row = |row: usize| {
-        let after = followed[row][..steps - 1].iter().map(|id| *id as u32);
-        reference.ids[row].iter().copied().chain(after)
-    };
-    let all: Vec<u32> = (0..batch).flat_map(row).collect();
-    let embedded = embedding_rows(checkpoint, &all)?;
+    let embedded = embedding_rows(checkpoint, &reference.continued_ids(followed, steps))?;
     let mut right = Variant::right(checkpoint.config());
     if mistake == StepMistake::HidesSelf {
         (right.mask, right.mask_from) = (Mask::HidesSelf, seq);
@@ -176,13 +170,13 @@ fn predict(
 
 /// The generated ids of a file that continues the reference's prompt, `[batch][steps]`; none when there are no
 /// steps.
-fn generated(file: &Trace, reference: &Reference, vocab: usize) -> Result<Option<Vec<Vec<usize>>>> {
+fn generated(file: &Trace, reference: &Reference, vocab: usize) -> Result<Option<Vec<Vec<u32>>>> {
     let [_, seq] = reference.rows.dims();
     let Some(grid) = file.grid("generated_ids")? else {
         return Ok(None);
     };
     let id = |id: &i64| {
-        let known = usize::try_from(*id).ok().filter(|id| *id < vocab);
+        let known = u32::try_from(*id).ok().filter(|id| (*id as usize) < vocab);
         known.ok_or_else(|| {
             let reason = format!("`generated_ids` holds {id}, which is not below vocab_size {vocab}");
             TraceError::malformed(file.path(), reason)

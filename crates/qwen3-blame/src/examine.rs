@@ -88,10 +88,8 @@ pub fn examine(
     }
     if all.wrong_token().is_some() {
         // The reference did not tell how near to the best the ids that differ are.
-        let ids = reference.generated.iter();
-        let followed: Vec<Vec<usize>> = ids.map(|row| row.iter().map(|id| *id as usize).collect()).collect();
-        let right = right_logits(checkpoint, reference, &followed)?;
-        tokens::with_right_logits(&mut all.tokens, &right, followed[0].len(), &limits);
+        let right = right_logits(checkpoint, reference, &reference.generated)?;
+        tokens::with_right_logits(&mut all.tokens, &right, reference.steps(), &limits);
     }
     let mut verdicts = all.clone();
     verdicts.tensors.retain(|tensor| scope.contains(&tensor.verdict.name));

@@ -88,8 +88,11 @@ fn a_small_mistake_is_found_in_its_layer() {
 #[test]
 fn a_floor_that_no_run_has_is_refused() {
     let (folder, temporary) = (folders().remove(0), tempfile::tempdir().unwrap());
-    for (tensor, floor) in [("layer_01_output", 1e30_f64), ("logits", 1.0)] {
-        let key = format!("noise_floor.f32.{tensor}");
+    let whole = [("noise_floor", "layer_01_output", 1e30_f64), ("noise_floor", "logits", 1.0)];
+    let isolated =
+        [("noise_floor_isolated", "layer_01_output", 1e30), ("noise_floor_isolated", "logits", 1.0)];
+    for (kind, tensor, floor) in whole.into_iter().chain(isolated) {
+        let key = format!("{kind}.f32.{tensor}");
         let reference = edited(&folder.join("reference.npz"), temporary.path(), |name, bytes| {
             if *name == key {
                 let data = bytes.len() - 16;

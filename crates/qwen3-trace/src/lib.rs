@@ -20,6 +20,8 @@ mod preset;
 mod recorder;
 mod reference;
 mod scope;
+mod size;
+mod stored_floors;
 mod tensor_file;
 mod tensor_limit;
 pub mod tokens;

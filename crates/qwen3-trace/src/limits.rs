@@ -7,6 +7,8 @@ use qwen3_config::Precision;
 use crate::error::ensure;
 use crate::metrics::Floor;
 use crate::names::{is_inner, layer_of, sequence_axis};
+use crate::size::Size;
+use crate::stored_floors::StoredFloors;
 use crate::tensor_limit::TensorLimit;
 use crate::{Reference, TraceError};
 
@@ -39,8 +41,7 @@ pub struct Limits {
     layers: usize,
     /// How many tokens the prompt has, padding left out.
     tokens: usize,
-    /// Of whole runs.
-    stored: BTreeMap<String, Floor>,
+    stored: StoredFloors,
     /// Of single operations.
     alone: TokenFloors,
     /// Of whole runs that were tried.
@@ -50,32 +51,18 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Those of the reference's own `noise_floor.<dtype>.<tensor>` (largest error, rms error), and for
-    /// tensors without one, those that follow from the dtype.
+    /// Those of the reference's own `noise_floor.<dtype>.<tensor>` and `noise_floor_isolated.<dtype>.<tensor>`
+    /// (largest error, rms error), and for tensors without one, those that follow from the dtype.
     ///
     /// # Errors
     /// When a floor is not two finite numbers of at least 0.
     pub fn new(reference: &Reference, dtype: Precision, layers: usize) -> Result<Self, TraceError> {
-        let prefix = format!("noise_floor.{dtype}.");
-        let trace = &reference.trace;
-        let mut stored = BTreeMap::new();
-        for name in trace.names() {
-            let Some(tensor) = name.strip_prefix(&prefix) else {
-                continue;
-            };
-            let array = trace.array(&name)?.expect("it is in the list");
-            let values = array.floats(&name)?;
-            let good = values.len() == 2 && values.iter().all(|v| v.is_finite() && *v >= 0.0);
-            ensure(good, trace.path(), || format!("`{name}` is not a largest and an rms error"))?;
-            let [max_abs, rms] = [values[0], values[1]].map(f64::from);
-            stored.insert(tensor.to_string(), Floor { max_abs, rms });
-        }
         let tokens = reference.rows.visible.iter().flatten().filter(|seen| **seen).count();
         Ok(Self {
             dtype,
             layers,
             tokens,
-            stored,
+            stored: StoredFloors::read(reference, dtype)?,
             alone: TokenFloors::new(),
             through: TokenFloors::new(),
             passed: None,
@@ -110,7 +97,7 @@ impl Limits {
     /// Where the limits come from.
     pub fn source(&self) -> String {
         let dtype = self.dtype;
-        if self.stored.is_empty() {
+        if self.stored.whole.is_empty() {
             return format!(
                 "the stated dtype {dtype}, by what rounding to it does to this model: the reference has no float64 \
                  noise floors in it"
@@ -126,14 +113,14 @@ impl Limits {
     /// # Errors
     /// When a tensor is malformed.
     pub fn need_whole_runs(&self, reference: &Reference) -> Result<bool, TraceError> {
-        if self.stored.is_empty() {
+        if self.stored.whole.is_empty() {
             return Ok(true);
         }
         let odd = |(key, stored): (&String, &Floor)| {
             let alone = self.alone.get(key).map(|floors| pooled(floors, None));
             alone.is_some_and(|alone| alone.rms > LUCKY * stored.rms || stored.rms > UNHEARD_OF * alone.rms)
         };
-        if self.stored.iter().any(odd) {
+        if self.stored.whole.iter().any(odd) {
             return Ok(true);
         }
         let seen: Vec<bool> = reference.rows.visible.concat();
@@ -151,23 +138,32 @@ impl Limits {
         Ok(false)
     }
 
-    /// Checks that no stored floor is far beyond what honest runs are off by.
+    /// Checks that no stored floor is far beyond what honest runs, and honest operations, are off by.
     ///
     /// # Errors
     /// When one is, naming it.
     pub fn check_stored(&self, reference: &Reference) -> Result<(), TraceError> {
-        for (key, stored) in &self.stored {
-            let Some(tried) = self.through.get(key).map(|floors| pooled(floors, None)) else {
-                continue;
-            };
-            let within = stored.rms <= UNHEARD_OF * tried.rms && stored.max_abs <= UNHEARD_OF * tried.max_abs;
-            ensure(within, reference.trace.path(), || {
-                format!(
-                    "`noise_floor.{}.{key}` says that honest runs are off by {:.2e}, rms {:.2e}; those tried are \
-                     off by {:.2e}, rms {:.2e}",
-                    self.dtype, stored.max_abs, stored.rms, tried.max_abs, tried.rms
-                )
-            })?;
+        let StoredFloors { whole, isolated } = &self.stored;
+        for (stored, tried, alone) in [(whole, &self.through, false), (isolated, &self.alone, true)] {
+            for (key, stored) in stored {
+                let Some(tried) = tried.get(key).map(|floors| pooled(floors, None)) else {
+                    continue;
+                };
+                let within =
+                    stored.rms <= UNHEARD_OF * tried.rms && stored.max_abs <= UNHEARD_OF * tried.max_abs;
+                ensure(within, reference.trace.path(), || {
+                    format!(
+                        "`{}` says that honest {} are off by {:.2e}, rms {:.2e}; those tried are off by {:.2e}, \
+                         rms {:.2e}",
+                        StoredFloors::name(alone, self.dtype, key),
+                        if alone { "operations" } else { "runs" },
+                        stored.max_abs,
+                        stored.rms,
+                        tried.max_abs,
+                        tried.rms
+                    )
+                })?;
+            }
         }
         Ok(())
     }
@@ -182,12 +178,9 @@ impl Limits {
         let side_by_side =
             sequence_axis(key) == Some(1) && self.tokens > 0 && expected.len().is_multiple_of(self.tokens);
         let whole = Size::of(expected);
-        TensorLimit::new(
-            expected,
-            if side_by_side { self.tokens } else { 1 },
-            self.dtype,
-            |tokens, values| self.floor(key, side_by_side.then_some(tokens), Size::of(values), whole),
-        )
+        TensorLimit::new(expected, if side_by_side { self.tokens } else { 1 }, self.dtype, |tokens, size| {
+            self.floor(key, side_by_side.then_some(tokens), size, whole)
+        })
     }
 
     /// The limit of tensor `key` with one for all its values, which need not be those of all tokens.
@@ -199,23 +192,27 @@ impl Limits {
     /// The noise floor of some tokens of tensor `key`, of all without `tokens`: of values of this size in a tensor
     /// of the size `whole`.
     fn floor(&self, key: &str, tokens: Option<&[usize]>, size: Size, whole: Size) -> Floor {
-        let stored = self.stored.get(key).map(|floor| Floor {
-            max_abs: floor.max_abs * size.largest / whole.largest.max(f64::MIN_POSITIVE),
-            rms: floor.rms * size.rms / whole.rms.max(f64::MIN_POSITIVE),
-        });
+        let stored = |floors: &BTreeMap<String, Floor>| {
+            floors.get(key).map(|floor| Floor {
+                max_abs: floor.max_abs * size.largest / whole.largest.max(f64::MIN_POSITIVE),
+                rms: floor.rms * size.rms / whole.rms.max(f64::MIN_POSITIVE),
+            })
+        };
+        let (isolated, stored) = (stored(&self.stored.isolated), stored(&self.stored.whole));
         let pooled = |floors: &TokenFloors| floors.get(key).map(|all| pooled(all, tokens));
         let alone = pooled(&self.alone);
-        // A stored floor is one run's, of all tokens: massive ones and the others share it, but not in proportion to
-        // their size.
+        // A stored floor is of all tokens: massive ones and the others share it, but not in proportion to their size.
         let apart = tokens.is_some_and(|tokens| tokens.len() < self.tokens);
         let whole = match (self.passed, alone) {
             (Some(1), Some(alone)) => {
-                let known = stored.filter(|_| !apart).map(|stored| wider(stored, alone.times(DOUBT)));
+                let known = least(isolated, stored).filter(|_| !apart);
+                let known = known.map(|known| wider(known, alone.times(DOUBT)));
                 return known.map_or(alone, |known| narrower(known, alone));
             }
-            (Some(_), _) => {
+            (Some(layers), _) => {
                 let usual = self.usual(key, size);
-                stored.map_or(usual, |stored| narrower(stored, usual))
+                let known = least(isolated.filter(|_| layers == 1), stored);
+                known.map_or(usual, |known| narrower(known, usual))
             }
             (None, _) => match (stored, pooled(&self.through)) {
                 (Some(stored), Some(tried)) if apart => wider(stored, tried),
@@ -244,21 +241,6 @@ impl Limits {
     }
 }
 
-/// How large values are.
-#[derive(Clone, Copy)]
-struct Size {
-    largest: f64,
-    rms: f64,
-}
-
-impl Size {
-    fn of(values: &[f64]) -> Self {
-        let largest = values.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
-        let squares: f64 = values.iter().map(|value| value * value).sum();
-        Self { largest, rms: (squares / values.len().max(1) as f64).sqrt() }
-    }
-}
-
 /// The floor of some tokens together, of all without `tokens`; `floors` may be one for all.
 fn pooled(floors: &[Floor], tokens: Option<&[usize]>) -> Floor {
     let picked: Vec<&Floor> = match tokens {
@@ -270,6 +252,11 @@ fn pooled(floors: &[Floor], tokens: Option<&[usize]>) -> Floor {
         max_abs: picked.iter().map(|floor| floor.max_abs).fold(0.0, f64::max),
         rms: (squares / picked.len().max(1) as f64).sqrt(),
     }
+}
+
+/// The narrower of two floors that may be known: nothing is worse when it is given the right input than in a whole run.
+fn least(a: Option<Floor>, b: Option<Floor>) -> Option<Floor> {
+    a.into_iter().chain(b).reduce(narrower)
 }
 
 fn wider(a: Floor, b: Floor) -> Floor {

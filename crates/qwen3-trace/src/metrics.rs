@@ -6,6 +6,8 @@ mod tests;
 use qwen3_config::Precision;
 use serde::{Deserialize, Serialize};
 
+use crate::size::Size;
+
 /// The largest error may be this many times Transformers' own largest error.
 const MAX_ABS_FACTOR: f64 = 4.0;
 /// The rms error may be this many times Transformers' own.
@@ -168,9 +170,11 @@ pub fn compare(
 
 /// The limit for `expected` values: a multiple of what honest runs are off by, and a little for the format itself.
 pub fn limit(floor: Floor, expected: &[f64], dtype: Precision) -> Limit {
-    let largest = expected.iter().fold(0.0_f64, |largest, e| largest.max(e.abs()));
-    let squares: f64 = expected.iter().map(|e| e * e).sum();
-    let rms = (squares / expected.len().max(1) as f64).sqrt();
+    limit_of(floor, Size::of(expected), dtype)
+}
+
+/// The same for values of this size.
+pub(crate) fn limit_of(floor: Floor, Size { largest, rms }: Size, dtype: Precision) -> Limit {
     Limit {
         max_abs: MAX_ABS_FACTOR * floor.max_abs + ULPS * dtype.epsilon() * largest,
         rms: RMS_FACTOR * floor.rms + ULPS_RMS * dtype.epsilon() * rms,

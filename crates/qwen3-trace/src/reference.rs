@@ -130,6 +130,13 @@ impl Reference {
         Ok(())
     }
 
+    /// Prompt and the first `steps - 1` tokens of `followed`, `[batch][steps]`, which generate `steps` tokens; one
+    /// sequence after the other.
+    pub fn continued_ids(&self, followed: &[Vec<u32>], steps: usize) -> Vec<u32> {
+        let after = followed.iter().map(|row| &row[..row.len().min(steps - 1)]);
+        self.ids.iter().zip(after).flat_map(|(prompt, after)| prompt.iter().chain(after)).copied().collect()
+    }
+
     /// The prompt's ids in one row.
     pub fn flat_ids(&self) -> Vec<u32> {
         self.ids.concat()

@@ -1,6 +1,7 @@
 //! How far a tensor may be off, where tokens of very different size are not held to one limit.
 
 use crate::metrics::{self, Floor, Limit};
+use crate::size::Size;
 use qwen3_config::Precision;
 
 /// A token is massive when its largest value is so many times the median token's.
@@ -29,21 +30,20 @@ pub(crate) struct Group {
 
 impl TensorLimit {
     /// For `expected` values of `tokens` tokens, one after the other; `floor` gives the noise floor of some of
-    /// them, whose expected values are given too.
+    /// them, whose expected values are of the given size.
     pub(crate) fn new(
         expected: &[f64],
         tokens: usize,
         dtype: Precision,
-        floor: impl Fn(&[usize], &[f64]) -> Floor,
+        floor: impl Fn(&[usize], Size) -> Floor,
     ) -> Self {
         let width = (expected.len() / tokens.max(1)).max(1);
         let groups = groups(expected, width).into_iter().map(|tokens| {
             let values: Vec<f64> =
                 tokens.iter().flat_map(|token| row(expected, width, *token)).copied().collect();
-            let floor = floor(&tokens, &values);
-            let limit = metrics::limit(floor, &values, dtype);
-            let squares: f64 = values.iter().map(|value| value * value).sum();
-            Group { tokens, floor, limit, rms: (squares / values.len() as f64).sqrt() }
+            let size = Size::of(&values);
+            let floor = floor(&tokens, size);
+            Group { tokens, floor, limit: metrics::limit_of(floor, size, dtype), rms: size.rms }
         });
         Self { width, groups: groups.collect() }
     }
@@ -128,8 +128,7 @@ fn row(values: &[f64], width: usize, token: usize) -> &[f64] {
 
 /// The tokens that are not massive, then those that are, if any.
 fn groups(values: &[f64], width: usize) -> Vec<Vec<usize>> {
-    let largest = |row: &[f64]| row.iter().fold(0.0_f64, |most, value| most.max(value.abs()));
-    let sizes: Vec<f64> = values.chunks(width).map(largest).collect();
+    let sizes: Vec<f64> = values.chunks(width).map(|row| Size::of(row).largest).collect();
     let mut sorted = sizes.clone();
     sorted.sort_by(f64::total_cmp);
     let median = sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(0.0);
@@ -143,10 +142,8 @@ mod tests {
     use super::*;
 
     fn limit(expected: &[f64], tokens: usize) -> TensorLimit {
-        let floor = |_: &[usize], values: &[f64]| {
-            let largest = values.iter().fold(0.0_f64, |most, value| most.max(value.abs()));
-            Floor { max_abs: 1e-6 * largest, rms: 1e-6 * largest }
-        };
+        let floor =
+            |_: &[usize], size: Size| Floor { max_abs: 1e-6 * size.largest, rms: 1e-6 * size.largest };
         TensorLimit::new(expected, tokens, Precision::F32, floor)
     }
 

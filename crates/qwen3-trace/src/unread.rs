@@ -4,6 +4,7 @@ use qwen3_config::{Qwen3Config, Site};
 use strsim::osa_distance;
 
 use crate::error::ensure;
+use crate::stored_floors::StoredFloors;
 use crate::{Trace, TraceError};
 
 /// What a file of activations may hold beside the tensors of the model.
@@ -22,7 +23,7 @@ impl Trace {
         let known: Vec<String> = sites.chain(OTHERS.map(String::from)).collect();
         let mut unread = Vec::new();
         for name in self.names() {
-            if known.contains(&name) || name.starts_with("noise_floor.") {
+            if known.contains(&name) || StoredFloors::has_name(&name) {
                 continue;
             }
             let meant = known.iter().find(|known| is_slip(&name, known));

@@ -1,0 +1,67 @@
+"""Honest ways to compute the same: the published attentions, and sums taken in another order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from types import SimpleNamespace
+
+import torch
+from torch import nn
+from transformers import Qwen3ForCausalLM
+from transformers.models.qwen3 import modeling_qwen3
+
+from .precise import replaced
+
+
+def order(size: int) -> torch.Tensor:
+    """A permutation of so many terms, always the same."""
+    return torch.randperm(size, generator=torch.Generator().manual_seed(size))
+
+
+def eager(model: Qwen3ForCausalLM) -> AbstractContextManager[None]:
+    """As models are loaded here."""
+    return replaced(model.config, "_attn_implementation", "eager")
+
+
+def sdpa(model: Qwen3ForCausalLM) -> AbstractContextManager[None]:
+    """With torch's fused attention."""
+    return replaced(model.config, "_attn_implementation", "sdpa")
+
+
+@contextmanager
+def permuted(model: Qwen3ForCausalLM) -> Iterator[None]:
+    """With the terms of every sum in another order: of products, norms, scores and weighted values."""
+    published_norm = modeling_qwen3.Qwen3RMSNorm.forward
+    published_attention = modeling_qwen3.eager_attention_forward
+
+    def linear(self: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+        terms = order(x.shape[-1])
+        return nn.functional.linear(x[..., terms], self.weight[:, terms], self.bias)
+
+    def norm(self: modeling_qwen3.Qwen3RMSNorm, x: torch.Tensor) -> torch.Tensor:
+        terms = order(x.shape[-1])
+        moved = SimpleNamespace(weight=self.weight[terms], variance_epsilon=self.variance_epsilon)
+        return published_norm(moved, x[..., terms])[..., terms.argsort()]
+
+    def attention(module, query, key, value, attention_mask, **options):
+        terms, keys = order(query.shape[-1]), order(key.shape[-2])
+        mask = None if attention_mask is None else attention_mask[..., keys]
+        query, key, value = query[..., terms], key[..., keys, :][..., terms], value[..., keys, :]
+        context, weights = published_attention(module, query, key, value, mask, **options)
+        return context, weights[..., keys.argsort()]
+
+    with ExitStack() as stack:
+        stack.enter_context(eager(model))
+        stack.enter_context(replaced(nn.Linear, "forward", linear))
+        stack.enter_context(replaced(modeling_qwen3.Qwen3RMSNorm, "forward", norm))
+        stack.enter_context(replaced(modeling_qwen3, "eager_attention_forward", attention))
+        yield
+
+
+# By their names; each is honest while its block lasts.
+VARIANTS: dict[str, Callable[[Qwen3ForCausalLM], AbstractContextManager[None]]] = {
+    "eager": eager,
+    "sdpa": sdpa,
+    "permuted": permuted,
+}
