@@ -4,9 +4,10 @@ use std::io::{IsTerminal, Write, stdin, stdout};
 
 use anyhow::{Result, ensure};
 use qwen3_model::{Session, SessionOptions};
-use qwen3_text::{ChatTemplate, Event, GenerateOptions, Generation, Message, RenderOptions, Tokenizer};
+use qwen3_text::{Event, GenerateOptions, Generation, Message, Tokenizer};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
+use serde_json::json;
 
 use crate::device::DeviceArgs;
 use crate::failure::{Blame, note};
@@ -14,6 +15,7 @@ use crate::files::{ModelArg, Need};
 use crate::generate::{Spoken, follow, say};
 use crate::interrupt::Interrupt;
 use crate::model::{self, Texts};
+use crate::renderer::{Renderer, Talk};
 use crate::sampling::SamplingArgs;
 
 const HELP: &str = "\
@@ -51,7 +53,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (device, dtype) = args.device.device()?;
     let files = args.model.files(Need::Weights)?;
     let texts = Texts::open(&args.model.model, &files)?;
-    let template = ChatTemplate::open(&files.texts).bad_input()?;
+    let renderer = Renderer::open(&files.texts, false)?;
     let mut options = args.sampling.options(&texts)?;
     if args.sampling.any_length(&texts) {
         options.max_new_tokens = usize::MAX;
@@ -65,7 +67,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let mut chat = Chat {
         tokenizer: &texts.tokenizer,
-        template,
+        renderer,
         options,
         system: args.system.as_deref(),
         enable_thinking: args.no_thinking.then_some(false),
@@ -94,7 +96,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// A conversation and what the session has read of it.
 struct Chat<'a> {
     tokenizer: &'a Tokenizer,
-    template: ChatTemplate,
+    renderer: Renderer,
     options: GenerateOptions,
     system: Option<&'a str>,
     enable_thinking: Option<bool>,
@@ -160,13 +162,16 @@ impl Chat<'_> {
     }
 
     /// The conversation's tokens, if the session has room for them and one more.
-    fn prompt(&self) -> Result<Vec<u32>> {
-        let render = RenderOptions {
+    fn prompt(&mut self) -> Result<Vec<u32>> {
+        let messages = self.messages.iter();
+        let messages = messages.map(|it| json!({ "role": it.role(), "content": it.content() }));
+        let talk = Talk {
+            messages: json!(messages.collect::<Vec<_>>()).to_string(),
+            tools: None,
             enable_thinking: self.enable_thinking,
             add_generation_prompt: true,
-            ..RenderOptions::default()
         };
-        let prompt = self.template.render(&self.messages, &render)?;
+        let prompt = self.renderer.render(&talk)?;
         let prompt = self.tokenizer.encode(&prompt)?;
         let session = self.session.as_ref().expect("a session between answers");
         let mut empty = session.clone();

@@ -12,6 +12,7 @@ mod interrupt;
 mod model;
 mod progress;
 mod render;
+mod renderer;
 mod sampling;
 mod tokenize;
 
@@ -47,6 +48,9 @@ enum Command {
     Generate(generate::Args),
     /// Talk with a model
     Chat(chat::Args),
+    /// The process in which a template is rendered
+    #[command(hide = true)]
+    RenderingProcess(renderer::ProcessArgs),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
         Command::Render(args) => render::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),
+        Command::RenderingProcess(args) => renderer::serve(&args),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

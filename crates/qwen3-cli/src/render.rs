@@ -1,13 +1,15 @@
 //! `qwen3 render`: messages to a prompt.
 
+use std::fs::read_to_string;
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use qwen3_text::{ChatTemplate, Conversation, RenderOptions};
+use qwen3_text::Conversation;
 
 use crate::failure::Blame;
 use crate::files::{ModelArg, Need};
+use crate::renderer::{Renderer, Talk};
 
 /// Arguments of `qwen3 render`.
 #[derive(clap::Args)]
@@ -31,22 +33,19 @@ pub struct Args {
 /// Renders and prints the text as it is, with no line end added.
 pub fn run(args: &Args) -> Result<()> {
     let files = args.model.files(Need::Texts)?;
-    let template = ChatTemplate::open(&files.texts).bad_input()?;
+    let read = |file: &Path| read_to_string(file).with_context(|| file.display().to_string()).bad_input();
+    // Read here already, for errors that name these files.
     let conversation = Conversation::open(&args.messages).bad_input()?;
-    let tools = match &args.tools {
-        Some(file) => Some(Conversation::open_tools(file).bad_input()?),
-        None => conversation.tools,
-    };
-    let options = RenderOptions {
-        tools,
+    let tools = args.tools.as_deref().map(|file| Conversation::open_tools(file).bad_input()).transpose()?;
+    let has_tools = tools.is_some() || conversation.tools.is_some();
+    let talk = Talk {
+        messages: read(&args.messages)?,
+        tools: args.tools.as_deref().map(read).transpose()?,
         enable_thinking: args.no_thinking.then_some(false),
         add_generation_prompt: args.add_generation_prompt,
-        ..RenderOptions::default()
     };
-    let text = template
-        .render(&conversation.messages, &options)
-        .with_context(|| args.messages.display().to_string())
-        .bad_input()?;
+    let mut renderer = Renderer::open(&files.texts, has_tools)?;
+    let text = renderer.render(&talk).with_context(|| args.messages.display().to_string())?;
     let mut out = stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)

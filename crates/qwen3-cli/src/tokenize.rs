@@ -1,9 +1,10 @@
 //! `qwen3 tokenize`: text to ids and back.
 
-use std::io::{IsTerminal, Read, Write, stdin, stdout};
+use std::io::{self, BufWriter, IsTerminal, Read, Write, stdin, stdout};
 
 use anyhow::{Context, Result};
 use qwen3_text::Tokenizer;
+use serde::Serialize;
 use serde_json::json;
 
 use crate::failure::{Blame, bad_input};
@@ -36,7 +37,7 @@ pub fn run(args: &Args) -> Result<()> {
         Some(text) => text.clone(),
         None => read_all()?,
     };
-    let mut out = stdout().lock();
+    let mut out = BufWriter::new(stdout().lock());
     if args.decode {
         let ids = parse_ids(&input)?;
         let text = tokenizer.decode(&ids, args.skip_special).bad_input()?;
@@ -44,22 +45,39 @@ pub fn run(args: &Args) -> Result<()> {
             writeln!(out, "{}", json!({ "ids": ids, "text": text }))?;
         } else {
             out.write_all(text.as_bytes())?;
-            if out.is_terminal() {
+            if stdout().is_terminal() {
                 writeln!(out)?;
             }
         }
         return Ok(out.flush()?);
     }
-    let ids = tokenizer.encode(&input).bad_input()?;
+    // All before the first is written, so that an error comes before any of them; kept and written in pieces, as one
+    // list and one text they would take several times the input.
+    let pieces: Vec<Vec<u32>> = tokenizer.encode_in_pieces(&input).collect::<Result<_, _>>().bad_input()?;
+    drop(input);
+    let ids = || pieces.iter().flatten();
     if args.json {
-        let tokens = ids.iter().map(|id| tokenizer.token(*id));
-        let tokens = tokens.collect::<Vec<_>>();
-        writeln!(out, "{}", json!({ "ids": ids, "tokens": tokens }))?;
+        write!(out, "{{\"ids\":")?;
+        list(&mut out, ids())?;
+        write!(out, ",\"tokens\":")?;
+        list(&mut out, ids().map(|id| tokenizer.token(*id)))?;
+        writeln!(out, "}}")?;
     } else {
-        let ids = ids.iter().map(ToString::to_string).collect::<Vec<_>>();
-        writeln!(out, "{}", ids.join(" "))?;
+        for (at, id) in ids().enumerate() {
+            write!(out, "{}{id}", if at > 0 { " " } else { "" })?;
+        }
+        writeln!(out)?;
     }
     Ok(out.flush()?)
+}
+
+/// Writes a JSON list.
+fn list(out: &mut impl Write, items: impl Iterator<Item = impl Serialize>) -> Result<()> {
+    for (at, item) in items.enumerate() {
+        write!(out, "{}", if at > 0 { ',' } else { '[' })?;
+        serde_json::to_writer(&mut *out, &item).map_err(io::Error::from)?;
+    }
+    Ok(write!(out, "]")?)
 }
 
 fn read_all() -> Result<String> {

@@ -1,7 +1,11 @@
 //! Conversations, and the Jinja template that turns one into a prompt.
 
+mod bounded;
+mod budget;
+mod engine;
 mod environment;
 mod filters;
+mod guard;
 mod json;
 mod message;
 mod methods;

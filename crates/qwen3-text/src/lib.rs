@@ -13,12 +13,15 @@ mod error;
 mod files;
 mod generate;
 mod generation_config;
+pub mod limits;
+mod pieces;
 mod sampling;
 mod special;
 mod stop;
 mod stream;
 mod thinking;
 mod tokenizer;
+mod tokenizer_check;
 
 pub use chat::{ChatTemplate, Conversation, Message, RenderOptions, parse_json};
 pub use error::TextError;

@@ -1,24 +1,29 @@
 use std::collections::HashSet;
 use std::fmt;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
-use tokenizers::{AddedToken, DecoderWrapper};
+use tokenizers::{AddedToken, DecoderWrapper, PostProcessorWrapper};
 
 use crate::files::{bad_key, read_object, read_text};
+use crate::pieces::Cuts;
 use crate::special::special_tokens;
+use crate::tokenizer_check::check;
 use crate::{TextError, TokenStream};
 
 /// A checkpoint's tokenizer: text to token ids and back.
 ///
 /// It is the `tokenizers` library that Transformers' fast tokenizers wrap. Nothing is added to a text:
 /// what goes around it, the chat template writes.
+///
+/// What the file describes is within the [limits](crate::limits); the time that its regular expressions take on a
+/// text is not bounded, only how far each may backtrack.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     special: HashSet<u32>,
     byte_level: bool,
+    cuts: Option<Cuts>,
     eos: Option<u32>,
     pad: Option<u32>,
 }
@@ -28,21 +33,24 @@ impl Tokenizer {
     /// whose added tokens and special tokens are taken over as Transformers does.
     ///
     /// # Errors
-    /// When a file is missing, unreadable or malformed, describes no tokenizer, or when the two files
-    /// disagree on the id of a token.
+    /// When a file is missing, unreadable or malformed, describes no tokenizer or one beyond the
+    /// [limits](crate::limits), or when the two files disagree on the id of a token.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, TextError> {
         let dir = dir.as_ref();
         let file = dir.join("tokenizer.json");
         let refused = |reason: String| TextError::Tokenizer { file: file.clone(), reason };
         let text = read_text(&file)?;
         // The library panics on some files that are not JSON, or not its JSON.
-        serde_json::from_str::<IgnoredAny>(&text).map_err(|error| refused(error.to_string()))?;
+        check(&file, &text)?;
         let mut inner: tokenizers::Tokenizer = catch_unwind(|| text.parse())
             .unwrap_or_else(|_| Err("the tokenizer library panicked".into()))
             .map_err(|error: tokenizers::Error| refused(error.to_string()))?;
         // A tokenizer file may ask for either; a prompt is never cut or filled up behind one's back.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| refused(error.to_string()))?;
+        // Nor is anything put around it, or the text itself twice.
+        inner.with_post_processor(None::<PostProcessorWrapper>);
+        drop(text);
 
         let config_file = dir.join("tokenizer_config.json");
         let config = read_object(&config_file)?.unwrap_or_default();
@@ -58,6 +66,7 @@ impl Tokenizer {
         let special = added.iter().filter(|(_, token)| token.special).map(|(&id, _)| id);
         Ok(Self {
             special: special.collect(),
+            cuts: Cuts::of(&inner),
             byte_level: matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))),
             eos,
             pad,
@@ -66,17 +75,28 @@ impl Tokenizer {
     }
 
     /// The token ids of `text`. Special and added tokens that are spelled out in it are recognised;
-    /// none is put before or after it.
+    /// none is put before or after it. With a tokenizer of Qwen's kind, a long text is encoded in pieces that have the
+    /// same tokens as the whole, and takes little more memory than its ids.
     ///
     /// # Errors
     /// [`TextError::Coding`] when the tokenizer has no token for a part of it; a byte-level one,
     /// such as Qwen3's, always has.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TextError> {
-        let encoding = self
-            .inner
-            .encode_fast(text, false)
-            .map_err(|error| TextError::Coding { action: "encode", reason: error.to_string() })?;
-        Ok(encoding.get_ids().to_vec())
+        let mut ids = Vec::new();
+        for piece in self.encode_in_pieces(text) {
+            ids.extend(piece?);
+        }
+        Ok(ids)
+    }
+
+    /// The same ids, piece by piece; one piece where the text cannot be cut.
+    pub fn encode_in_pieces(&self, text: &str) -> impl Iterator<Item = Result<Vec<u32>, TextError>> {
+        let whole = || vec![text];
+        let pieces = self.cuts.as_ref().map_or_else(whole, |cuts| cuts.pieces(text));
+        pieces.into_iter().map(|piece| {
+            let encoding = coding("encode", || self.inner.encode_fast(piece, false))?;
+            Ok(encoding.get_ids().to_vec())
+        })
     }
 
     /// The text of `ids`, without the special tokens when `skip_special` is set. Bytes that are not
@@ -130,9 +150,7 @@ impl Tokenizer {
     }
 
     pub(crate) fn decode_known(&self, ids: &[u32], skip: bool) -> Result<String, TextError> {
-        self.inner
-            .decode(ids, skip)
-            .map_err(|error| TextError::Coding { action: "decode", reason: error.to_string() })
+        coding("decode", || self.inner.decode(ids, skip))
     }
 
     /// The token, or an error that names the id.
@@ -143,6 +161,16 @@ impl Tokenizer {
     pub(crate) fn is_byte_level(&self) -> bool {
         self.byte_level
     }
+}
+
+/// What the library does, its panics being errors: a file can describe what it does not expect.
+fn coding<T>(
+    action: &'static str,
+    work: impl FnOnce() -> Result<T, tokenizers::Error>,
+) -> Result<T, TextError> {
+    let done = catch_unwind(AssertUnwindSafe(work));
+    done.unwrap_or_else(|_| Err("the tokenizer library panicked".into()))
+        .map_err(|error| TextError::Coding { action, reason: error.to_string() })
 }
 
 impl fmt::Debug for Tokenizer {

@@ -86,6 +86,25 @@ fn every_string_becomes_its_tokens_and_back() {
     }
 }
 
+/// Long texts are encoded in pieces.
+#[test]
+fn long_texts_have_the_tokens_of_the_whole() {
+    let manifest = Manifest::open();
+    let entry = manifest.fixture("tokenizer");
+    let checkpoint = manifest.checkpoint(entry);
+    let tokenizer = Tokenizer::open(&checkpoint).unwrap();
+    let library = tokenizers::Tokenizer::from_file(checkpoint.join("tokenizer.json")).unwrap();
+    let texts = Arrays::open(&manifest.file(entry, "file")).texts("text");
+    for between in ["", " ", "\n", "\r\n", "。"] {
+        let mut text = texts.join(between);
+        while text.len() < 300_000 {
+            text = text.clone() + between + &text;
+        }
+        let whole = library.encode_fast(text.as_str(), false).unwrap();
+        assert_eq!(tokenizer.encode(&text).unwrap(), whole.get_ids(), "between {between:?}");
+    }
+}
+
 #[test]
 fn the_official_tokenizer_agrees_with_its_digests() {
     let Some(assets) = assets("the_official_tokenizer_agrees_with_its_digests") else {

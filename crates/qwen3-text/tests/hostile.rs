@@ -9,6 +9,7 @@ use common::root;
 use qwen3_text::{
     ChatTemplate, Conversation, GenerationConfig, Message, RenderOptions, TextError, Tokenizer,
 };
+use serde_json::json;
 
 fn tiny() -> std::path::PathBuf {
     root().join("fixtures/checkpoints/trained-tiny")
@@ -56,6 +57,78 @@ fn a_tokenizer_of_wrong_types() {
                 let ids = tokenizer.encode("Hello <|im_end|> 你").unwrap_or_default();
                 tokenizer.decode(&ids, true).unwrap();
             }
+        }
+    }
+}
+
+/// What a file describes stays in proportion to the text, and what the library does not expect is an error.
+#[test]
+fn a_tokenizer_out_of_proportion() {
+    let whole = fs::read_to_string(tiny().join("tokenizer.json")).unwrap();
+    let whole: serde_json::Value = serde_json::from_str(&whole).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let open = |key: &str, value: serde_json::Value| {
+        let mut json = whole.clone();
+        json[key] = value;
+        fs::write(dir.path().join("tokenizer.json"), json.to_string()).unwrap();
+        Tokenizer::open(dir.path())
+    };
+    let replace = |pattern: serde_json::Value, content: &str| json!({ "type": "Replace", "pattern": pattern, "content": content });
+    let doubling = vec![replace(json!({ "String": "a" }), "aa"); 30];
+    let huge = json!({ "type": "Precompiled", "precompiled_charsmap": "/////w==" });
+    let refused = [
+        ("normalizer", huge.clone(), "`normalizer.precompiled_charsmap`"),
+        ("normalizer", json!({ "precompiled_charsmap": "/////w==" }), "`normalizer.precompiled_charsmap`"),
+        (
+            "normalizer",
+            json!({ "type": "Sequence", "normalizers": [huge] }),
+            "`normalizer.normalizers[0].precompiled_charsmap`",
+        ),
+        ("normalizer", replace(json!({ "String": "" }), "a"), "`normalizer.pattern` is empty"),
+        ("normalizer", replace(json!({ "Regex": "" }), "a"), "`normalizer.pattern` is empty"),
+        ("normalizer", json!({ "type": "Sequence", "normalizers": doubling }), "times longer"),
+        ("normalizer", json!({ "type": "Prepend", "prepend": "a".repeat(1000) }), "times longer"),
+        ("decoder", json!({ "type": "Sequence", "decoders": doubling }), "times longer"),
+        ("pre_tokenizer", json!({ "type": "FixedLength", "length": 0 }), "`pre_tokenizer.length` is 0"),
+        (
+            "pre_tokenizer",
+            json!({ "type": "Split", "pattern": { "Regex": "(".repeat(9000) }, "behavior": "Isolated", "invert": false }),
+            "`pre_tokenizer.pattern`",
+        ),
+    ];
+    for (key, value, expected) in refused {
+        let error = open(key, value).unwrap_err().to_string();
+        assert!(error.contains("tokenizer.json") && error.contains(expected), "{expected}: {error}");
+    }
+    // These are taken, and must not harm.
+    let text = "a".repeat(3000) + " hi";
+    let taken = [
+        ("normalizer", json!({ "type": "Precompiled", "precompiled_charsmap": "BAAAAAAAAABhAA==" })),
+        ("normalizer", json!({ "type": "Precompiled", "precompiled_charsmap": "BAAAAP////9hAA==" })),
+        (
+            "pre_tokenizer",
+            json!({ "type": "Split", "pattern": { "Regex": "(?=(a+)+b)(a+)+b" }, "behavior": "Isolated", "invert": false }),
+        ),
+        (
+            "padding",
+            json!({ "strategy": { "Fixed": u32::MAX }, "direction": "Right", "pad_to_multiple_of": u32::MAX, "pad_id": 0, "pad_type_id": 0, "pad_token": "x" }),
+        ),
+        (
+            "truncation",
+            json!({ "direction": "Right", "max_length": u64::MAX, "strategy": "LongestFirst", "stride": 0 }),
+        ),
+        (
+            "post_processor",
+            json!({ "type": "TemplateProcessing", "single": vec![json!({ "Sequence": { "id": "A", "type_id": 0 } }); 999], "pair": [], "special_tokens": {} }),
+        ),
+        ("decoder", json!({ "type": "Strip", "content": "a", "start": 0, "stop": u64::MAX })),
+    ];
+    for (key, value) in taken {
+        // The library refuses some of them itself.
+        if let Ok(tokenizer) = open(key, value) {
+            let ids = tokenizer.encode(&text).unwrap_or_default();
+            assert!(ids.len() <= text.len(), "{key}: {}", ids.len());
+            let _ = tokenizer.decode(&ids, false);
         }
     }
 }

@@ -5,21 +5,19 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, Error};
 
 use super::filters::{self, Raised};
-use super::methods;
+use super::{bounded, methods};
 use crate::TextError;
 
-/// Instructions that one rendering may execute: seconds, where a long conversation takes milliseconds.
-const FUEL: u64 = 50_000_000;
+/// Characters of a reason at most.
+const REASON: usize = 1000;
 
 /// Jinja2 as Transformers sets it up (5.23, `_cached_compile_jinja_template`).
-pub(crate) fn environment() -> Environment<'static> {
+pub(crate) fn environment(fuel: u64) -> Environment<'static> {
     let mut env = Environment::new();
-    let mut syntax = SyntaxConfig::builder();
-    syntax.trim_blocks(true).lstrip_blocks(true);
-    env.set_syntax(syntax.build().expect("the usual delimiters"));
     env.set_auto_escape_callback(|_| AutoEscape::None);
-    env.set_fuel(Some(FUEL));
+    env.set_fuel(Some(fuel));
     env.set_debug(true);
+    bounded::install(&mut env);
     env.set_unknown_method_callback(methods::call);
     env.set_formatter(filters::print);
     env.add_filter("tojson", filters::tojson);
@@ -28,6 +26,13 @@ pub(crate) fn environment() -> Environment<'static> {
     env.add_function("raise_exception", filters::raise_exception);
     env.add_function("strftime_now", filters::strftime_now);
     env
+}
+
+/// Jinja2's syntax as Transformers sets it up.
+pub(crate) fn syntax() -> SyntaxConfig {
+    let mut syntax = SyntaxConfig::builder();
+    syntax.trim_blocks(true).lstrip_blocks(true);
+    syntax.build().expect("the usual delimiters")
 }
 
 /// Why a template was not accepted.
@@ -51,7 +56,8 @@ pub(crate) fn render_error(file: &Path, error: &Error) -> TextError {
 
 fn reason(error: &Error) -> String {
     match error.detail() {
-        Some(detail) => format!("{}: {detail}", error.kind()),
+        // It may name what the template looked for.
+        Some(detail) => format!("{}: {detail:.REASON$}", error.kind()),
         None => error.kind().to_string(),
     }
 }

@@ -5,8 +5,13 @@ use std::fmt::{self, Write};
 use minijinja::value::{Kwargs, Rest, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 
+use super::budget::{charge, made};
 use super::methods::strip;
 use super::python::{JsonStyle, to_json, to_str};
+
+/// Bytes of a date's format, and of a message that a template refuses with.
+const FORMAT_BYTES: usize = 1024;
+const MESSAGE_CHARS: usize = 4096;
 
 /// The message of a template's `raise_exception`, carried inside an engine error.
 #[derive(Debug)]
@@ -22,12 +27,15 @@ impl std::error::Error for Raised {}
 
 /// `raise_exception(message)`.
 pub(crate) fn raise_exception(message: &Value) -> Result<Value, Error> {
-    let message = to_str(message)?;
+    let message: String = to_str(message)?.chars().take(MESSAGE_CHARS).collect();
     Err(wrong(message.clone()).with_source(Raised(message)))
 }
 
 /// `strftime_now(format)`: the local time.
 pub(crate) fn strftime_now(format: &str) -> Result<String, Error> {
+    if format.len() > FORMAT_BYTES {
+        return Err(wrong(format!("strftime_now: a format of more than {FORMAT_BYTES} bytes")));
+    }
     let mut out = String::new();
     write!(out, "{}", chrono::Local::now().format(format))
         .map_err(|_| wrong(format!("strftime_now: {format:?} is not a date format")))?;
@@ -36,7 +44,7 @@ pub(crate) fn strftime_now(format: &str) -> Result<String, Error> {
 
 /// `value | tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False)`:
 /// `json.dumps`, without the HTML escapes of Jinja2's own filter.
-pub(crate) fn tojson(value: &Value, arguments: Rest<Value>, kwargs: Kwargs) -> Result<String, Error> {
+pub(crate) fn tojson(value: &Value, arguments: Rest<Value>, kwargs: Kwargs) -> Result<Value, Error> {
     type Optional = Option<Value>;
     let (ensure_ascii, indent, separators, sort_keys) =
         from_args::<(Optional, Optional, Optional, Optional)>(&arguments)?;
@@ -73,26 +81,31 @@ pub(crate) fn tojson(value: &Value, arguments: Rest<Value>, kwargs: Kwargs) -> R
         (style.item_separator, style.key_separator) = (item.into(), key.into());
     }
     kwargs.assert_all_used()?;
-    to_json(value, &style)
+    made(Value::from(to_json(value, &style)?))
 }
 
 /// `value | trim(chars)`.
-pub(crate) fn trim(value: &Value, chars: Option<&str>) -> Result<String, Error> {
-    Ok(strip(&to_str(value)?, chars, true, true).into())
+pub(crate) fn trim(value: &Value, chars: Option<&str>) -> Result<Value, Error> {
+    made(Value::from(strip(&to_str(value)?, chars, true, true)))
 }
 
 /// `value | string`.
-pub(crate) fn string(value: &Value) -> Result<String, Error> {
-    to_str(value)
+pub(crate) fn string(value: &Value) -> Result<Value, Error> {
+    made(Value::from(to_str(value)?))
 }
 
-/// Prints a value as Python's `str` does.
+/// Prints a value as Python's `str` does, into the prompt or into what a macro or block returns.
 pub(crate) fn print(out: &mut minijinja::Output, _: &mut State, value: &Value) -> Result<(), Error> {
-    let written = match value.as_str() {
-        Some(text) => out.write_str(text),
-        None => out.write_str(&to_str(value)?),
+    let printed;
+    let text = match value.as_str() {
+        Some(text) => text,
+        None => {
+            printed = to_str(value)?;
+            &printed
+        }
     };
-    written.map_err(Error::from)
+    charge(text.len())?;
+    out.write_str(text).map_err(Error::from)
 }
 
 fn wrong(reason: String) -> Error {

@@ -163,9 +163,18 @@ impl Conversation {
     /// When the file cannot be read or is not JSON, or when a tool is not an object.
     pub fn open_tools(file: impl AsRef<Path>) -> Result<Vec<Value>, TextError> {
         let file = file.as_ref();
-        let value = parse_json(&read_text(file)?).map_err(|reason| malformed(file, reason))?;
+        Self::tools_from_json(&read_text(file)?, file)
+    }
+
+    /// Parses a JSON list of tools, or an object with `tools`. `origin` is what errors call the text.
+    ///
+    /// # Errors
+    /// When the text is not JSON, or when a tool is not an object.
+    pub fn tools_from_json(text: &str, origin: impl AsRef<Path>) -> Result<Vec<Value>, TextError> {
+        let origin = origin.as_ref();
+        let value = parse_json(text).map_err(|reason| malformed(origin, reason))?;
         let inside = entries(&value).into_iter().find(|(key, _)| key == "tools");
-        tool_list(&inside.map_or(value, |(_, tools)| tools), file)
+        tool_list(&inside.map_or(value, |(_, tools)| tools), origin)
     }
 }
 

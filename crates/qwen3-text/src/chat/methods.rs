@@ -1,19 +1,38 @@
 //! Python's methods of strings, dictionaries and lists.
 
-use minijinja::value::{Kwargs, Tuple, from_args};
+use minijinja::value::{Kwargs, Tuple, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat;
+
+use super::bounded::check_size;
+use super::budget::{made, weigh};
 
 /// Called for every method that the engine itself does not know. What `pycompat` has and Python does
 /// the same is left to it; its white space and line ends are Rust's.
 pub(crate) fn call(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
-    match value.as_str() {
-        Some(text) => match of_string(text, name, args)? {
-            Some(result) => Ok(result),
-            None => pycompat::unknown_method_callback(state, value, name, args),
-        },
-        None => pycompat::unknown_method_callback(state, value, name, args),
+    let bytes = check_arguments(value, args)?;
+    match name {
+        // The text between comes first.
+        "join" => check_size(name, &[args, &[value.clone()]].concat(), bytes)?,
+        "replace" | "format" | "split" | "rsplit" => {
+            check_size(name, &[&[value.clone()], args].concat(), bytes)?
+        }
+        _ => {}
     }
+    let ours = value.as_str().map(|text| of_string(text, name, args)).transpose()?.flatten();
+    let result = match ours {
+        Some(result) => result,
+        None => pycompat::unknown_method_callback(state, value, name, args)?,
+    };
+    // What a dictionary gives is in it already.
+    if name == "get" { Ok(result) } else { made(result) }
+}
+
+/// Refuses what takes too long to be walked through; bytes of the texts. Dictionaries are not walked through.
+fn check_arguments(value: &Value, args: &[Value]) -> Result<usize, Error> {
+    let subject = if value.kind() == ValueKind::Map { 0 } else { weigh(value)? };
+    let args = args.iter().map(weigh).sum::<Result<usize, Error>>()?;
+    Ok(subject + args)
 }
 
 fn of_string(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, Error> {

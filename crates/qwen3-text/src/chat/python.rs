@@ -5,23 +5,62 @@ use std::fmt::Write;
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
 
-/// Containers nested deeper than this are refused rather than followed.
-const MAX_DEPTH: usize = 512;
+use super::budget::{depth_within, text, tick};
+use crate::limits::TEMPLATE_STRING;
+
+/// Text that takes no more than a text may have; what would go beyond is left out, and [`Out::check`] says so.
+#[derive(Default)]
+struct Out {
+    text: String,
+    full: bool,
+}
+
+impl Out {
+    fn push_str(&mut self, part: &str) {
+        self.full |= self.text.len() + part.len() > TEMPLATE_STRING;
+        if !self.full {
+            self.text.push_str(part);
+        }
+    }
+
+    fn push(&mut self, character: char) {
+        self.push_str(character.encode_utf8(&mut [0; 4]));
+    }
+
+    /// Called for each value, so that recursion ends where the text or the time does.
+    fn check(&self, depth: usize) -> Result<(), Error> {
+        depth_within(depth)?;
+        tick()?;
+        text(if self.full { usize::MAX } else { 0 }).map(drop)
+    }
+
+    fn finish(self) -> Result<String, Error> {
+        self.check(0)?;
+        Ok(self.text)
+    }
+}
+
+impl Write for Out {
+    fn write_str(&mut self, part: &str) -> std::fmt::Result {
+        self.push_str(part);
+        Ok(())
+    }
+}
 
 /// `str(value)`: what `{{ value }}` prints.
 pub(crate) fn to_str(value: &Value) -> Result<String, Error> {
     match value.kind() {
         ValueKind::String => Ok(value.to_string()),
         _ => {
-            let mut out = String::new();
+            let mut out = Out::default();
             repr(value, &mut out, 0)?;
-            Ok(out)
+            out.finish()
         }
     }
 }
 
-fn repr(value: &Value, out: &mut String, depth: usize) -> Result<(), Error> {
-    check_depth(depth)?;
+fn repr(value: &Value, out: &mut Out, depth: usize) -> Result<(), Error> {
+    out.check(depth)?;
     match value.kind() {
         ValueKind::Number => out.push_str(&number(value, "inf", "nan")),
         ValueKind::String => repr_str(value.as_str().unwrap_or_default(), out),
@@ -59,13 +98,13 @@ fn repr(value: &Value, out: &mut String, depth: usize) -> Result<(), Error> {
             }
             out.push('}');
         }
-        _ => write!(out, "{value}").expect("a String takes everything"),
+        _ => write!(out, "{value}").expect("Out takes everything"),
     }
     Ok(())
 }
 
 /// `repr` of a string: single quotes unless that means escaping.
-fn repr_str(text: &str, out: &mut String) {
+fn repr_str(text: &str, out: &mut Out) {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     out.push(quote);
     for character in text.chars() {
@@ -74,9 +113,12 @@ fn repr_str(text: &str, out: &mut String) {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            c if c == quote => out.extend(['\\', c]),
+            c if c == quote => {
+                out.push('\\');
+                out.push(c);
+            }
             c if (c as u32) < 0x20 || (0x7f..0xa1).contains(&(c as u32)) || c == '\u{ad}' => {
-                write!(out, "\\x{:02x}", c as u32).expect("a String takes everything");
+                write!(out, "\\x{:02x}", c as u32).expect("Out takes everything");
             }
             c => out.push(c),
         }
@@ -136,17 +178,17 @@ impl Default for JsonStyle {
 
 /// `json.dumps(value, ...)`.
 pub(crate) fn to_json(value: &Value, style: &JsonStyle) -> Result<String, Error> {
-    let mut out = String::new();
+    let mut out = Out::default();
     write_json(value, style, &mut out, 0)?;
-    Ok(out)
+    out.finish()
 }
 
-fn write_json(value: &Value, style: &JsonStyle, out: &mut String, depth: usize) -> Result<(), Error> {
-    check_depth(depth)?;
-    let line = |out: &mut String, depth: usize| {
+fn write_json(value: &Value, style: &JsonStyle, out: &mut Out, depth: usize) -> Result<(), Error> {
+    out.check(depth)?;
+    let line = |out: &mut Out, depth: usize| {
         if let Some(indent) = &style.indent {
             out.push('\n');
-            out.extend(std::iter::repeat_n(indent.as_str(), depth));
+            (0..depth).for_each(|_| out.push_str(indent));
         }
     };
     match value.kind() {
@@ -217,7 +259,7 @@ fn json_key(key: &Value) -> Result<String, Error> {
     }
 }
 
-fn json_str(text: &str, style: &JsonStyle, out: &mut String) {
+fn json_str(text: &str, style: &JsonStyle, out: &mut Out) {
     out.push('"');
     for character in text.chars() {
         match character {
@@ -230,21 +272,13 @@ fn json_str(text: &str, style: &JsonStyle, out: &mut String) {
             '\u{c}' => out.push_str("\\f"),
             c if (c as u32) < 0x20 || (style.ensure_ascii && !(' '..='~').contains(&c)) => {
                 for unit in c.encode_utf16(&mut [0; 2]) {
-                    write!(out, "\\u{unit:04x}").expect("a String takes everything");
+                    write!(out, "\\u{unit:04x}").expect("Out takes everything");
                 }
             }
             c => out.push(c),
         }
     }
     out.push('"');
-}
-
-fn check_depth(depth: usize) -> Result<(), Error> {
-    if depth > MAX_DEPTH {
-        let reason = format!("a value nested deeper than {MAX_DEPTH}");
-        return Err(Error::new(ErrorKind::InvalidOperation, reason));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

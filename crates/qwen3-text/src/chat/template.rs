@@ -1,21 +1,16 @@
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use minijinja::Value;
 use minijinja::value::ValueKind;
-use minijinja::{Environment, Value};
 
-use super::environment::{environment, render_error, syntax_error};
+use super::engine::{compile, render};
 use super::source::prepare;
 use super::{Conversation, Message};
 use crate::TextError;
 use crate::files::{bad_key, read_object, read_text, read_text_if_there};
 use crate::special::special_tokens;
-
-/// A prompt longer than this is not one.
-const MAX_OUTPUT: usize = 256 << 20;
 
 /// What a template is told besides the messages.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -31,17 +26,18 @@ pub struct RenderOptions {
     pub variables: BTreeMap<String, Value>,
 }
 
-/// A checkpoint's chat template, compiled.
+/// A checkpoint's chat template.
 ///
 /// Renders what `apply_chat_template(..., tokenize=False)` of Transformers 5.23 does: Jinja2 with
 /// `trim_blocks`, `lstrip_blocks`, loop controls, `{% generation %}` blocks, `tojson`,
 /// `raise_exception` and `strftime_now`, and Python's string methods. A template is a program from
-/// whoever made the checkpoint: it can compute, but not for ever, and it can reach nothing outside.
-#[derive(Debug)]
+/// whoever made the checkpoint: it can compute within the [limits](crate::limits), and it can reach nothing
+/// outside. It is compiled when it is opened, for its errors, and again for each prompt, which takes less than
+/// rendering does.
+#[derive(Clone, Debug)]
 pub struct ChatTemplate {
-    environment: Environment<'static>,
-    /// By name, and the file that holds each.
-    files: BTreeMap<String, PathBuf>,
+    /// By name: the file that holds each, and its text.
+    sources: BTreeMap<String, (PathBuf, String)>,
     /// The directory, or what the template is called, for errors.
     origin: PathBuf,
     special_tokens: Vec<(&'static str, String)>,
@@ -57,18 +53,12 @@ impl ChatTemplate {
     /// Jinja; then with its line.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, TextError> {
         let dir = dir.as_ref();
-        let config_file = dir.join("tokenizer_config.json");
-        let config = read_object(&config_file)?.unwrap_or_default();
-        let mut sources = template_files(dir)?;
-        if sources.is_empty() {
-            let listed = config_templates(&config_file, config.get("chat_template"))?;
-            sources.extend(listed.into_iter().map(|(name, text)| (name, config_file.clone(), text)));
-        }
+        let (special_tokens, sources) = sources(dir)?;
         if sources.is_empty() {
             return Err(TextError::NoChatTemplate { dir: dir.into() });
         }
         let mut template = Self::empty(dir);
-        template.special_tokens = special_tokens(&config_file, &config)?;
+        template.special_tokens = special_tokens;
         for (name, file, text) in sources {
             template.add(name, file, &text)?;
         }
@@ -83,6 +73,17 @@ impl ChatTemplate {
         let mut template = Self::empty(Path::new("chat template"));
         template.add("default".into(), template.origin.clone(), source)?;
         Ok(template)
+    }
+
+    /// The file that holds the template for a conversation with or without tools, before it is compiled.
+    ///
+    /// # Errors
+    /// Those of reading files, and [`TextError::NoChatTemplate`].
+    pub fn file(dir: impl AsRef<Path>, tools: bool) -> Result<PathBuf, TextError> {
+        let sources = sources(dir.as_ref())?.1;
+        let named = |wanted: &str| sources.iter().find(|(name, ..)| name == wanted);
+        let found = named("tool_use").filter(|_| tools).or_else(|| named("default")).or(sources.first());
+        found.map(|(_, file, _)| file.clone()).ok_or(TextError::NoChatTemplate { dir: dir.as_ref().into() })
     }
 
     /// The prompt of a conversation. When there are several templates, `tool_use` is taken when
@@ -104,26 +105,13 @@ impl ChatTemplate {
             }
         }
         let name = match options.tools {
-            Some(_) if self.files.contains_key("tool_use") => "tool_use",
+            Some(_) if self.sources.contains_key("tool_use") => "tool_use",
             _ => "default",
         };
-        let Some(file) = self.files.get(name) else {
+        let Some((file, source)) = self.sources.get(name) else {
             return Err(TextError::NoChatTemplate { dir: self.origin.clone() });
         };
-        let context = self.context(messages, options);
-        let mut out = Limited(Vec::new());
-        // The engine's own mistakes are not the caller's: 3.0.5 panics on `''[::-1]`.
-        let rendered = catch_unwind(AssertUnwindSafe(|| {
-            let template = self.environment.get_template(name)?;
-            template.render_captured_to(context, &mut out).map(drop)
-        }));
-        let failed =
-            |reason: &str| TextError::TemplateRender { file: file.clone(), line: 0, reason: reason.into() };
-        match rendered {
-            Err(_) => Err(failed("the template engine panicked")),
-            Ok(Err(error)) => Err(render_error(file, &error)),
-            Ok(Ok(())) => String::from_utf8(out.0).map_err(|_| failed("the prompt is not UTF-8")),
-        }
+        render(file, source, self.context(messages, options), messages.len())
     }
 
     /// The prompt of a conversation with its tools; those of `options` are used when it has none.
@@ -160,24 +148,33 @@ impl ChatTemplate {
     }
 
     fn empty(origin: &Path) -> Self {
-        Self {
-            environment: environment(),
-            files: BTreeMap::new(),
-            origin: origin.into(),
-            special_tokens: Vec::new(),
-        }
+        Self { sources: BTreeMap::new(), origin: origin.into(), special_tokens: Vec::new() }
     }
 
     fn add(&mut self, name: String, file: PathBuf, source: &str) -> Result<(), TextError> {
-        let added = self.environment.add_template_owned(name.clone(), prepare(source));
-        added.map_err(|error| syntax_error(&file, &error))?;
-        self.files.insert(name, file);
+        let source = prepare(source);
+        compile(&file, &source)?;
+        self.sources.insert(name, (file, source));
         Ok(())
     }
 }
 
+type Sources = Vec<(String, PathBuf, String)>;
+
+/// The special tokens of a checkpoint, and name, file and text of its templates.
+fn sources(dir: &Path) -> Result<(Vec<(&'static str, String)>, Sources), TextError> {
+    let config_file = dir.join("tokenizer_config.json");
+    let config = read_object(&config_file)?.unwrap_or_default();
+    let mut sources = template_files(dir)?;
+    if sources.is_empty() {
+        let listed = config_templates(&config_file, config.get("chat_template"))?;
+        sources.extend(listed.into_iter().map(|(name, text)| (name, config_file.clone(), text)));
+    }
+    Ok((special_tokens(&config_file, &config)?, sources))
+}
+
 /// Name, file and text of the templates in files of their own.
-fn template_files(dir: &Path) -> Result<Vec<(String, PathBuf, String)>, TextError> {
+fn template_files(dir: &Path) -> Result<Sources, TextError> {
     let mut found = Vec::new();
     let single = dir.join("chat_template.jinja");
     if let Some(text) = read_text_if_there(&single)? {
@@ -222,21 +219,4 @@ fn config_templates(
         Ok((text("name")?, text("template")?))
     });
     items.collect()
-}
-
-/// Takes bytes up to a limit.
-struct Limited(Vec<u8>);
-
-impl io::Write for Limited {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_OUTPUT {
-            return Err(io::Error::other("the prompt grows beyond 256 MiB"));
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
