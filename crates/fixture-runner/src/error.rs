@@ -80,10 +80,10 @@ pub enum FixtureError {
         reason: String,
     },
     /// A path is not a plain relative path, or leads out of the manifest's folder.
-    #[error("path `{path}` is refused: {reason} (the manifest's folder is {})", root.display())]
+    #[error("{}: path `{path}` is refused: {reason}", file.display())]
     Path {
-        /// The manifest's folder.
-        root: PathBuf,
+        /// The manifest.
+        file: PathBuf,
         /// The path as the manifest has it.
         path: String,
         /// What is wrong with it.

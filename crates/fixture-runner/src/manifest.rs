@@ -27,6 +27,8 @@ const MAX_MANIFEST_BYTES: u64 = 64 << 20;
 /// A manifest whose entries and cross references have been checked. Its files have not been read.
 #[derive(Clone, Debug)]
 pub struct Manifest {
+    /// The file that it was read from.
+    pub file: PathBuf,
     /// The manifest's folder, canonical; every path is relative to it and stays inside it.
     pub root: PathBuf,
     /// What made the fixtures: package versions and script hashes.

@@ -43,6 +43,9 @@ pub(crate) fn open_shards(
                         target: name.into(),
                     });
                 }
+                if name.contains(char::is_control) {
+                    return Err(malformed(format!("`weight_map.{key}` is {name:?}, not a file name")));
+                }
                 shards.push(SafetensorsFile::open(&dir.join(name))?);
                 opened.insert(name.into(), shards.len() - 1);
                 shards.len() - 1

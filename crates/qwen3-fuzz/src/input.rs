@@ -54,8 +54,13 @@ pub fn make(format: Format, seed: u64, index: u64, seeds: &Seeds, scratch: &Scra
     let target = *random.pick(&plan.targets);
     let path = scratch.input(target);
     let (what, refuse) = if random.once_in(15) {
-        let hashed = format == Format::Manifest && target != "manifest.json";
-        (file::mutate(&mut random, &path, hashed)?, false)
+        // A manifest may come through a pipe, and a file of 64 GB is hashed from end to end.
+        let odd: &[usize] = match (format, target) {
+            (Format::Manifest, "manifest.json") => &[0, 1, 2, 3, 4, 6],
+            (Format::Manifest, _) => &file::ODD[..6],
+            _ => &file::ODD[..],
+        };
+        (file::mutate(&mut random, &path, odd)?, false)
     } else {
         let good = fs::read(&path).with_context(|| target.to_string())?;
         let (bytes, what, certain) = changed(&mut random, format, target, &good);

@@ -24,6 +24,7 @@ pub(super) fn manifest(file: &Path, root: PathBuf, text: &[u8]) -> Result<Manife
     let raw: RawManifest = serde_json::from_slice(text).map_err(json)?;
 
     let manifest = Manifest {
+        file: file.into(),
         root,
         generator: serde_json::Value::Object(raw.generator),
         checkpoints: raw.checkpoints.0,
@@ -63,20 +64,20 @@ fn entries(file: &Path, manifest: &Manifest) -> Result<(), FixtureError> {
     };
     for (name, checkpoint) in &manifest.checkpoints {
         let key = |file: &str| format!("checkpoints.{name}.files.{file}");
-        verify::plain(&manifest.root, &checkpoint.path)?;
+        verify::plain(file, &checkpoint.path)?;
         if checkpoint.files.is_empty() {
             return Err(entry(format!("checkpoints.{name}.files"), "no files"));
         }
-        for (file, sha256) in &checkpoint.files {
-            verify::plain(&manifest.root, file)?;
-            if file.contains('/') {
-                return Err(entry(key(file), "not a plain file name"));
+        for (name, sha256) in &checkpoint.files {
+            verify::plain(file, name)?;
+            if name.contains('/') {
+                return Err(entry(key(name), "not a plain file name"));
             }
-            hash(sha256, key(file))?;
+            hash(sha256, key(name))?;
         }
     }
     for (path, sha256) in &manifest.files {
-        verify::plain(&manifest.root, path)?;
+        verify::plain(file, path)?;
         hash(sha256, format!("files.{path}"))?;
     }
     Ok(())

@@ -17,14 +17,14 @@ impl Manifest {
     /// When `relative` is not plain and '/'-separated, does not exist, or leads out of the folder through a
     /// link.
     pub fn path(&self, relative: &str) -> Result<PathBuf, FixtureError> {
-        plain(&self.root, relative)?;
+        plain(&self.file, relative)?;
         let joined = self.root.join(relative);
         let path = joined.canonicalize().map_err(|source| FixtureError::Io { file: joined, source })?;
         if path.starts_with(&self.root) {
             return Ok(path);
         }
         Err(FixtureError::Path {
-            root: self.root.clone(),
+            file: self.file.clone(),
             path: relative.into(),
             reason: "it leads out of the folder through a link",
         })
@@ -81,8 +81,8 @@ fn is_read_by_import(name: &str) -> bool {
     name == "config.json" || name.ends_with(".safetensors") || name.ends_with(".index.json")
 }
 
-/// Refuses every path that is not names joined by '/'.
-pub(super) fn plain(root: &Path, relative: &str) -> Result<(), FixtureError> {
+/// Refuses every path of the manifest `file` that is not names joined by '/'.
+pub(super) fn plain(file: &Path, relative: &str) -> Result<(), FixtureError> {
     let reason = if relative.contains(['\\', ':', '\0']) {
         "it has a backslash, colon or zero byte"
     } else if relative.starts_with('/') {
@@ -94,13 +94,18 @@ pub(super) fn plain(root: &Path, relative: &str) -> Result<(), FixtureError> {
     } else {
         return Ok(());
     };
-    Err(FixtureError::Path { root: root.into(), path: relative.into(), reason })
+    Err(FixtureError::Path { file: file.into(), path: relative.into(), reason })
 }
 
 /// Compares the SHA-256 of a file, read in pieces.
 fn check_hash(file: &Path, expected: &str) -> Result<(), FixtureError> {
     let mut hasher = Sha256::new();
-    File::open(file)
+    // A named pipe would be waited for.
+    let regular = fs::metadata(file).and_then(|metadata| {
+        if metadata.is_file() { Ok(()) } else { Err(io::Error::other("not a regular file")) }
+    });
+    regular
+        .and_then(|()| File::open(file))
         .and_then(|mut open| io::copy(&mut open, &mut hasher))
         .map_err(|source| FixtureError::Io { file: file.into(), source })?;
     let found = format!("{:x}", hasher.finalize());

@@ -10,15 +10,18 @@ use nix::unistd::mkfifo;
 
 use crate::random::Random;
 
-/// Puts something that is not a plain file in the place of `file`; or, unless it is `hashed` from end to end, a very
-/// long one.
+/// What may lie there, by its number: nothing, a folder, links to itself, to /dev/zero and to nothing, a named pipe, and
+/// a file of 64 GB.
+pub const ODD: [usize; 7] = [0, 1, 2, 3, 4, 5, 6];
+
+/// Puts one of the `odd` things in the place of `file`.
 ///
 /// # Errors
 /// Those of the file system.
-pub fn mutate(random: &mut Random, file: &Path, hashed: bool) -> io::Result<String> {
+pub fn mutate(random: &mut Random, file: &Path, odd: &[usize]) -> io::Result<String> {
     let bytes = fs::read(file)?;
     fs::remove_file(file)?;
-    Ok(match random.below(if hashed { 6 } else { 7 }) {
+    Ok(match *random.pick(odd) {
         0 => "missing".into(),
         1 => {
             fs::create_dir(file)?;
