@@ -32,6 +32,7 @@ mod residual;
 mod rounding;
 mod search;
 mod segment;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod variant;
