@@ -41,6 +41,16 @@ impl Arithmetic {
         }
     }
 
+    /// A number that is `value` when it is rounded to the dtype: what another implementation may have instead.
+    pub fn beside(self, value: f64) -> f64 {
+        match self {
+            Self::Exact => value,
+            Self::Rounded { dtype, draw } => {
+                value + dither(value.to_bits() ^ u64::from(draw)) * dtype.ulp(value)
+            }
+        }
+    }
+
     /// A number that an implementation has in f32 whatever its dtype is, as inside of norms, softmax and sums.
     pub fn inside(self, value: f64) -> f64 {
         match self {

@@ -7,6 +7,7 @@ use qwen3_config::{Site, Tap};
 use qwen3_trace::{Judge, Mode, Precision, Preset, Reference, Scope, Trace, TraceError, Verdicts, tokens};
 
 use crate::decoding::right_logits;
+use crate::steps::step_expectations;
 use crate::weights::embedding_rows;
 use crate::{Blame, Diagnosis, Result, calibrate, diagnose};
 
@@ -82,6 +83,11 @@ pub fn examine(
     let judge = Judge::new(reference, config, &limits, options.preset)
         .with_embedding(missing_embedding(checkpoint, reference)?);
     let mut all = judge.observed(observed, derived)?;
+    if options.dtype != Precision::F32 && options.preset.is_none() {
+        let steps =
+            step_expectations(checkpoint, reference, observed, &scope, options.dtype, options.progress)?;
+        judge.steps(observed, &steps, &mut all.tensors)?;
+    }
     if !scope.is_whole() {
         all.tokens.clear();
         all.tensors.retain(|tensor| tensor.verdict.name != "step_logits");

@@ -33,6 +33,7 @@ mod rival;
 mod rounding;
 mod search;
 mod segment;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod variant;

@@ -26,6 +26,10 @@ pub struct Noise<'a> {
     drawn: Vec<Variant>,
     /// What each implementation has come to, when errors are passed on from layer to layer.
     states: Option<Vec<Vec<f64>>>,
+    /// May the right input be that of an implementation which has it in more digits?
+    unsure: bool,
+    /// Was anything not finite?
+    pub overflows: bool,
     /// What was found.
     pub floors: TokenFloors,
 }
@@ -45,6 +49,8 @@ impl<'a> Noise<'a> {
             tokens,
             drawn: (0..draws).map(rounded).collect(),
             states: None,
+            unsure: false,
+            overflows: false,
             floors: TokenFloors::new(),
         }
     }
@@ -53,6 +59,17 @@ impl<'a> Noise<'a> {
     pub fn through(self, input: &[f64]) -> Self {
         let states = self.drawn.iter().map(|variant| held(variant, input)).collect();
         Self { states: Some(states), ..self }
+    }
+
+    /// Implementations that may have got more digits of the input than there are in the dtype, as those do that keep the
+    /// residual stream in f32 and show it rounded.
+    pub fn unsure(self) -> Self {
+        Self { unsure: true, ..self }
+    }
+
+    /// How many implementations are tried.
+    pub fn implementations(&self) -> usize {
+        self.drawn.len()
     }
 
     /// Takes the embeddings `[batch * seq, hidden_size]`, which are only rounded.
@@ -71,6 +88,7 @@ impl<'a> Noise<'a> {
         for tap in Tap::of_layer() {
             let found: Vec<&[f64]> = runs.iter().map(|taps| taps.get(tap)).collect();
             let floors = self.worst(tap, &found, exact.get(tap));
+            self.overflows |= found.iter().any(|values| self.overflow(tap, values));
             self.floors.insert(Site::inside(layer, tap).to_string(), floors);
         }
         if let Some(states) = &mut self.states {
@@ -80,21 +98,41 @@ impl<'a> Noise<'a> {
 
     /// What each implementation gets, where `x` is right.
     fn inputs(&self, x: &[f64]) -> Vec<Vec<f64>> {
-        let fresh = || self.drawn.iter().map(|variant| held(variant, x)).collect();
+        let fresh = || self.drawn.iter().map(|variant| self.fresh(variant, x)).collect();
         self.states.clone().unwrap_or_else(fresh)
+    }
+
+    fn fresh(&self, variant: &Variant, x: &[f64]) -> Vec<f64> {
+        if self.unsure {
+            x.iter().map(|value| variant.arithmetic.beside(*value)).collect()
+        } else {
+            held(variant, x)
+        }
     }
 
     /// The floors of the tokens of `tap`, padding left out.
     fn worst<X: AsRef<[f64]>>(&self, tap: Tap, runs: &[X], exact: &[f64]) -> Vec<Floor> {
         let [batch, seq] = self.rows.dims();
         let (shape, axis) = (tap.shape(self.config, batch, seq), tap.sequence_axis());
+        let token_of = |index| {
+            let [row, token] = Rows::token_of(&shape, axis, index);
+            row * seq + token
+        };
         let mut worst = Worst::new(batch * seq);
         for values in runs {
             let errors = values.as_ref().iter().zip(exact).map(|(a, e)| (a - e).abs());
-            worst.add(errors.enumerate().map(|(index, error)| (token_of(&shape, axis, index), error)));
+            worst.add(errors.enumerate().map(|(index, error)| (token_of(index), error)));
         }
         let kept = self.kept().into_iter().map(|token| worst.floors[token]);
         kept.collect()
+    }
+
+    /// Is a value of a token not finite?
+    fn overflow(&self, tap: Tap, values: &[f64]) -> bool {
+        let [batch, seq] = self.rows.dims();
+        let (shape, axis) = (tap.shape(self.config, batch, seq), tap.sequence_axis());
+        let mut all = values.iter().enumerate();
+        all.any(|(index, value)| !value.is_finite() && self.rows.is_token(&shape, axis, index))
     }
 
     /// The tokens that are kept, counted over the batch.
@@ -125,15 +163,17 @@ impl<'a> Noise<'a> {
 
         let ([batch, seq], size) = (self.rows.dims(), self.config.hidden_size);
         let off = |token: usize| {
-            let at = |x: &[f64], index: usize| x[token * size + index];
+            let of_token = token * size..(token + 1) * size;
             let run = |run: &Vec<f64>| {
-                (0..size).map(|index| (at(run, index) - at(&exact, index)).powi(2)).sum::<f64>()
+                let pairs = run[of_token.clone()].iter().zip(&exact[of_token.clone()]);
+                pairs.map(|(a, e)| (a - e).powi(2)).sum::<f64>()
             };
             normed.iter().map(run).fold(0.0, f64::max)
         };
+        let off: Vec<f64> = (0..batch * seq).map(off).collect();
         let most = (HEAD_PRODUCTS / (size * self.config.vocab_size)).max(2);
         let worst_of = |mut tokens: Vec<usize>| {
-            tokens.sort_by(|a, b| off(*b).total_cmp(&off(*a)));
+            tokens.sort_by(|a, b| off[*b].total_cmp(&off[*a]));
             tokens.truncate(most / 2);
             tokens
         };
@@ -197,11 +237,4 @@ impl Worst {
             floor.rms = floor.rms.max((squares / count.max(1) as f64).sqrt());
         }
     }
-}
-
-/// The token, counted over the batch, of a flat index into a tensor whose `axis` is the sequence.
-fn token_of(shape: &[usize], axis: usize, index: usize) -> usize {
-    let inner: usize = shape[axis + 1..].iter().product();
-    let outer: usize = shape[1..].iter().product();
-    index / outer * shape[axis] + index / inner % shape[axis]
 }

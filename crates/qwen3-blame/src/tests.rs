@@ -1,3 +1,5 @@
+mod real_norms;
+
 use std::path::Path;
 
 use qwen3_checkpoint::Checkpoint;

@@ -1,11 +1,11 @@
 //! The walk through the tensors that reference and observation have in common.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use qwen3_config::{Site, Tap};
-use qwen3_trace::{Limits, Mode, Scope, Trace};
+use qwen3_trace::{LayerVerdict, Limits, Mode, Scope, Trace};
 
 use crate::findings::Finding;
 use crate::guesses::{not_finite, rounded, scaled};
@@ -32,6 +32,8 @@ pub(crate) struct Walk<'a> {
     time: Duration,
     /// The error over its limit of every tensor that was judged.
     ratios: HashMap<String, f64>,
+    /// Those that are beyond it only by what was observed before them.
+    by_step: HashSet<String>,
     scope: Scope,
     pub(crate) layers: usize,
     /// Was each layer given the reference's input, and not what came out of the layer before it?
@@ -60,6 +62,7 @@ impl<'a> Walk<'a> {
             Some(values) => values,
             None => embedding_rows(blame.checkpoint, &blame.reference.flat_ids())?,
         };
+        let name = |verdict: &LayerVerdict| verdict.verdict.name.clone();
         Ok(Self {
             stored: rounding::stored_limits(&blame)?,
             laboratory: Laboratory::new(blame.checkpoint, &blame.reference.rows)
@@ -71,6 +74,7 @@ impl<'a> Walk<'a> {
             progress: blame.progress,
             time: blame.time,
             ratios,
+            by_step: blame.verdicts.of(blame.mode).filter(|verdict| verdict.by_step()).map(name).collect(),
             scope: blame.scope,
             layers,
             isolated: blame.mode == Mode::Isolated,
@@ -185,6 +189,16 @@ impl<'a> Walk<'a> {
             && let Some(input) = &right_input
         {
             self.move_on(step, input.clone(), false);
+        }
+        if self.by_step.contains(&self.output(end).to_string())
+            && let Some(input) = self.observed.values(&self.output(step).to_string())?
+        {
+            self.say_diverges(self.output(end));
+            self.notes.push(format!(
+                "`{}` is within what a whole run may be off by, but not what follows from what was observed before it",
+                self.output(end)
+            ));
+            self.move_on(step, input, true);
         }
         let watched = self.watched_until(self.observed, end)?;
         if watched.last().is_none_or(|watched| watched.step != step) {

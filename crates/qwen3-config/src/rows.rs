@@ -42,9 +42,15 @@ impl Rows {
     /// Does the element at flat `index` of a tensor of `shape`, whose first axis is the batch and whose `axis`
     /// is the sequence, belong to a token?
     pub fn is_token(&self, shape: &[usize], axis: usize, index: usize) -> bool {
+        let [row, token] = Self::token_of(shape, axis, index);
+        self.visible[row][token]
+    }
+
+    /// The sequence and the place in it, `[row, token]`, of the element at flat `index` of such a tensor.
+    pub fn token_of(shape: &[usize], axis: usize, index: usize) -> [usize; 2] {
         let inner: usize = shape[axis + 1..].iter().product();
         let outer: usize = shape[1..].iter().product();
-        self.visible[index / outer][index / inner % shape[axis]]
+        [index / outer, index / inner % shape[axis]]
     }
 }
 

@@ -5,6 +5,7 @@ use qwen3_config::{Qwen3Config, Site, Tap};
 use crate::logits;
 use crate::metrics::{self, Metrics};
 use crate::names::{layer_of, sequence_axis};
+use crate::step::{self, StepExpectation};
 use crate::tokens::{self, TokenVerdict};
 use crate::{
     Compared, LayerVerdict, Limits, Mode, Neighbours, Preset, Reference, Trace, TraceError, Verdict, Verdicts,
@@ -135,6 +136,23 @@ impl<'a> Judge<'a> {
         let counted = |index: usize| step(index) <= followed[index / per_row];
         let mode = Mode::Accumulated;
         Ok(Some(self.compare_where(mode, key, &expected.shape, values, wanted, counted)))
+    }
+
+    /// Judges the steps of a run in half precision once more, each by what was observed before it: makes failures of
+    /// those of `verdicts` that are off by more than honest operations are. Nothing with a preset.
+    ///
+    /// # Errors
+    /// When a tensor is malformed.
+    pub fn steps(
+        &self,
+        observed: &Trace,
+        expected: &[StepExpectation],
+        verdicts: &mut [LayerVerdict],
+    ) -> Result<(), TraceError> {
+        if self.preset.is_some() {
+            return Ok(());
+        }
+        step::judge(self.reference, self.limits.dtype(), observed, expected, verdicts)
     }
 
     /// In patched mode: the logits of the last token, the reference injected behind each layer.

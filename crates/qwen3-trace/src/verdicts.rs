@@ -35,6 +35,15 @@ pub struct LayerVerdict {
     pub regret_nats: Option<f64>,
 }
 
+impl LayerVerdict {
+    /// Is it within its limits, but not by what was observed before it?
+    pub fn by_step(&self) -> bool {
+        let Verdict { max_abs, limit, rms, limit_rms, .. } = self.verdict;
+        let within = |error: Option<f64>, limit: f64| error.is_some_and(|error| error <= limit);
+        self.calibrated > 1.0 && within(max_abs, limit) && within(rms, limit_rms)
+    }
+}
+
 /// Values along the last axis around the worst element.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Neighbours {
