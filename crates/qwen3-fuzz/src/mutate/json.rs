@@ -28,7 +28,7 @@ pub fn node(random: &mut Random, root: &mut Json) -> String {
     // From the root down; shallow places are as likely as the many deep ones.
     let mut path = String::new();
     let mut node = root;
-    while node.len() > 0 && !random.once_in(5) {
+    while !node.is_empty() && !random.once_in(5) {
         let index = random.below(node.len());
         path += &match &*node {
             Json::Object(entries) => format!(".{}", String::from_utf8_lossy(&entries[index].0)),
