@@ -7,9 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::TextError;
-
-/// A tokenizer or config larger than this is not one.
-const MAX_BYTES: u64 = 256 << 20;
+use crate::limits::FILE;
 
 /// A UTF-8 file of a sane size.
 pub(crate) fn read_text(file: &Path) -> Result<String, TextError> {
@@ -19,12 +17,12 @@ pub(crate) fn read_text(file: &Path) -> Result<String, TextError> {
         return Err(malformed(file, "not a regular file"));
     }
     let length = metadata.len();
-    if length > MAX_BYTES {
-        return Err(malformed(file, format!("{length} bytes, at most {MAX_BYTES} are read")));
+    if length > FILE {
+        return Err(malformed(file, format!("{length} bytes, at most {FILE} are read")));
     }
     let mut bytes = Vec::new();
     let opened = fs::File::open(file).map_err(io)?;
-    opened.take(MAX_BYTES).read_to_end(&mut bytes).map_err(io)?;
+    opened.take(FILE).read_to_end(&mut bytes).map_err(io)?;
     String::from_utf8(bytes).map_err(|error| malformed(file, error))
 }
 

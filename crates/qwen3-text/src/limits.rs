@@ -9,6 +9,9 @@
 
 use std::time::Duration;
 
+/// Bytes of a tokenizer, config or message file; the largest tokenizers in use have 33 MB.
+pub const FILE: u64 = 64 << 20;
+
 /// Bytes of a template's source; the largest in use have 60,000.
 pub const TEMPLATE_SOURCE: usize = 1 << 20;
 
@@ -40,7 +43,7 @@ pub const TEMPLATE_CONTAINER: usize = 2048;
 /// Bytes of one text in a template.
 pub const TEMPLATE_STRING: usize = 4 << 20;
 
-/// Bytes of the texts, and 16 for each value, that a rendering compares, searches, sorts and joins.
+/// Bytes of the texts, and 64 for each value, that a rendering compares, searches, sorts and joins.
 pub const TEMPLATE_WORK: usize = 1 << 30;
 
 /// Items of one list in a template.

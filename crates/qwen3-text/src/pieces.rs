@@ -127,7 +127,7 @@ mod tests {
         tokenizer.add_tokens([tokenizers::AddedToken::from("<x>", false).lstrip(true)]).unwrap();
         assert!(Cuts::of(&tokenizer).is_none());
         let mut tokenizer = self::tokenizer();
-        tokenizer.with_pre_tokenizer(None::<PreTokenizerWrapper>).unwrap();
+        tokenizer.with_pre_tokenizer(None::<PreTokenizerWrapper>);
         assert!(Cuts::of(&tokenizer).is_none());
         let mut tokenizer = self::tokenizer();
         tokenizer.with_normalizer(Some(tokenizers::normalizers::NFKC)).unwrap();

@@ -11,6 +11,9 @@ use crate::limits::{
     TEMPLATE_TIME, TEMPLATE_WORK,
 };
 
+/// What a value that is walked through counts for.
+const NODE: usize = 64;
+
 /// What an item of a list counts for.
 const ITEM: usize = 32;
 
@@ -91,7 +94,7 @@ pub(crate) fn weigh(value: &Value) -> Result<usize, Error> {
     tick()?;
     let mut scale = Scale { nodes: 0, bytes: 0 };
     scale.add(value, 0)?;
-    work(scale.bytes + 16 * scale.nodes)?;
+    work(scale.bytes + NODE * scale.nodes)?;
     Ok(scale.bytes)
 }
 
