@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use qwen3_command::Temporary;
 
 use crate::workspace::env_path;
 
@@ -66,9 +67,9 @@ pub fn remove_leftovers(folder: &Path) -> Result<()> {
 }
 
 /// A new folder beside `folder`, on the same file system, removed when dropped.
-pub fn partial(folder: &Path) -> Result<tempfile::TempDir> {
+pub fn partial(folder: &Path) -> Result<Temporary> {
     let parent = folder.parent().context("the cache directory has no parent")?;
-    let partial = tempfile::Builder::new().prefix(&partial_prefix(folder)).tempdir_in(parent);
+    let partial = Temporary::inside(parent, &partial_prefix(folder));
     partial.with_context(|| format!("no folder can be made in {}", parent.display()))
 }
 
@@ -95,7 +96,8 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let (folder, neighbour) = (temp.path().join("libtorch"), temp.path().join("libtorch-other"));
         fs::create_dir(&neighbour).unwrap();
-        let left = partial(&folder).unwrap().keep();
+        let left = temp.path().join(partial_prefix(&folder) + "x");
+        fs::create_dir(&left).unwrap();
         remove_leftovers(&folder).unwrap();
         assert!(!left.exists() && neighbour.exists());
     }

@@ -4,7 +4,7 @@ use std::io::{Write, stdout};
 use std::path::PathBuf;
 
 use anyhow::Result;
-use qwen3_command::unless_closed;
+use qwen3_command::{printable_lines, unless_closed};
 use qwen3_report::diff;
 
 /// Arguments of `cargo xtask diff`.
@@ -22,6 +22,6 @@ pub struct Args {
 /// When a file cannot be read or is no such report.
 pub fn run(args: &Args) -> Result<u8> {
     let diff = diff::compare_files(&args.old, &args.new)?;
-    unless_closed(writeln!(stdout().lock(), "{diff}"))?;
+    unless_closed(writeln!(stdout().lock(), "{}", printable_lines(&diff.to_string())))?;
     Ok(diff.exit_code())
 }

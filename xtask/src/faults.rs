@@ -2,16 +2,17 @@
 //! turns red for each.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use qwen3_command::Temporary;
 use qwen3_report::{ParityReport, Status};
 use qwen3_trace::Backend;
 use serde::Deserialize;
 
 use crate::backend::Backends;
 use crate::workspace::{Workspace, copy_all, root};
-use crate::{libtorch, runner};
+use crate::{child, libtorch, runner};
 
 /// The end of `cargo xtask faults --help`.
 pub const NOTES: &str = "\
@@ -37,7 +38,7 @@ struct Fault {
 /// Plants, builds, runs and tells.
 pub fn run(args: &Args) -> Result<u8> {
     let faults: Vec<Fault> = serde_json::from_str(include_str!("../faults.json"))?;
-    let copy = tempfile::tempdir()?;
+    let copy = Temporary::new()?;
     // A target directory of its own: cargo tells workspaces apart by relative paths only, and a faulty
     // crate must never be taken for the sound one.
     let there = Workspace { root: copy.path().into(), target: Workspace::find()?.target.join("faults") };
@@ -64,13 +65,10 @@ pub fn run(args: &Args) -> Result<u8> {
                 continue;
             }
         };
-        let output = Command::new(&runner)
-            .args(["parity", "--backend", "ndarray,flex", "--manifest"])
-            .arg(root().join("manifest.json"))
-            .arg("--json")
-            .arg(&json)
-            .output()
-            .context("the runner cannot be started")?;
+        let mut parity = Command::new(&runner);
+        parity.args(["parity", "--backend", "ndarray,flex", "--manifest"]).arg(root().join("manifest.json"));
+        let output = child::output(parity.arg("--json").arg(&json).stderr(Stdio::null()));
+        let output = output.context("the runner cannot be started")?;
         fs::write(&file, sound)?;
         let report: ParityReport = serde_json::from_str(&fs::read_to_string(&json)?)?;
         let (failing, first) = verdict(&report);

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use qwen3_command::Temporary;
 use sha2::{Digest, Sha256};
 
 use crate::cache::{self, Lock};
+use crate::child;
 use crate::compare::compare;
 use crate::workspace::{copy_all, on_path, root, run_for_set_up};
 
@@ -53,7 +55,7 @@ pub fn run(args: &Args) -> Result<u8> {
         copy_all(kept.path(), &root.join(KEPT))?;
         return made.map(|()| 0);
     }
-    let made = tempfile::tempdir()?;
+    let made = Temporary::new()?;
     for input in INPUTS {
         copy_all(&root.join(input), &made.path().join(input))?;
     }
@@ -76,7 +78,7 @@ fn make(root: &Path, output: &Path) -> Result<()> {
     let mut oracle = oracle(root, "fixtures")?;
     eprintln!("xtask: running the oracle");
     oracle.arg("--output-dir").arg(output).current_dir(root);
-    let status = oracle.status().context("python cannot be started")?;
+    let status = child::status(&mut oracle).context("python cannot be started")?;
     if !status.success() {
         bail!("tools/oracle.py fixtures failed ({status})");
     }

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use qwen3_command::{OutputFile, line};
 use qwen3_trace::Backend;
 
 use crate::backend::Backends;
 use crate::workspace::exit_code;
-use crate::{libtorch, vulkan};
+use crate::{child, libtorch, vulkan};
 
 /// What of the machine's set-up the build and the runner have to know.
 pub struct SetUp {
@@ -25,7 +26,7 @@ impl SetUp {
         if asked.contains(&Backend::Wgpu) && !only_look && vulkan::need() == vulkan::Need::Apt {
             // Without a driver the runner finds no adapter, and reports wgpu as unavailable.
             if let Err(error) = vulkan::ensure() {
-                eprintln!("xtask: no Vulkan driver could be installed: {error:#}");
+                eprintln!("xtask: no Vulkan driver could be installed: {}", line(&error));
             }
         }
         let tch_asked = asked.contains(&Backend::Tch);
@@ -50,9 +51,7 @@ impl SetUp {
 /// # Errors
 /// When it cannot be started.
 pub fn start(runner: &Path, words: Vec<OsString>) -> Result<u8> {
-    let status = Command::new(runner)
-        .args(words)
-        .status()
+    let status = child::status(Command::new(runner).args(words))
         .with_context(|| format!("{} cannot be started", runner.display()))?;
     Ok(exit_code("the fixture runner", status))
 }
@@ -74,15 +73,14 @@ pub fn check_manifest(manifest: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The same for the folders of reports.
+/// The same for reports, by the flags that name them, that cannot be written.
 ///
 /// # Errors
-/// When one is not there.
-pub fn check_outputs<'a>(files: impl IntoIterator<Item = Option<&'a Path>>) -> Result<()> {
-    for file in files.into_iter().flatten() {
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-            bail!("there is no folder {} for the report", folder.display());
+/// When one cannot.
+pub fn check_outputs<'a>(files: impl IntoIterator<Item = (&'static str, &'a Option<PathBuf>)>) -> Result<()> {
+    for (flag, file) in files {
+        if let Some(file) = file {
+            OutputFile::prepare(flag, file, [])?;
         }
     }
     Ok(())
@@ -99,8 +97,10 @@ mod tests {
         assert!(check_manifest(&manifest).is_err());
         std::fs::write(&manifest, "{}").unwrap();
         assert!(check_manifest(&manifest).is_ok());
-        assert!(check_outputs([Some(Path::new("report.json")), None]).is_ok());
-        let absent = temp.path().join("absent/report.json");
-        assert!(check_outputs([Some(absent.as_path())]).is_err());
+        let report = |name: &str| Some(temp.path().join(name));
+        assert!(check_outputs([("--json", &report("report.json")), ("--html", &None)]).is_ok());
+        for name in ["absent/report.json", "new/", ""] {
+            assert!(check_outputs([("--json", &report(name))]).is_err(), "{name}");
+        }
     }
 }

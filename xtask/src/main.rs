@@ -2,6 +2,7 @@
 
 mod backend;
 mod cache;
+mod child;
 mod compare;
 mod diff;
 mod faults;
@@ -22,6 +23,7 @@ mod workspace;
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 const EXIT_CODES: &str = "\
@@ -29,7 +31,8 @@ Exit codes:
   0  everything passed
   1  something failed, differed or crashed
   2  usage, set-up or build failure, or a bad or tampered fixture
-  3  nothing failed, but a backend asked for by name is unavailable on this machine";
+  3  nothing failed, but a backend asked for by name is unavailable on this machine
+  130, 143, 129  ended by SIGINT, SIGTERM, SIGHUP, nothing left behind";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -84,7 +87,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let command = Cli::parse().command;
+    let result = qwen3_command::on_signal(|_| false).context("signals cannot be handled");
+    let result = result.and_then(|()| match command {
         Command::Parity(args) => parity::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Reference(args) => reference::run(&args),
@@ -96,7 +101,7 @@ fn main() -> ExitCode {
         Command::Reliability(args) => reliability::run(&args),
         Command::Support(args) => support::run(&args),
         Command::Test => test::run(),
-    };
+    });
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

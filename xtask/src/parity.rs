@@ -72,7 +72,7 @@ pub fn run(args: &Args) -> Result<u8> {
         ..args.shared.clone()
     };
     launch::check_manifest(shared.manifest.as_deref().expect("just set"))?;
-    launch::check_outputs([shared.json.as_deref()])?;
+    launch::check_outputs([("--json", &shared.json)])?;
 
     let asked = backends(&shared.backend);
     let set_up = SetUp::of(&workspace.root, &asked, shared.list);

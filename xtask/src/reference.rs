@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
+use qwen3_command::check_output_folder;
 use qwen3_trace::Precision;
 
+use crate::child;
 use crate::fixtures::oracle;
 use crate::workspace::{exit_code, root};
 
@@ -58,6 +60,7 @@ pub fn run(args: &Args) -> Result<u8> {
         "{}: no checkpoint is there (no config.json)",
         args.model.display()
     );
+    check_output_folder("--out", &args.out)?;
     let root = root();
     let mut oracle = oracle(&root, "reference")?;
     oracle.arg("--model-path").arg(&args.model);
@@ -76,6 +79,6 @@ pub fn run(args: &Args) -> Result<u8> {
         oracle.arg("--taps");
     }
     eprintln!("xtask: running the oracle (Transformers in float64)");
-    let status = oracle.status()?;
+    let status = child::status(&mut oracle)?;
     Ok(exit_code("the oracle", status))
 }

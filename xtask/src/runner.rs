@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use qwen3_trace::Backend;
 
 use crate::backend::{self, Backends, Switch};
+use crate::child;
 use crate::workspace::Workspace;
 
 /// The backends of the next build, and of the last one in this target directory.
@@ -63,8 +64,7 @@ pub fn build(
         "--message-format",
         "json-render-diagnostics",
     ]);
-    let output =
-        cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cargo cannot be started")?;
+    let output = child::output(cargo.stdin(Stdio::null())).context("cargo cannot be started")?;
     if !output.status.success() {
         bail!("the runner could not be built with {features}{}", plan.hint(asked));
     }

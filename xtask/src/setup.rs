@@ -53,7 +53,7 @@ pub fn run(args: &Args) -> Result<u8> {
         match (done, &result) {
             (Ok(line), _) => println!("{line}"),
             (Err(error), Ok(_)) => result = Err(error),
-            (Err(error), Err(_)) => eprintln!("xtask: {error:#}"),
+            (Err(error), Err(_)) => eprintln!("xtask: {}", qwen3_command::line(&error)),
         }
     }
     result

@@ -8,13 +8,14 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use qwen3_command::Temporary;
 use qwen3_trace::Backend;
 
 use self::counts::Counts;
 use crate::backend::{self, Backends};
 use crate::runner::Plan;
 use crate::workspace::{Workspace, env_path};
-use crate::{fuzz, libtorch, parity, setup};
+use crate::{child, fuzz, libtorch, parity, setup};
 
 /// The end of `cargo xtask test --help`.
 pub const NOTES: &str = "\
@@ -143,15 +144,15 @@ fn succeeded(code: u8) -> Outcome {
 }
 
 fn status(command: &mut Command) -> Outcome {
-    let status = command.status().context("cargo cannot be started")?;
+    let status = child::status(command).context("cargo cannot be started")?;
     anyhow::ensure!(status.success(), "{status}");
     Ok(Counts::default())
 }
 
 /// Runs `cargo test`, passes its output on, and adds up what each test program says of itself.
 fn count_tests(command: &mut Command) -> Outcome {
-    let mut child = command.stdout(Stdio::piped()).spawn().context("cargo cannot be started")?;
-    let output = child.stdout.take().context("cargo test has no output")?;
+    let mut running = child::spawn(command.stdout(Stdio::piped())).context("cargo cannot be started")?;
+    let output = running.child.stdout.take().context("cargo test has no output")?;
     let mut counts = Counts::default();
     for line in BufReader::new(output).split(b'\n') {
         let line = line?;
@@ -159,11 +160,11 @@ fn count_tests(command: &mut Command) -> Outcome {
         println!("{line}");
         counts.add(Counts::of_test_line(&line).unwrap_or_default());
     }
-    Ok(counts.with_exit(child.wait()?.success()))
+    Ok(counts.with_exit(running.child.wait()?.success()))
 }
 
 fn parity() -> Outcome {
-    let folder = tempfile::tempdir()?;
+    let folder = Temporary::new()?;
     let json = folder.path().join("report.json");
     let code = parity::run(&parity::Args::every_case(json.clone()))?;
     let report = std::fs::read_to_string(&json).with_context(|| format!("no report; exit code {code}"))?;

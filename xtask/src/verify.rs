@@ -54,7 +54,7 @@ pub fn run(args: &Args) -> Result<u8> {
     for file in [&shared.reference, &shared.observed].into_iter().flatten() {
         ensure!(file.is_file(), "there is no file {}", file.display());
     }
-    launch::check_outputs([&shared.json, &shared.junit, &shared.html].map(|file| file.as_deref()))?;
+    launch::check_outputs([("--json", &shared.json), ("--junit", &shared.junit), ("--html", &shared.html)])?;
 
     let asked = backends(&shared.backend);
     ensure!(!args.variants || asked.contains(&Backend::Wgpu), "--variants is about wgpu: add --backend wgpu");

@@ -7,6 +7,8 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::child;
+
 /// Where this repository is and where its builds go.
 pub struct Workspace {
     /// The repository's root.
@@ -96,7 +98,7 @@ fn cargo() -> Command {
 ///
 /// Errors when it cannot be started or fails.
 pub fn run_for_set_up(command: &mut Command) -> Result<()> {
-    let status = command.stdin(Stdio::null()).stdout(std::io::stderr()).status();
+    let status = child::status(command.stdin(Stdio::null()).stdout(std::io::stderr()));
     let status = status.with_context(|| format!("{} cannot be started", name(command)))?;
     if !status.success() {
         bail!("{} failed ({status})", name(command));

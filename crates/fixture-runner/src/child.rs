@@ -5,11 +5,12 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use qwen3_command::{OnEnd, on_end};
 use serde::de::DeserializeOwned;
 
 use crate::protocol::REPLY_PREFIX;
@@ -26,15 +27,20 @@ const GRACE: Duration = Duration::from_secs(10);
 pub fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Its temporary files go with ours, even when it is killed.
+    command.env("TMPDIR", tempfile::env::temp_dir());
     if std::env::var_os("CUBECL_AUTOTUNE_CACHE").is_none() {
         command.env("CUBECL_AUTOTUNE_CACHE", "off");
     }
     command
 }
 
-/// A running process that says values of `T`, as JSON lines on standard output. Dropping it kills it.
+/// A running process that says values of `T`, as JSON lines on standard output. Dropping it kills it, and so does a
+/// signal that ends this program.
 pub struct Speaker<T> {
-    child: Child,
+    child: Arc<Mutex<Child>>,
+    stdin: Option<ChildStdin>,
+    _on_end: OnEnd,
     said: Receiver<T>,
     stderr: LastLines,
 }
@@ -45,9 +51,17 @@ impl<T: DeserializeOwned + Send + 'static> Speaker<T> {
     /// # Errors
     /// When it cannot be started.
     pub fn start(command: &mut Command) -> Result<Self> {
-        let mut child = command.spawn().context("starting a process")?;
-        let stdout = child.stdout.take().expect("piped");
-        let stderr = LastLines::of(child.stderr.take().expect("piped"));
+        let spawn_child = || {
+            let child = Arc::new(Mutex::new(command.spawn()?));
+            let there = Arc::clone(&child);
+            Ok((child, move |_| kill(&there)))
+        };
+        let (child, _on_end) = on_end(spawn_child).context("starting a process")?;
+        let mut pipes = locked(&child);
+        let stdin = pipes.stdin.take();
+        let stdout = pipes.stdout.take().expect("piped");
+        let stderr = LastLines::of(pipes.stderr.take().expect("piped"));
+        drop(pipes);
         let (sender, said) = channel();
         spawn(move || {
             for line in lines(stdout) {
@@ -60,12 +74,12 @@ impl<T: DeserializeOwned + Send + 'static> Speaker<T> {
                 }
             }
         });
-        Ok(Self { child, said, stderr })
+        Ok(Self { child, stdin, _on_end, said, stderr })
     }
 
     /// Its standard input, where that is piped and has not been taken.
     pub fn stdin(&mut self) -> Option<ChildStdin> {
-        self.child.stdin.take()
+        self.stdin.take()
     }
 
     /// What it says next, or how it ended.
@@ -76,7 +90,7 @@ impl<T: DeserializeOwned + Send + 'static> Speaker<T> {
         self.said.recv_timeout(SILENCE).map_err(|error| match error {
             RecvTimeoutError::Disconnected => self.obituary(),
             RecvTimeoutError::Timeout => {
-                let _ = self.child.kill();
+                let _ = locked(&self.child).kill();
                 format!("no answer in {} s; {}", SILENCE.as_secs(), self.obituary())
             }
         })
@@ -88,7 +102,7 @@ impl<T: DeserializeOwned + Send + 'static> Speaker<T> {
     /// How it ended, if not well.
     pub fn finish(mut self) -> Result<(), String> {
         let obituary = self.obituary();
-        match self.child.try_wait() {
+        match locked(&self.child).try_wait() {
             Ok(Some(status)) if status.success() => Ok(()),
             _ => Err(obituary),
         }
@@ -97,22 +111,33 @@ impl<T: DeserializeOwned + Send + 'static> Speaker<T> {
     /// How it ended, with the last lines it wrote to standard error.
     pub fn obituary(&mut self) -> String {
         let patience = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) {
+        while matches!(locked(&self.child).try_wait(), Ok(None)) {
             if patience.elapsed() > GRACE {
-                let _ = self.child.kill();
+                let _ = locked(&self.child).kill();
             }
             sleep(Duration::from_millis(2));
         }
-        let status = self.child.wait().map_or("unknown end".into(), describe);
+        let status = locked(&self.child).wait().map_or("unknown end".into(), describe);
         self.stderr.obituary(status)
     }
 }
 
 impl<T> Drop for Speaker<T> {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        kill(&self.child);
     }
+}
+
+/// Never held while waiting for a process that lives.
+fn locked(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
+    child.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Kills a process and waits for its end.
+fn kill(child: &Mutex<Child>) {
+    let mut child = locked(child);
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 /// Lines, whatever bytes are in them, until the end or an error.

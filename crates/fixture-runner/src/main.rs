@@ -25,6 +25,7 @@ mod worker;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use qwen3_trace::Backend;
 
@@ -60,8 +61,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Parity(args) => parity::parity(&args),
-        Command::Verify(args) => verify::verify(&args),
+        Command::Parity(args) => ended_cleanly().and_then(|()| parity::parity(&args)),
+        Command::Verify(args) => ended_cleanly().and_then(|()| verify::verify(&args)),
         Command::Worker { backend, manifest } => {
             worker::serve(backend, manifest.as_deref()).map(|()| ExitCode::SUCCESS)
         }
@@ -70,4 +71,10 @@ fn main() -> ExitCode {
         eprintln!("error: {}", qwen3_command::line(&error));
         ExitCode::from(2)
     })
+}
+
+/// A signal ends this program and leaves no worker and no file. A worker is killed, and has its files in its
+/// supervisor's folder.
+fn ended_cleanly() -> anyhow::Result<()> {
+    qwen3_command::on_signal(|_| false).context("signals cannot be handled")
 }

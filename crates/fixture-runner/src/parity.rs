@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use qwen3_command::{ParityArgs, backends, named, unless_closed};
+use qwen3_command::{OutputFile, ParityArgs, Temporary, backends, named, printable, unless_closed};
 use qwen3_report::text::{ParityText, coloured};
-use qwen3_report::{BURN_VERSION, ParityReport, ReportFile, Status};
+use qwen3_report::{BURN_VERSION, ParityReport, Status};
 
 use crate::lanes::Work;
 use crate::manifest::{Case, Manifest};
@@ -32,6 +32,8 @@ pub fn parity(args: &Args) -> Result<ExitCode> {
     let start = Instant::now();
     let options = &args.shared;
     let file = options.manifest.as_deref().unwrap_or(Path::new("manifest.json"));
+    let json = options.json.as_deref();
+    let json = json.map(|json| OutputFile::prepare("--json", json, [file])).transpose()?;
     let manifest = Manifest::read(file)?;
     let cases = select(&manifest, options.filter.as_deref())?;
     let slow = options.slow || options.list || options.filter.is_some();
@@ -41,11 +43,10 @@ pub fn parity(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     check_hashes(&manifest, &cases)?;
-    let json = options.json.as_deref();
-    let json = json.map(|json| ReportFile::prepare(json, [file])).transpose()?;
+    let _temporary = Temporary::of_process().context("no temporary folder")?;
 
     let mut out = stdout();
-    writeln!(out, "burn {BURN_VERSION}; oracle: {}", manifest.oracle())?;
+    writeln!(out, "burn {BURN_VERSION}; oracle: {}", printable(&manifest.oracle()))?;
     let program = std::env::current_exe().context("this program's own path")?;
     let mut report = ParityReport::default();
     let mut text = ParityText::new(coloured());
@@ -63,7 +64,7 @@ pub fn parity(args: &Args) -> Result<ExitCode> {
     })?;
     text.summary(&mut out, &report, start.elapsed().as_secs_f64())?;
     if let [first, ..] = &left_out[..] {
-        let (count, id) = (left_out.len(), &first.id);
+        let (count, id) = (left_out.len(), printable(&first.id));
         writeln!(out, "left out: {count} slow, {id} (`--slow`, or `--filter`)")?;
     }
     if let Some(json) = json {
@@ -87,7 +88,8 @@ pub fn parity(args: &Args) -> Result<ExitCode> {
 fn list(cases: &[&Case]) -> Result<()> {
     let mut out = stdout().lock();
     for case in cases {
-        writeln!(out, "{:<46} {:<28} {}", case.id, case.kind(), case.description)?;
+        let (id, description) = (printable(&case.id), printable(&case.description));
+        writeln!(out, "{id:<46} {:<28} {description}", case.kind())?;
     }
     Ok(())
 }

@@ -2,11 +2,13 @@
 
 use std::io::{IsTerminal, Write, stderr};
 
+use qwen3_command::printable;
+
 /// Says what a run is at: on a terminal, over what was said before, and nowhere else.
 pub fn progress(run: &str, what: &str) {
     if stderr().is_terminal() {
         let mut out = stderr().lock();
-        let _ = write!(out, "\r\u{1b}[2K{run}: {what}");
+        let _ = write!(out, "\r\u{1b}[2K{}: {}", printable(run), printable(what));
         let _ = out.flush();
     }
 }

@@ -7,9 +7,9 @@ use std::io::stdout;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
-use qwen3_command::{VerifyArgs, unless_closed};
-use qwen3_report::{ReportFile, html, junit, text};
+use anyhow::{Context, Result};
+use qwen3_command::{OutputFile, Temporary, VerifyArgs, unless_closed};
+use qwen3_report::{html, junit, text};
 
 use crate::progress;
 use crate::unavailable::Unavailable;
@@ -42,13 +42,14 @@ pub fn verify(args: &Args) -> Result<ExitCode> {
     let files = files.map(|file| file.path());
     let given = [reference, observed].into_iter().flatten().cloned();
     let inputs: Vec<PathBuf> = given.chain(files).collect();
-    let prepare = |file: &Option<PathBuf>| {
+    let prepare = |flag, file: &Option<PathBuf>| {
         let inputs = inputs.iter().map(PathBuf::as_path);
-        file.as_ref().map(|file| ReportFile::prepare(file, inputs)).transpose()
+        file.as_ref().map(|file| OutputFile::prepare(flag, file, inputs)).transpose()
     };
-    let files = [prepare(json)?, prepare(junit)?, prepare(html)?];
-    ReportFile::check_distinct(&files.iter().flatten().collect::<Vec<_>>())?;
+    let files = [prepare("--json", json)?, prepare("--junit", junit)?, prepare("--html", html)?];
+    OutputFile::check_distinct(&files.iter().flatten().collect::<Vec<_>>())?;
 
+    let _temporary = Temporary::of_process().context("no temporary folder")?;
     let verification = Verification::open(args)?;
     let report = verification.run();
     progress::done();

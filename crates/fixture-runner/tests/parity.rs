@@ -242,3 +242,29 @@ fn a_prefill_passes_in_other_chunks() {
         assert_ends(&output, 0, &["1 passed", " 0 failed"]);
     }
 }
+
+/// Ids, descriptions and names of a manifest are shown and not obeyed, and a report that cannot be written is refused.
+#[test]
+fn a_manifest_gives_a_terminal_no_orders() {
+    const EVIL: &str = "evil\u{1b}]0;title\u{7}\u{1b}[2J\u{202e}";
+    let mut copy = Copy::new();
+    let case = copy.case(NORM);
+    case["id"] = EVIL.into();
+    case["description"] = EVIL.into();
+    copy.manifest["generator"]["packages"]["torch"] = EVIL.into();
+    let plain = |output: &Output, code: i32| {
+        let text = text(output);
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        let obeyed = |c: char| c != '\n' && c.is_control() || c == '\u{202e}';
+        assert!(!text.contains(obeyed) && text.contains("\\u{1b}]0;title\\u{7}"), "{text:?}");
+    };
+    plain(&copy.run(&["--list"]), 0);
+    plain(&copy.run(&["--filter", "evil"]), 0);
+    copy.case(EVIL)["kind"] = EVIL.into();
+    plain(&copy.run(&["--list"]), 2);
+    copy.case(EVIL)["kind"] = "rms_norm".into();
+    copy.manifest["files"][NORM_FILE] = "0".repeat(64).into();
+    let report = copy.path("new/");
+    let refused = copy.run(&["--filter", "evil", "--json", report.to_str().unwrap()]);
+    assert_ends(&refused, 2, &["--json", "new/", "is a folder"]);
+}

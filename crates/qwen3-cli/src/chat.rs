@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write, stdin, stdout};
 
 use anyhow::{Result, ensure};
+use qwen3_command::line;
 use qwen3_model::{Session, SessionOptions};
 use qwen3_text::{Event, GenerateOptions, Generation, Message, Tokenizer};
 use rustyline::DefaultEditor;
@@ -12,7 +13,7 @@ use serde_json::json;
 use crate::device::DeviceArgs;
 use crate::failure::{Blame, note};
 use crate::files::{ModelArg, Need};
-use crate::generate::{Spoken, follow, say};
+use crate::generate::{Spoken, follow, say, shown};
 use crate::interrupt::Interrupt;
 use crate::model::{self, Texts};
 use crate::renderer::{Renderer, Talk};
@@ -118,7 +119,7 @@ impl Chat<'_> {
         let prompt = match self.prompt() {
             Ok(prompt) => prompt,
             Err(problem) => {
-                note(&format!("{problem:#}"));
+                note(&line(&problem));
                 self.messages.pop();
                 return Ok(());
             }
@@ -201,7 +202,7 @@ fn speak(generation: &mut Generation) -> Result<Spoken> {
     let mut out = stdout().lock();
     let dim = colour() && out.is_terminal();
     let spoken = follow(generation, |event| match event {
-        Event::Text { text, .. } => say(&mut out, text),
+        Event::Text { text, .. } => say(&mut out, &shown(text)),
         Event::ThinkingStarted { .. } if dim => say(&mut out, DIM),
         Event::ThinkingEnded { .. } if dim => say(&mut out, PLAIN),
         _ => Ok(()),

@@ -73,7 +73,7 @@ pub fn without_panics(run: impl FnOnce() -> Result<()>) -> Result<()> {
         }
     }));
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
-        let text = LAST.lock().map(|last| last.replace('\n', " "));
+        let text = LAST.lock().map(|last| last.clone());
         Err(Error::msg(format!("internal error: {}", text.unwrap_or_default())))
     })
 }

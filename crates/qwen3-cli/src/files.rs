@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use qwen3_command::{Temporary, printable};
 use qwen3_import::RecordFile;
-use tempfile::TempDir;
 
-use crate::failure::{Blame, bad_input};
+use crate::failure::{Blame, bad_input, note};
 use crate::hub;
 
 /// The files beside the weights that make text of tokens; `config.json` has stop tokens too. A record that
@@ -46,14 +46,13 @@ pub enum Weights {
 }
 
 /// A model's files.
-#[derive(Debug)]
 pub struct Files {
     /// The weights.
     pub weights: Weights,
     /// The folder of [`TEXT_FILES`], as far as there are any.
     pub texts: PathBuf,
     /// Holds the texts of a record; removed with this.
-    _unpacked: Option<TempDir>,
+    _unpacked: Option<Temporary>,
 }
 
 impl ModelArg {
@@ -90,13 +89,19 @@ impl ModelArg {
 /// beside the record are taken.
 fn record(path: &Path) -> Result<Files> {
     let record = RecordFile::open(path).bad_input()?;
+    if !record.has_checksums() {
+        note(&format!(
+            "note: {}: written without checksums, so damage to its weights is not noticed; import it again",
+            printable(&path.display().to_string())
+        ));
+    }
     let mut files = Files {
         weights: Weights::Record(path.into()),
         texts: path.parent().unwrap_or(Path::new(".")).into(),
         _unpacked: None,
     };
     if record.text("tokenizer.json").is_some() {
-        let folder = tempfile::tempdir().context("no folder for temporary files")?;
+        let folder = Temporary::new().context("no folder for temporary files")?;
         for name in TEXT_FILES {
             if let Some(text) = record.text(name) {
                 std::fs::write(folder.path().join(name), text)?;

@@ -1,9 +1,11 @@
 //! `qwen3 generate`: a prompt continued.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write, stdout};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use qwen3_command::printable_text;
 use qwen3_text::{Event, FinishReason, GenerateError, Generation, SamplingOptions, Timing};
 use serde::Serialize;
 
@@ -69,7 +71,7 @@ pub fn run(args: &Args) -> Result<()> {
     let spoken = interrupt.generating(|cancel| {
         let mut generation = generation.with_cancel(cancel);
         follow(&mut generation, |event| match event {
-            Event::Text { text, .. } if !args.json => say(&mut out, text),
+            Event::Text { text, .. } if !args.json => say(&mut out, &shown(text)),
             _ => Ok(()),
         })
     })?;
@@ -109,6 +111,12 @@ pub fn run(args: &Args) -> Result<()> {
 /// The seed, where tokens were drawn.
 fn seed(sampling: &SamplingOptions) -> String {
     if sampling.greedy { String::new() } else { format!(", seed {}", sampling.seed) }
+}
+
+/// What the model said, as standard output gets it: to the letter where that is a file or a pipe, and on a terminal
+/// with everything escaped that it would obey.
+pub fn shown(text: &str) -> Cow<'_, str> {
+    if stdout().is_terminal() { printable_text(text) } else { text.into() }
 }
 
 /// Prints text at once.

@@ -1,17 +1,17 @@
 //! Models by their name on the Hugging Face hub.
 
+mod fetch;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use hf_hub::api::Progress;
-use hf_hub::api::sync::{ApiBuilder, ApiRepo};
-use hf_hub::{Cache, CacheRepo, Repo};
-use indicatif::ProgressBar;
-use qwen3_command::line;
+use hf_hub::api::sync::ApiBuilder;
+use hf_hub::{Cache, Repo};
+use qwen3_command::{Temporary, line, printable};
 
-use crate::failure::bad_input;
+use self::fetch::{Damaged, Fetcher, is_plain};
+use crate::failure::{bad_input, note};
 use crate::files::{Need, TEXT_FILES};
-use crate::progress;
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
@@ -38,18 +38,22 @@ pub fn folder(name: &str, need: Need) -> Result<PathBuf> {
         return Ok(folder);
     }
     download(name, need, &cache).map_err(|error| {
+        if error.is::<Damaged>() {
+            return bad_input(format!("{name}: {}", line(&error)));
+        }
         let repo = Repo::model(name.into()).folder_name();
         let place = cache.path().join(repo).join("snapshots").join("main");
-        bad_input(format!(
-            "{name} is neither a folder nor a file, it is not in the cache, and it cannot be downloaded: \
-             {}\n\
-             Without a network, fetch config.json, generation_config.json, tokenizer.json, \
+        note(&format!(
+            "Without a network, fetch config.json, generation_config.json, tokenizer.json, \
              tokenizer_config.json and\nmodel.safetensors (or model.safetensors.index.json and the shards \
              it names) from\nhttps://huggingface.co/{name}/tree/main on another machine, place them \
              in one folder and pass --model FOLDER;\nor place them in {}\nand run: printf main > {}",
-            line(&error),
-            place.display(),
-            place.with_file_name("").with_file_name("refs").join("main").display()
+            printable(&place.display().to_string()),
+            printable(&place.with_file_name("").with_file_name("refs").join("main").display().to_string())
+        ));
+        bad_input(format!(
+            "{name} is neither a folder nor a file, it is not in the cache, and it cannot be downloaded: {}",
+            line(&error)
         ))
     })
 }
@@ -80,23 +84,33 @@ fn cache() -> Cache {
 fn download(name: &str, need: Need, cache: &Cache) -> Result<PathBuf> {
     let offline = std::env::var("HF_HUB_OFFLINE").unwrap_or_default();
     ensure!(matches!(&offline[..], "" | "0"), "HF_HUB_OFFLINE is set");
-    let mut builder = ApiBuilder::from_cache(cache.clone()).with_progress(false);
-    if let Ok(endpoint) = std::env::var("HF_ENDPOINT") {
-        builder = builder.with_endpoint(endpoint);
-    }
-    if let Ok(token) = std::env::var("HF_TOKEN") {
-        builder = builder.with_token(Some(token));
-    }
-    let api = builder.build()?;
-    let repo = api.model(name.into());
-    let info = repo.info();
+    let token = std::env::var("HF_TOKEN").ok().or_else(|| cache.token());
+    let build = |cache: Cache| {
+        let mut builder = ApiBuilder::from_cache(cache).with_progress(false).with_token(token.clone());
+        if let Ok(endpoint) = std::env::var("HF_ENDPOINT") {
+            builder = builder.with_endpoint(endpoint);
+        }
+        builder.build()
+    };
+    let info = build(cache.clone())?.model(name.into()).info();
     let info = info.with_context(|| format!("the hub cannot list {name}"))?;
+    ensure!(is_plain(&info.sha), "the hub calls the snapshot of {name} {:?}", info.sha);
     let has = |file: &str| {
         let mut files = info.siblings.iter();
         files.any(|sibling| sibling.rfilename == file)
     };
-    let cached = Cached { repo: cache.model(name.into()), snapshot: &info.sha };
-    let fetch = |file: &str| cached.get(file).map_or_else(|| download_file(&repo, file), Ok);
+    // Only what is whole comes out of this folder into the cache.
+    let make = std::fs::create_dir_all(cache.path());
+    let apart = make.and_then(|()| Temporary::inside(cache.path(), ".qwen3-download-"));
+    let apart = apart.with_context(|| format!("{} cannot be written to", cache.path().display()))?;
+    let fetcher = Fetcher {
+        api: build(Cache::new(apart.path().into()))?,
+        name,
+        apart: apart.path(),
+        snapshot: &info.sha,
+        cache: cache.model(name.into()),
+    };
+    let fetch = |file: &str| fetcher.cached(file).map_or_else(|| fetcher.fetch(file), Ok);
     let config = fetch(CONFIG)?;
     if need == Need::Weights {
         if has(WEIGHTS) {
@@ -120,25 +134,6 @@ fn download(name: &str, need: Need, cache: &Cache) -> Result<PathBuf> {
     Ok(folder.to_path_buf())
 }
 
-/// The files of one snapshot in the cache: those of an older one must not be mixed with them.
-struct Cached<'a> {
-    repo: CacheRepo,
-    snapshot: &'a str,
-}
-
-impl Cached<'_> {
-    fn get(&self, file: &str) -> Option<PathBuf> {
-        let path = self.repo.get(file)?;
-        let snapshot = path.parent()?.file_name()?;
-        (snapshot == self.snapshot).then_some(path)
-    }
-}
-
-fn download_file(repo: &ApiRepo, file: &str) -> Result<PathBuf> {
-    let path = repo.download_with_progress(file, Bar(progress::bytes(file, 0)));
-    path.with_context(|| file.to_string())
-}
-
 /// The shards that an index names, each once.
 fn shards(index: &Path) -> Result<Vec<String>> {
     let index: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(index)?)?;
@@ -148,22 +143,6 @@ fn shards(index: &Path) -> Result<Vec<String>> {
     files.sort();
     files.dedup();
     Ok(files)
-}
-
-struct Bar(ProgressBar);
-
-impl Progress for Bar {
-    fn init(&mut self, size: usize, _: &str) {
-        self.0.set_length(size as u64);
-    }
-
-    fn update(&mut self, size: usize) {
-        self.0.inc(size as u64);
-    }
-
-    fn finish(&mut self) {
-        self.0.finish_and_clear();
-    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! `qwen3 import`: a checkpoint to a record.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use qwen3_command::{OutputFile, Temporary, printable};
 use qwen3_import::save_record_with_texts;
 use qwen3_model::{Precision, burn_dtype};
 use qwen3_text::Tokenizer;
@@ -12,7 +13,6 @@ use crate::device::storage;
 use crate::failure::{Blame, bad_input, note};
 use crate::files::{Files, ModelArg, Need, TEXT_FILES, Weights};
 use crate::inspect::{self, Entry};
-use crate::interrupt::Interrupt;
 use crate::{model, progress};
 
 /// A record with more text than this could not be opened again.
@@ -33,30 +33,25 @@ pub struct Args {
 
 /// Reads, writes and tells.
 pub fn run(args: &Args) -> Result<()> {
-    let interrupt = Interrupt::install()?;
-    let parent = target_folder(&args.out)?;
+    let out = OutputFile::regular("--out", &args.out, []).bad_input()?;
     let files = args.model.files(Need::Weights)?;
-    check_no_input(&args.out, &files.weights)?;
+    out.check_inputs(inputs(&files.weights).iter().map(PathBuf::as_path)).bad_input()?;
     let texts = texts(&files)?;
     let dtype = args.dtype.map_or_else(|| own_dtype(&files.weights), Ok)?;
     let device = storage(dtype)?;
-    // A folder, so that a command that is ended leaves nothing behind; made before the long work, which
-    // would be in vain if it cannot be.
-    let folder = tempfile::Builder::new()
-        .prefix(".qwen3-import-")
-        .tempdir_in(&parent)
-        .with_context(|| format!("{} cannot be written to", parent.display()))?;
+    // A folder, so that a command that is ended leaves nothing behind.
+    let folder = Temporary::inside(out.folder(), ".qwen3-import-")
+        .with_context(|| format!("{} cannot be written to", out.folder().display()))?;
     let unfinished = folder.path().join("model.bpk");
-    let parameters = interrupt.with_unfinished(folder.path().into(), || -> Result<usize> {
-        let model = model::weights(&files, &device, burn_dtype(dtype))?;
-        let spinner = progress::spinner("writing");
-        save_record_with_texts(&model, &unfinished, burn_dtype(dtype), &texts)?;
-        std::fs::rename(&unfinished, &args.out)
-            .with_context(|| format!("{} cannot be written", args.out.display()))?;
-        spinner.finish_and_clear();
-        Ok(model.config.num_parameters())
-    })?;
-    let bytes = std::fs::metadata(&args.out)?.len();
+    let model = model::weights(&files, &device, burn_dtype(dtype))?;
+    let spinner = progress::spinner("writing");
+    save_record_with_texts(&model, &unfinished, burn_dtype(dtype), &texts)?;
+    std::fs::rename(&unfinished, out.path())
+        .with_context(|| format!("{} cannot be written", args.out.display()))?;
+    spinner.finish_and_clear();
+    drop(folder);
+    let parameters = model.config.num_parameters();
+    let bytes = std::fs::metadata(out.path())?.len();
     let inside = if texts.contains_key("tokenizer.json") {
         texts.into_keys().collect::<Vec<_>>().join(", ")
     } else {
@@ -64,47 +59,23 @@ pub fn run(args: &Args) -> Result<()> {
     };
     note(&format!(
         "{}: {parameters} parameters in {dtype}, {:.1} MB, with {inside}",
-        args.out.display(),
+        printable(&args.out.display().to_string()),
         bytes as f64 / 1e6,
     ));
     Ok(())
 }
 
-/// The folder that the record is written into.
-fn target_folder(out: &Path) -> Result<PathBuf> {
-    if out.exists() && !out.is_file() {
-        return Err(bad_input(format!("{}: is no file", out.display())));
-    }
-    let parent = out.parent().filter(|path| !path.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
-    if parent.is_dir() {
-        Ok(parent.into())
-    } else {
-        Err(bad_input(format!("{}: no such folder", parent.display())))
-    }
-}
-
-/// The record must not take the place of what it is made from; a record beside a checkpoint's files may be
-/// made again.
-fn check_no_input(out: &Path, weights: &Weights) -> Result<()> {
-    let inputs = match weights {
+/// What the record is made from, whose place it must not take; a record beside a checkpoint's files may be made
+/// again.
+fn inputs(weights: &Weights) -> Vec<PathBuf> {
+    match weights {
         Weights::Record(file) => vec![file.clone()],
         Weights::Checkpoint(folder) => {
             let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
             let files = entries.map(|entry| entry.path());
-            let record = |file: &PathBuf| file.extension().is_some_and(|end| end == "bpk");
-            files.filter(|file| !record(file)).collect()
+            files.filter(|file| file.extension().is_none_or(|end| end != "bpk")).collect()
         }
-    };
-    let same = |file: PathBuf| {
-        let pair = (file.canonicalize(), out.canonicalize());
-        matches!(pair, (Ok(file), Ok(out)) if file == out)
-    };
-    if inputs.into_iter().any(same) {
-        let text = format!("--out {}: it is an input", out.display());
-        return Err(bad_input(text));
     }
-    Ok(())
 }
 
 /// The files that go into the record with the weights, each sound.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Write, stdout};
 
 use anyhow::Result;
+use qwen3_command::printable;
 use qwen3_import::{Checkpoint, CheckpointError, ImportError, RecordFile, read_config};
 use qwen3_model::{Precision, Qwen3Config};
 use serde::Serialize;
@@ -167,9 +168,9 @@ pub fn tensors(weights: &Weights) -> Result<Vec<Entry>, ImportError> {
 fn print(out: &mut impl Write, report: &Report) -> Result<()> {
     let text = |key: &str| match &report.config[key] {
         serde_json::Value::Null => "-".to_string(),
-        value => value.to_string(),
+        value => printable(&value.to_string()).into_owned(),
     };
-    writeln!(out, "{} ({})", report.model, report.format)?;
+    writeln!(out, "{} ({})", printable(&report.model), report.format)?;
     for key in [
         "num_hidden_layers",
         "hidden_size",
@@ -214,7 +215,7 @@ fn print(out: &mut impl Write, report: &Report) -> Result<()> {
     }
     for tensor in &report.tensors {
         let Entry { name, dtype, shape, .. } = tensor;
-        writeln!(out, "  {name:<56} {dtype:<5} {shape:?}")?;
+        writeln!(out, "  {:<56} {dtype:<5} {shape:?}", printable(name))?;
     }
     Ok(())
 }

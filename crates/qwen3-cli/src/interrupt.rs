@@ -1,36 +1,35 @@
-//! Ctrl-C.
+//! Ctrl-C, and the other signals that end a program.
 
-use std::path::PathBuf;
-use std::process::exit;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
+use qwen3_command::{Signal, on_signal};
 use qwen3_text::Cancel;
 
 use crate::failure::note;
 
-/// The shell's exit code for a program ended by Ctrl-C.
-const INTERRUPTED: i32 = 130;
-
 /// What Ctrl-C does: it ends the text being generated, and the command when none is, or when it comes
-/// again.
+/// again. Other signals end the command.
 #[derive(Clone, Default)]
 pub struct Interrupt {
     cancel: Cancel,
     generating: Arc<AtomicBool>,
-    unfinished: Arc<Mutex<Option<PathBuf>>>,
 }
 
 impl Interrupt {
-    /// Takes Ctrl-C over from now on.
+    /// Takes the signals over from now on; the first call does.
     ///
     /// # Errors
     /// When the system refuses.
     pub fn install() -> Result<Self> {
-        let interrupt = Self::default();
+        static INSTALLED: OnceLock<Interrupt> = OnceLock::new();
+        if let Some(interrupt) = INSTALLED.get() {
+            return Ok(interrupt.clone());
+        }
+        let interrupt = INSTALLED.get_or_init(Self::default).clone();
         let there = interrupt.clone();
-        ctrlc::set_handler(move || there.arrived()).context("Ctrl-C cannot be handled")?;
+        on_signal(move |signal| there.survives(signal)).context("signals cannot be handled")?;
         Ok(interrupt)
     }
 
@@ -43,33 +42,17 @@ impl Interrupt {
         result
     }
 
-    /// A folder that is removed when the command is ended while `run` runs.
-    pub fn with_unfinished<T>(&self, folder: PathBuf, run: impl FnOnce() -> T) -> T {
-        let set = |value| {
-            if let Ok(mut unfinished) = self.unfinished.lock() {
-                *unfinished = value;
-            }
-        };
-        set(Some(folder));
-        let result = run();
-        set(None);
-        result
-    }
-
-    fn arrived(&self) {
-        if self.generating.load(Ordering::SeqCst) && !self.cancel.is_cancelled() {
+    /// Does the command go on after this signal?
+    fn survives(&self, signal: Signal) -> bool {
+        if signal != Signal::Interrupt {
+            return false;
+        }
+        let generating = self.generating.load(Ordering::SeqCst) && !self.cancel.is_cancelled();
+        if generating {
             self.cancel.cancel();
-            return;
+        } else {
+            note("");
         }
-        // Held to the end, so that the work that is ended cannot go on to fail for want of its folder.
-        let mut unfinished = self.unfinished.lock();
-        if let Ok(unfinished) = &mut unfinished
-            && let Some(folder) = unfinished.take()
-        {
-            // There is nobody to tell of an error any more.
-            let _ = std::fs::remove_dir_all(folder);
-        }
-        note("");
-        exit(INTERRUPTED);
+        generating
     }
 }

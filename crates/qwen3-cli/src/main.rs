@@ -24,7 +24,7 @@ const NOTES: &str = "\
 MODEL is a folder in Hugging Face's layout (config.json, safetensors, tokenizer.json), a record that
 `qwen3 import` wrote, or a name on the Hugging Face hub, which is downloaded once.
 
-Exit codes: 0 done; 1 failed; 2 usage or bad input.";
+Exit codes: 0 done; 1 failed; 2 usage or bad input; 130, 143, 129 ended by SIGINT, SIGTERM, SIGHUP.";
 
 /// Qwen3 on Burn, from the command line
 #[derive(Parser)]
@@ -55,14 +55,17 @@ enum Command {
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
-    let result = failure::without_panics(|| match command {
-        Command::Import(args) => import::run(&args),
-        Command::Inspect(args) => inspect::run(&args),
-        Command::Tokenize(args) => tokenize::run(&args),
-        Command::Render(args) => render::run(&args),
-        Command::Generate(args) => generate::run(&args),
-        Command::Chat(args) => chat::run(&args),
-        Command::RenderingProcess(args) => renderer::serve(&args),
+    let result = failure::without_panics(|| {
+        interrupt::Interrupt::install()?;
+        match command {
+            Command::Import(args) => import::run(&args),
+            Command::Inspect(args) => inspect::run(&args),
+            Command::Tokenize(args) => tokenize::run(&args),
+            Command::Render(args) => render::run(&args),
+            Command::Generate(args) => generate::run(&args),
+            Command::Chat(args) => chat::run(&args),
+            Command::RenderingProcess(args) => renderer::serve(&args),
+        }
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,9 +3,10 @@
 use std::io::{self, ErrorKind};
 
 use anyhow::{Error, Result};
+use qwen3_trace::printable;
 
 /// The error and its causes on one line, those left out that the text before them has said: some libraries put
-/// the cause into their own text.
+/// the cause into their own text. What a file brought into it is [`printable`].
 pub fn line(error: &Error) -> String {
     let mut line = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -14,7 +15,8 @@ pub fn line(error: &Error) -> String {
             line += &cause;
         }
     }
-    line.trim_end().into()
+    let lines = line.split('\n').map(str::trim_end).filter(|line| !line.is_empty());
+    printable(&lines.collect::<Vec<_>>().join(" ")).into_owned()
 }
 
 /// Is it that whoever read the output has seen enough?
@@ -44,6 +46,12 @@ mod tests {
         let text = format!("a.json: {io}");
         let error = Error::new(io).context(text).context("reading");
         assert_eq!(line(&error), "reading: a.json: disk full");
+    }
+
+    #[test]
+    fn an_error_is_one_line_that_no_terminal_obeys() {
+        let error = Error::msg("bad key `\u{1b}[2J`").context("a.json\n  line 3\r\n");
+        assert_eq!(line(&error), "a.json   line 3: bad key `\\u{1b}[2J`");
     }
 
     #[test]

@@ -1,15 +1,23 @@
 //! What the project's programs share as commands: arguments, declared once, parsed by each, and passed on from
-//! `cargo xtask` to the fixture runner as [`ParityArgs::words`] and [`VerifyArgs::words`]; and how errors end.
+//! `cargo xtask` to the fixture runner as [`ParityArgs::words`] and [`VerifyArgs::words`]; how errors are printed;
+//! the files that results are written to; and what is left when a signal ends a program: nothing.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod ending;
 mod failure;
+mod output;
 mod parity;
+mod temporary;
 mod values;
 mod verify;
 mod words;
 
+pub use ending::{OnEnd, Signal, on_end, on_signal};
 pub use failure::{is_closed_pipe, line, unless_closed};
+pub use output::{OutputError, OutputFile, OutputProblem, check_output_folder};
 pub use parity::ParityArgs;
+pub use qwen3_trace::{printable, printable_lines, printable_text};
+pub use temporary::Temporary;
 pub use values::{BackendWord, backend, backends, dtype, named};
 pub use verify::VerifyArgs;

@@ -5,10 +5,11 @@
 //! Burn record (`.bpk`) with its config inside. Everything that arrives from a file is checked
 //! before it is used, every error names the file and the key, and no number from a header is
 //! allocated before it has been compared with the file's length (a record's own header, which
-//! `burn_pack` reads, is capped at 100 MiB instead).
+//! `burn_pack` reads, is capped at 100 MiB instead). Records carry a checksum for every tensor and text.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod checksums;
 mod error;
 mod load;
 mod record;

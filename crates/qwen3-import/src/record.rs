@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use half::{bf16, f16};
 use qwen3_checkpoint::{CheckpointError, open_regular};
 use qwen3_model::{Precision, Qwen3, Qwen3Config, VocabMatrix, WeightSource, burn_dtype, precision_of};
 
+use crate::checksums::Checksums;
 use crate::load::check_dtype;
 use crate::{ImportError, Progress};
 
@@ -21,7 +23,8 @@ const TEXT_PREFIX: &str = "file:";
 /// or bf16), with its config in the record's metadata. An existing file is replaced.
 ///
 /// The record is written beside `file` and renamed, so that a failure leaves what was there. Needs
-/// memory for one tensor besides the model.
+/// memory for one tensor besides the model. Checksums of tensors and texts go into the metadata, which stands before
+/// the tensors, so that each is taken from the device twice.
 ///
 /// # Errors
 /// When the file cannot be written, `dtype` is another, or a weight does not stay finite in it.
@@ -44,16 +47,29 @@ pub fn save_record_with_texts(
     let precision = precision_of(dtype)
         .ok_or_else(|| ImportError::DType { dtype, place: "in a record; use F32, F16 or BF16".into() })?;
     let tensors = model.collect(None, None, true).into_iter();
-    let tensors = tensors.map(|tensor| cast(tensor, precision)).collect();
+    let tensors: Vec<_> = tensors.map(|tensor| cast(tensor, precision)).collect();
+    let config = model.config.to_json();
+    let mut metadata = BTreeMap::from([(CONFIG_KEY.to_string(), config.as_str())]);
+    metadata.extend(texts.iter().map(|(name, text)| (format!("{TEXT_PREFIX}{name}"), text.as_str())));
+    let mut checksums = Checksums::default();
+    for (key, text) in &metadata {
+        checksums.insert(key, text.as_bytes());
+    }
+    for tensor in &tensors {
+        let bytes = tensor.to_bytes().map_err(|error| match error {
+            burn_pack::Error::ValidationError(reason) => {
+                malformed(file, format!("tensor '{}': {reason}", tensor.name))
+            }
+            other => malformed(file, format!("tensor '{}': {other}", tensor.name)),
+        })?;
+        checksums.insert(&tensor.name, &bytes);
+    }
     let writer =
         burn_pack::Writer::new(tensors).with_metadata("format", "burnpack").with_metadata("producer", "burn");
-    let with_text = |writer: burn_pack::Writer, (name, text): (&String, &String)| {
-        writer.with_metadata(&format!("{TEXT_PREFIX}{name}"), text)
-    };
-    texts
+    metadata
         .iter()
-        .fold(writer, with_text)
-        .with_metadata(CONFIG_KEY, &model.config.to_json())
+        .fold(writer, |writer, (key, text)| writer.with_metadata(key, text))
+        .with_metadata(Checksums::KEY, &checksums.to_string())
         .auto_extension(false)
         .overwrite(true)
         .write_to_file(file)
@@ -71,8 +87,9 @@ pub fn save_record_with_texts(
 /// written.
 ///
 /// # Errors
-/// When the file is not a record of a Qwen3 model, is truncated, or has a tensor missing, unused or
-/// misshapen; when a weight is not finite; when `device` cannot compute in `dtype`.
+/// When the file is not a record of a Qwen3 model, is truncated, or has a tensor missing, unused, misshapen, or
+/// with another checksum than was written (records of before there were checksums have none, and load); when a weight
+/// is not finite; when `device` cannot compute in `dtype`.
 pub fn load_record(file: impl AsRef<Path>, device: &Device, dtype: DType) -> Result<Qwen3, ImportError> {
     load_record_with_progress(file, device, dtype, &mut |_| {})
 }
@@ -90,7 +107,7 @@ pub fn load_record_with_progress(
     let file = file.as_ref();
     let precision = check_dtype(device, dtype)?;
     let record = RecordFile::open(file)?;
-    let config = record.config;
+    let RecordFile { config, checksums, .. } = record;
     let tensors = record.tensors;
     let mut source = RecordSource {
         file: file.into(),
@@ -98,6 +115,7 @@ pub fn load_record_with_progress(
         done: 0,
         total: config.num_parameters(),
         tensors: tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect(),
+        checksums,
         device: device.clone(),
         precision,
     };
@@ -116,17 +134,20 @@ pub struct RecordFile {
     config: Qwen3Config,
     texts: BTreeMap<String, String>,
     tensors: Vec<burn_pack::Tensor>,
+    checksums: Option<Checksums>,
 }
 
 impl RecordFile {
     /// Opens the record `file`.
     ///
     /// # Errors
-    /// When the file is not a record of a Qwen3 model or is truncated.
+    /// When the file is not a record of a Qwen3 model, is truncated, or has a text with another checksum than was
+    /// written.
     pub fn open(file: impl AsRef<Path>) -> Result<Self, ImportError> {
         let file = file.as_ref();
         let (_, length) = open_regular(file)?;
         let reader = burn_pack::Reader::from_file_exact(file).map_err(|error| malformed(file, error))?;
+        let checksums = checksums(file, &reader)?;
         let config = reader
             .metadata()
             .get(CONFIG_KEY)
@@ -145,7 +166,12 @@ impl RecordFile {
             let reason = format!("{bytes} bytes of tensors in a file of {length} bytes: they overlap");
             return Err(malformed(file, reason).into());
         }
-        Ok(Self { file: file.into(), config, texts, tensors })
+        Ok(Self { file: file.into(), config, texts, tensors, checksums })
+    }
+
+    /// Are there checksums in it, by which damage to weights is noticed?
+    pub fn has_checksums(&self) -> bool {
+        self.checksums.is_some()
     }
 
     /// The architecture of the model inside.
@@ -171,6 +197,25 @@ impl RecordFile {
     pub fn path(&self) -> &Path {
         &self.file
     }
+}
+
+/// The checksums of a record, if it has any; fails when they are not of all that is in it, or a text has another.
+fn checksums(file: &Path, reader: &burn_pack::Reader) -> Result<Option<Checksums>, CheckpointError> {
+    let metadata = reader.metadata();
+    let Some(text) = metadata.get(Checksums::KEY) else {
+        return Ok(None);
+    };
+    let checksums =
+        Checksums::parse(text).ok_or_else(|| malformed(file, "its checksums are not readable"))?;
+    let ours = |key: &&String| *key == CONFIG_KEY || key.starts_with(TEXT_PREFIX);
+    let texts = metadata.keys().filter(ours).map(String::as_str);
+    if let Some(name) = checksums.odd_one(texts.clone().chain(reader.tensor_names())) {
+        return Err(malformed(file, format!("`{name}` has no checksum, or is missing")));
+    }
+    for key in texts {
+        checksums.check(key, metadata[key].as_bytes()).map_err(|reason| malformed(file, reason))?;
+    }
+    Ok(Some(checksums))
 }
 
 /// `tensor` in `precision`, converted when the writer reaches it; fails when a value does not stay finite.
@@ -210,6 +255,7 @@ fn malformed(file: &Path, reason: impl ToString) -> CheckpointError {
 struct RecordSource<'a> {
     file: PathBuf,
     tensors: BTreeMap<String, burn_pack::Tensor>,
+    checksums: Option<Checksums>,
     device: Device,
     precision: Precision,
     progress: &'a mut dyn FnMut(Progress),
@@ -234,8 +280,12 @@ impl WeightSource for RecordSource<'_> {
             let dtype = format!("{:?}", tensor.dtype);
             return Err(CheckpointError::TensorDType { file, key, dtype }.into());
         }
-        let data = bridge::into_data(tensor)
-            .map_err(|error| malformed(&file, format!("tensor `{key}`: {error}")))?;
+        let unreadable = |error: &dyn Display| malformed(&file, format!("tensor `{key}`: {error}"));
+        let (_, dtype, stored, _, bytes) = tensor.into_parts().map_err(|error| unreadable(&error))?;
+        if let Some(checksums) = &self.checksums {
+            checksums.check(&key, &bytes).map_err(|reason| malformed(&file, format!("tensor {reason}")))?;
+        }
+        let data = TensorData::try_from_bytes(bytes, stored, dtype).map_err(|error| unreadable(&error))?;
         if let Some((index, value)) = first_non_finite(&data, self.precision) {
             return Err(CheckpointError::NonFinite { file, key, index, value, dtype: self.precision }.into());
         }

@@ -4,19 +4,18 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use qwen3_report::{AnyReport, ReportFile, diff, html};
+use qwen3_report::{AnyReport, diff, html};
 
 fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let files: Vec<String> = std::env::args().skip(1).collect();
     let [old, new, page] = &files[..] else {
         return Err("three files: two reports to read, and a page to write".into());
     };
-    let page = ReportFile::prepare(Path::new(page), [Path::new(old), Path::new(new)])?;
     let (before, after) = (AnyReport::read(Path::new(old))?, AnyReport::read(Path::new(new))?);
     let diff = diff::compare(&before, &after, [old, new])?;
     print!("{diff}");
     if let AnyReport::Verify(report) = &after {
-        page.write(&html::render(report))?;
+        std::fs::write(page, html::render(report))?;
     }
     Ok(ExitCode::from(diff.exit_code()))
 }

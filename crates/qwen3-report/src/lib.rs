@@ -12,7 +12,6 @@ mod layer_results;
 mod measure;
 mod memory;
 mod parity;
-mod report_file;
 #[cfg(test)]
 mod sample;
 mod serde_forms;
@@ -25,7 +24,6 @@ pub use label::Label;
 pub use layer_results::LayerResult;
 pub use memory::{Memory, peak_rss_mb};
 pub use parity::{CaseResult, Kind, ParityReport};
-pub use report_file::{ReportFile, ReportFileError};
 pub use status::Status;
 pub use verify::{RunResult, Timing, VerifyReport};
 

@@ -113,18 +113,13 @@ impl<'a> Judge<'a> {
         tokens: &[TokenVerdict],
     ) -> Result<Option<LayerVerdict>, TraceError> {
         let key = "step_logits";
-        let (file, expected) = (observed.path(), self.reference.trace.array(key)?);
-        let (Some(observed), Some(expected)) = (observed.array(key)?, expected) else {
+        let Some(expected) = self.reference.trace.array(key)? else {
             return Ok(None);
         };
-        if observed.shape != expected.shape {
-            return Err(TraceError::Shape {
-                file: file.into(),
-                tensor: key.into(),
-                found: observed.shape,
-                expected: expected.shape,
-            });
-        }
+        observed.check_shape(key, &expected.shape)?;
+        let Some(observed) = observed.array(key)? else {
+            return Ok(None);
+        };
         let (values, wanted) = (observed.floats(key)?, expected.floats(key)?);
         let differs = |token: &&TokenVerdict| i64::from(token.expected) != token.observed;
         let mut followed = vec![usize::MAX; expected.shape[0]];
@@ -187,19 +182,11 @@ impl<'a> Judge<'a> {
     /// When a tensor is malformed or misshapen.
     pub fn tokens(&self, observed: &Trace) -> Result<Vec<TokenVerdict>, TraceError> {
         let key = "step_logits";
+        let vocab = self.config.vocab_size;
+        observed.check_shape(key, &[self.reference.ids.len(), self.reference.steps(), vocab])?;
         let Some(found) = observed.array(key)? else {
             return Ok(Vec::new());
         };
-        let vocab = self.config.vocab_size;
-        let shape = vec![self.reference.ids.len(), self.reference.steps(), vocab];
-        if found.shape != shape {
-            return Err(TraceError::Shape {
-                file: observed.path().into(),
-                tensor: key.into(),
-                found: found.shape,
-                expected: shape,
-            });
-        }
         let (values, expected) = (found.floats(key)?, self.reference.trace.array(key)?);
         let expected = expected.as_ref().map(|array| array.floats(key)).transpose()?;
         let right = expected.unwrap_or(values).iter();

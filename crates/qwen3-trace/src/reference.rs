@@ -167,16 +167,8 @@ fn to_ids(
 
 /// Checks that tensor `key`, where the file has it, is finite and of this shape.
 fn check_shape(file: &Trace, key: &str, expected: &[usize]) -> Result<(), TraceError> {
-    file.check_finite(key)?;
-    match file.array(key)? {
-        Some(array) if array.shape != expected => Err(TraceError::Shape {
-            file: file.path().into(),
-            tensor: key.into(),
-            found: array.shape,
-            expected: expected.into(),
-        }),
-        _ => Ok(()),
-    }
+    file.check_shape(key, expected)?;
+    file.check_finite(key)
 }
 
 fn margins(file: &Trace, batch: usize, steps: usize) -> Result<Option<Vec<Vec<f64>>>, TraceError> {

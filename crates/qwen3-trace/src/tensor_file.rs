@@ -14,6 +14,7 @@ use half::{bf16, f16};
 use qwen3_checkpoint::{SafetensorsFile, open_regular};
 use qwen3_config::Precision;
 use safetensors::Dtype;
+use safetensors::tensor::TensorInfo;
 
 use self::decode::{Element, check_finite, decode, values};
 use self::npz::Npz;
@@ -117,6 +118,17 @@ impl TensorFile {
         }
     }
 
+    /// The shape of a tensor, of which its header alone is read.
+    ///
+    /// # Errors
+    /// When there is none of this name, or its header does not fit the bytes that are there.
+    pub fn shape(&self, name: &str) -> Result<Vec<usize>, TraceError> {
+        match &self.format {
+            Format::Safetensors(file) => Ok(self.info(file, name)?.shape.clone()),
+            Format::Npz(file) => file.shape(name),
+        }
+    }
+
     /// Decodes a tensor.
     ///
     /// # Errors
@@ -156,11 +168,14 @@ impl TensorFile {
         }
     }
 
+    fn info<'a>(&self, file: &'a SafetensorsFile, name: &str) -> Result<&'a TensorInfo, TraceError> {
+        let none = || TraceError::NoTensor { file: self.path.clone(), tensor: name.into() };
+        file.info(name).ok_or_else(none)
+    }
+
     /// A tensor's dtype, shape and bytes.
     fn stored(&self, file: &SafetensorsFile, name: &str) -> Result<(Dtype, Vec<usize>, Vec<u8>), TraceError> {
-        let info = file
-            .info(name)
-            .ok_or_else(|| TraceError::NoTensor { file: self.path.clone(), tensor: name.into() })?;
+        let info = self.info(file, name)?;
         let length = info.data_offsets.1 - info.data_offsets.0;
         check_size(&self.path, name, length as u64)?;
         let bytes = file.read(name, 0..length)?;

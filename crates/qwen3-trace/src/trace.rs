@@ -87,6 +87,37 @@ impl Trace {
         Ok(self.find(key)?.is_some())
     }
 
+    /// The shape of tensor `key`, if the file has it. Its values are not read.
+    ///
+    /// # Errors
+    /// When its header is malformed.
+    pub fn shape(&self, key: &str) -> Result<Option<Vec<usize>>, TraceError> {
+        let Some((file, name)) = self.find(key)? else {
+            return Ok(None);
+        };
+        let mut shape = file.shape(&name)?;
+        if self.unbatched.get() {
+            shape.insert(0, 1);
+        }
+        Ok(Some(shape))
+    }
+
+    /// Checks that tensor `key`, if the file has it, is of this shape. Its values are not read.
+    ///
+    /// # Errors
+    /// When it is of another, or its header is malformed.
+    pub fn check_shape(&self, key: &str, expected: &[usize]) -> Result<(), TraceError> {
+        match self.shape(key)? {
+            Some(found) if found != expected => Err(TraceError::Shape {
+                file: self.path.clone(),
+                tensor: key.into(),
+                found,
+                expected: expected.into(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// The tensor `key` with its shape, if the file has it. Values need not be finite.
     ///
     /// # Errors
@@ -166,21 +197,18 @@ impl Trace {
         let mut found = Vec::new();
         for site in Site::all(config.num_hidden_layers) {
             let key = site.to_string();
-            let Some(array) = self.array(&key)? else {
+            let Some(shape) = self.shape(&key)? else {
                 continue;
             };
             let expected = site.tap.shape(config, batch, seq);
-            let bare = batch == 1 && array.shape == expected[1..];
+            let bare = batch == 1 && shape == expected[1..];
             if bare && found.is_empty() {
                 self.unbatched.set(true);
-            } else if array.shape != expected {
-                return Err(TraceError::Shape {
-                    file: self.path.clone(),
-                    tensor: key,
-                    found: array.shape,
-                    expected,
-                });
+            } else {
+                self.check_shape(&key, &expected)?;
             }
+            // Unpacked when its size is known to be right.
+            self.array(&key)?;
             found.push(site);
         }
         let layers = config.num_hidden_layers;

@@ -5,3 +5,5 @@ mod common;
 mod input;
 mod observed;
 mod runs;
+#[cfg(unix)]
+mod signals;

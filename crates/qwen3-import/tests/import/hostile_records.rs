@@ -24,10 +24,11 @@ pub fn entry(key: &str, dtype: DType, stored: Stored) -> burn_pack::Tensor {
     burn_pack::Tensor::new(key.into(), dtype, stored.shape, None, bytes)
 }
 
-/// Writes a record again, with other tensors or metadata.
+/// Writes a record again, with other tensors or metadata, and without checksums, as other programs do.
 pub fn rewrite(file: &Path, change: impl FnOnce(&mut Vec<burn_pack::Tensor>, &mut Metadata)) {
     let reader = burn_pack::Reader::from_file_exact(file).unwrap();
     let mut metadata = reader.metadata().clone();
+    assert!(metadata.remove("crc32").is_some());
     let mut tensors = reader.into_tensors().unwrap();
     change(&mut tensors, &mut metadata);
     let writer = burn_pack::Writer::new(tensors);

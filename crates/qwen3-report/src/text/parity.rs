@@ -6,7 +6,8 @@ use qwen3_trace::names::layer_of;
 use qwen3_trace::{Backend, Precision, Verdict};
 
 use super::cause::likely_cause;
-use super::{counts, verdict};
+use super::screen::Screen;
+use super::{counts, write_status};
 use crate::{CaseResult, ParityReport, Status};
 
 /// Writes a row for each case, under a head for each backend and dtype.
@@ -26,6 +27,7 @@ impl ParityText {
     /// # Errors
     /// When `out` cannot be written to.
     pub fn row(&mut self, out: &mut impl Write, result: &CaseResult) -> Result<()> {
+        let out = &mut Screen::new(out, self.colour);
         let section = (result.backend, result.dtype);
         if self.section != Some(section) {
             self.section = Some(section);
@@ -45,12 +47,9 @@ impl ParityText {
             }
             None => ["-"; 3].map(Into::into),
         };
-        let verdict = verdict(result.status, 11, self.colour);
-        writeln!(
-            out,
-            "  {:<38} {worst:<34} {error:>9} {limit:>9}  {verdict} {:>6.0} ms",
-            result.case, result.elapsed_ms
-        )?;
+        write!(out, "  {:<38} {worst:<34} {error:>9} {limit:>9}  ", result.case)?;
+        write_status(out, result.status, 11)?;
+        writeln!(out, " {:>6.0} ms", result.elapsed_ms)?;
         if let Some(reason) = &result.reason {
             writeln!(out, "      {reason}")?;
         }

@@ -6,7 +6,8 @@ use qwen3_blame::Diagnosis;
 use qwen3_trace::names::layer_of;
 use qwen3_trace::{LayerVerdict, Mode, Verdicts};
 
-use super::{counts, verdict};
+use super::screen::Screen;
+use super::{counts, write_status};
 use crate::{Memory, RunResult, Timing, VerifyReport};
 
 /// Writes the whole report.
@@ -14,6 +15,7 @@ use crate::{Memory, RunResult, Timing, VerifyReport};
 /// # Errors
 /// When `out` cannot be written to.
 pub fn write_verify(report: &VerifyReport, out: &mut impl Write, colour: bool) -> Result<()> {
+    let out = &mut Screen::new(out, colour);
     writeln!(out, "model      {}", report.model_path)?;
     writeln!(out, "reference  {}", report.reference.as_deref().unwrap_or("none"))?;
     if let Some(observed) = &report.observed {
@@ -22,7 +24,7 @@ pub fn write_verify(report: &VerifyReport, out: &mut impl Write, colour: bool) -
     writeln!(out, "input      {}", report.test_input)?;
     writeln!(out, "limits     {}", report.limits)?;
     for run in &report.runs {
-        write_run(out, run, colour)?;
+        write_run(out, run)?;
     }
     if let Some(first) = report.pairwise.first() {
         writeln!(out, "\nbackend x backend, {}", first.tensor)?;
@@ -44,11 +46,12 @@ pub fn write_verify(report: &VerifyReport, out: &mut impl Write, colour: bool) -
     )
 }
 
-fn write_run(out: &mut impl Write, run: &RunResult, colour: bool) -> Result<()> {
+fn write_run(out: &mut Screen<impl Write>, run: &RunResult) -> Result<()> {
     let switches = run.switches.map_or(String::new(), |switches| format!(" ({switches})"));
-    let verdict = verdict(run.status, 0, colour);
     let peak = run.peak_rss_mb.map_or(String::new(), |mb| format!(", {mb:.0} MiB"));
-    writeln!(out, "\n{}{switches}: {verdict} in {:.1} s{peak}", run.label, run.elapsed_ms / 1e3)?;
+    write!(out, "\n{}{switches}: ", run.label)?;
+    write_status(out, run.status, 0)?;
+    writeln!(out, " in {:.1} s{peak}", run.elapsed_ms / 1e3)?;
     if let Some(slowest) = run.timings.iter().max_by(|a, b| a.run_ms.total_cmp(&b.run_ms)) {
         let sum = |of: fn(&Timing) -> f64| run.timings.iter().map(of).sum::<f64>() / 1e3;
         writeln!(

@@ -28,10 +28,10 @@ impl Element {
 }
 
 /// The number of elements of `shape` if they take exactly `bytes` bytes.
-pub(super) fn count(shape: &[u64], element: Element, bytes: usize) -> Option<usize> {
-    let start = element.size() as u64;
-    let needed = shape.iter().try_fold(start, |product, &dim| product.checked_mul(dim))?;
-    (needed == bytes as u64).then_some(bytes / element.size())
+pub(super) fn count(shape: &[u64], element: Element, bytes: u64) -> Option<u64> {
+    let size = element.size() as u64;
+    let needed = shape.iter().try_fold(size, |product, &dim| product.checked_mul(dim))?;
+    (needed == bytes).then_some(bytes / size)
 }
 
 /// Decodes bytes whose number has been checked against the shape; values need not be finite.

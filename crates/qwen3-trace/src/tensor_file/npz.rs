@@ -5,13 +5,14 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use qwen3_checkpoint::open_regular;
 use serde::Deserialize;
 use serde_json::Value;
-use zip::ZipArchive;
+use zip::read::ZipFile;
+use zip::{CompressionMethod, ZipArchive};
 
 use super::decode::{Element, count, decode};
 use super::{Array, check_size};
@@ -19,6 +20,8 @@ use crate::TraceError;
 
 /// A header longer than this is not one of a plain array.
 const MAX_NPY_HEADER: usize = 4096;
+/// The most that deflate makes of a byte: two bits for 258 bytes.
+const MOST_UNPACKED: u64 = 4 * 258;
 
 /// An open npz file. Arrays are unpacked when they are read.
 #[derive(Debug)]
@@ -62,44 +65,75 @@ impl Npz {
         self.entries.get(array_name(name))
     }
 
+    /// The shape of an array. Unpacks its header alone.
+    pub(super) fn shape(&self, name: &str) -> Result<Vec<usize>, TraceError> {
+        self.with(name, |entry| Ok(self.head(name, entry)?.shape))
+    }
+
     /// Decodes an array: `<f2`, `<f4`, `<f8`, `<i4` or `<i8` in C order.
     pub(super) fn read(&self, name: &str) -> Result<Array, TraceError> {
+        self.with(name, |entry| {
+            let Head { element, shape, bytes } = self.head(name, entry)?;
+            let data = self.unpack(name, entry, bytes)?;
+            decode(&self.file, name, shape, element, &data)
+        })
+    }
+
+    /// What `read` makes of an array's entry.
+    fn with<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(&mut ZipFile) -> Result<T, TraceError>,
+    ) -> Result<T, TraceError> {
         let Some(entry) = self.entry(name) else {
             return Err(TraceError::NoTensor { file: self.file.clone(), tensor: name.into() });
         };
-        let unpacked = self.unpack(name, entry)?;
-        let (header, data) = header(&unpacked).map_err(|reason| self.malformed(name, reason))?;
+        let mut archive = self.archive.borrow_mut();
+        let mut entry = archive.by_name(entry).map_err(|error| self.malformed(name, error))?;
+        read(&mut entry)
+    }
+
+    /// Reads an entry's header, and checks it against the sizes that the directory claims and has.
+    fn head(&self, name: &str, entry: &mut ZipFile) -> Result<Head, TraceError> {
+        let (size, packed) = (entry.size(), entry.compressed_size());
+        check_size(&self.file, name, size)?;
+        let possible = match entry.compression() {
+            CompressionMethod::Stored => packed,
+            _ => packed.saturating_mul(MOST_UNPACKED),
+        };
+        if size > possible {
+            let reason = format!("the archive claims {size} bytes, but has {packed} packed ones");
+            return Err(self.malformed(name, reason));
+        }
+        let (header, length) = header(entry).map_err(|reason| self.malformed(name, reason))?;
         let element = element(&header.descr).ok_or_else(|| TraceError::DType {
             file: self.file.clone(),
             tensor: name.into(),
             expected: "<f2, <f4, <f8, <i4 or <i8",
             found: header.descr.to_string().replace('"', "'"),
         })?;
-        if count(&header.shape, element, data.len()).is_none() {
-            let (found, shape) = (data.len(), &header.shape);
-            return Err(self.malformed(name, format!("{found} bytes of data do not fit shape {shape:?}")));
+        let bytes = size.saturating_sub(length);
+        let shape = header.shape;
+        if count(&shape, element, bytes).is_none() {
+            return Err(self.malformed(name, format!("{bytes} bytes of data do not fit shape {shape:?}")));
         }
         // With one axis longer than 1 the two orders are the same, and NumPy may name either.
-        if header.fortran_order && header.shape.iter().filter(|&&dim| dim > 1).count() > 1 {
+        if header.fortran_order && shape.iter().filter(|&&dim| dim > 1).count() > 1 {
             return Err(self.malformed(name, "Fortran order; save it in C order"));
         }
-        let shape = header.shape.iter().map(|&dim| dim as usize).collect();
-        decode(&self.file, name, shape, element, data)
+        Ok(Head { element, shape: shape.iter().map(|&dim| dim as usize).collect(), bytes })
     }
 
-    /// The bytes of an entry, of which there must be as many as the directory says.
-    fn unpack(&self, name: &str, entry: &str) -> Result<Vec<u8>, TraceError> {
-        let mut archive = self.archive.borrow_mut();
-        let entry = archive.by_name(entry).map_err(|error| self.malformed(name, error))?;
-        let size = entry.size();
-        check_size(&self.file, name, size)?;
+    /// The rest of an entry, which must be `size` bytes.
+    fn unpack(&self, name: &str, entry: &mut ZipFile, size: u64) -> Result<Vec<u8>, TraceError> {
         // Grows with what is unpacked, not with what the directory claims; one byte more than claimed is
         // asked for so that the end is reached, where the checksum is compared.
         let mut bytes = Vec::new();
         entry.take(size + 1).read_to_end(&mut bytes).map_err(|error| self.malformed(name, error))?;
         if bytes.len() as u64 != size {
-            return Err(self
-                .malformed(name, format!("the archive claims {size} bytes, the entry has another number")));
+            let (found, more) = (bytes.len() as u64, bytes.len() as u64 > size);
+            let found = if more { "more".into() } else { format!("{found} bytes") };
+            return Err(self.malformed(name, format!("{size} bytes of data are claimed, there are {found}")));
         }
         Ok(bytes)
     }
@@ -114,6 +148,14 @@ fn array_name(entry: &str) -> &str {
     entry.strip_suffix(".npy").unwrap_or(entry)
 }
 
+/// An array's header, checked against the sizes of its entry.
+struct Head {
+    element: Element,
+    shape: Vec<usize>,
+    /// The bytes of its data.
+    bytes: u64,
+}
+
 /// What stands before the data of an npy array, as `numpy.lib.format` tells it.
 #[derive(Deserialize)]
 struct Header {
@@ -122,31 +164,38 @@ struct Header {
     shape: Vec<u64>,
 }
 
-/// The header of an npy array, and the data behind it.
-fn header(npy: &[u8]) -> Result<(Header, &[u8]), String> {
-    let short = || "too short for an npy array".to_string();
-    let start = match npy.get(..8).ok_or_else(short)? {
-        [0x93, b'N', b'U', b'M', b'P', b'Y', 1, 0] => 10,
-        [0x93, b'N', b'U', b'M', b'P', b'Y', 2 | 3, 0] => 12,
+/// The header of an npy array, read to its end, and how many bytes that took.
+fn header(npy: &mut impl Read) -> Result<(Header, u64), String> {
+    let mut read = |bytes: &mut [u8]| {
+        npy.read_exact(bytes).map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => "too short for an npy array".to_string(),
+            _ => error.to_string(),
+        })
+    };
+    let mut magic = [0; 8];
+    read(&mut magic)?;
+    let field = match magic {
+        [0x93, b'N', b'U', b'M', b'P', b'Y', 1, 0] => 2,
+        [0x93, b'N', b'U', b'M', b'P', b'Y', 2 | 3, 0] => 4,
         _ => return Err("not an npy array of version 1, 2 or 3".into()),
     };
     let mut length = [0; 4];
-    let field = npy.get(8..start).ok_or_else(short)?;
-    length[..field.len()].copy_from_slice(field);
+    read(&mut length[..field])?;
     let length = u32::from_le_bytes(length) as usize;
     if length > MAX_NPY_HEADER {
         return Err(format!("a header of {length} bytes, at most {MAX_NPY_HEADER} are read"));
     }
-    let text = npy.get(start..start + length).ok_or_else(short)?;
+    let mut text = vec![0; length];
+    read(&mut text)?;
 
     // A Python dict of a text, a boolean and a tuple, which is JSON but for the signs. A plain array's has no
     // text with a sign in it; another's is not read.
-    let text: String = String::from_utf8_lossy(text).split_whitespace().collect();
+    let text: String = String::from_utf8_lossy(&text).split_whitespace().collect();
     let json = text.replace('\'', "\"").replace("False", "false").replace("True", "true");
     let json = json.replace('(', "[").replace(')', "]").replace(",]", "]").replace(",}", "}");
     let header = serde_json::from_str(&json)
         .map_err(|error| format!("the header is not that of a plain array: {error}"))?;
-    Ok((header, &npy[start + length..]))
+    Ok((header, (magic.len() + field + length) as u64))
 }
 
 /// The element of a dtype that is read.

@@ -137,3 +137,43 @@ fn archives_that_cannot_be_used() {
         assert!(matches!(found, Err(E::Tensor { .. })), "{found:?}");
     }
 }
+
+/// A member whose header and directory agree on ten gigabytes, or on one, in a kilobyte of packed bytes; one that
+/// unpacks to more than it says, and one to less.
+#[test]
+fn sizes_are_checked_before_anything_is_unpacked() {
+    let header = |bytes: u64| npy(&plain("<f4", &format!("({},)", bytes / 4)), &[]);
+    let claiming = |header: Vec<u8>, data: usize, claim: Option<u64>| {
+        let real = [&header[..], &vec![0; data]].concat();
+        // The second entry is the one that is packed.
+        let mut file = npz(&[("a.npy", header.clone()), ("x.npy", real)]);
+        if let Some(claim) = claim {
+            let size = (header.len() as u64 + claim) as u32;
+            let places = file.windows(4).enumerate().filter(|(_, bytes)| bytes == b"PK\x01\x02");
+            let directory = places.last().unwrap().0;
+            file[directory + 24..][..4].copy_from_slice(&size.to_le_bytes());
+        }
+        open("a.npz", &file).unwrap().read("x").unwrap_err().to_string()
+    };
+    for (bytes, data, claim, reason) in [
+        (10 << 30, 1 << 20, None, "1048576 bytes of data do not fit shape [2684354560]"),
+        (1 << 30, 1 << 20, Some(1 << 30), "packed ones"),
+        (4, 1 << 20, Some(4), "4 bytes of data are claimed, there are more"),
+        (1 << 20, 8, Some(1 << 20), "packed ones"),
+        (1 << 13, 1 << 12, Some(1 << 13), "8192 bytes of data are claimed, there are 4096 bytes"),
+    ] {
+        let message = claiming(header(bytes), data, claim);
+        assert!(message.contains(reason) && message.contains("a.npz: tensor `x`"), "{message}");
+    }
+}
+
+/// A shape is known without its values, which need not be readable.
+#[test]
+fn a_shape_is_read_without_values() {
+    let shape = plain("<f4", "(2, 3)");
+    let file = npz(&[("x.npy", npy(&shape, &[0; 24])), ("y.npy", npy(&shape, &[0; 20]))]);
+    let file = open("a.npz", &file).unwrap();
+    assert_eq!(file.shape("x").unwrap(), [2, 3]);
+    assert!(file.shape("y").unwrap_err().to_string().contains("do not fit shape [2, 3]"));
+    assert!(matches!(file.shape("z"), Err(E::NoTensor { .. })));
+}
