@@ -11,7 +11,7 @@ use crate::backend::Backends;
 use crate::runner::{Plan, executable};
 use crate::test::Features;
 use crate::workspace::{Workspace, exit_code};
-use crate::{launch, libtorch};
+use crate::{child, launch, libtorch};
 
 /// The end of `cargo xtask fuzz --help`.
 pub const NOTES: &str = "\
@@ -97,7 +97,7 @@ const PROGRAMS: [&str; 3] = ["qwen3", "fixture-runner", "qwen3-fuzz"];
 /// When a build fails.
 pub fn run(args: &Args) -> Result<u8> {
     let workspace = Workspace::find()?;
-    launch::check_outputs([args.json.as_deref()])?;
+    launch::check_outputs([("--json", &args.json)])?;
     let libtorch = libtorch::find(&workspace.root).ok().flatten().map(|libtorch| libtorch.folder);
     let asked = Backends::from([Backend::Ndarray, Backend::Flex]);
     let plan = Plan::new(&workspace, &asked, libtorch.as_deref());
@@ -110,8 +110,8 @@ pub fn run(args: &Args) -> Result<u8> {
     for binary in PROGRAMS {
         cargo.args(["--bin", binary]);
     }
-    let output =
-        cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cargo cannot be started")?;
+    let output = child::output(cargo.stdin(Stdio::null()).stderr(Stdio::inherit()))
+        .context("cargo cannot be started")?;
     if !output.status.success() {
         bail!("the programs could not be built");
     }
@@ -124,7 +124,7 @@ pub fn run(args: &Args) -> Result<u8> {
     command.arg("--root").arg(&workspace.root);
     command.arg("--qwen3").arg(qwen3?).arg("--fixture-runner").arg(runner?);
     command.arg("--xtask").arg(std::env::current_exe().context("this program's own path")?);
-    let status = command.args(args.words()).status().context("qwen3-fuzz cannot be started")?;
+    let status = child::status(command.args(args.words())).context("qwen3-fuzz cannot be started")?;
     Ok(exit_code("qwen3-fuzz", status))
 }
 

@@ -16,7 +16,7 @@ use self::document::Document;
 use self::survey::Survey;
 use crate::fixtures::oracle;
 use crate::workspace::root;
-use crate::{fuzz, launch};
+use crate::{child, fuzz, launch};
 
 /// The end of `cargo xtask reliability --help`.
 pub const NOTES: &str = "\
@@ -67,7 +67,7 @@ impl Args {
 /// When the oracle or a program fails.
 pub fn run(args: &Args) -> Result<u8> {
     let out = args.out.clone().unwrap_or_else(|| root().join("docs/RELIABILITY.md"));
-    launch::check_outputs([Some(out.as_path())])?;
+    launch::check_outputs([("--out", &Some(out.clone()))])?;
     let temporary = tempfile::tempdir()?;
     let work = args.work.as_deref().unwrap_or(temporary.path());
     let folders = checkpoints(args, work)?;
@@ -105,7 +105,7 @@ fn checkpoints(args: &Args, work: &Path) -> Result<Vec<PathBuf>> {
         oracle.arg("--output-dir").arg(&made).arg(format!("--count={}", args.checkpoints));
         oracle.arg(format!("--seed={}", args.seed)).arg(format!("--sized-on={}", args.sized_on));
         eprintln!("xtask: running the oracle (Transformers on {} checkpoints)", args.checkpoints);
-        ensure!(oracle.status()?.success(), "the oracle failed");
+        ensure!(child::status(&mut oracle)?.success(), "the oracle failed");
         fs::rename(&made, &folder).with_context(|| format!("{}", folder.display()))?;
     }
     let entries = fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))?;

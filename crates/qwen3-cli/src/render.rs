@@ -1,7 +1,7 @@
 //! `qwen3 render`: messages to a prompt.
 
 use std::fs::read_to_string;
-use std::io::{Write, stdout};
+use std::io::stdout;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -9,6 +9,7 @@ use qwen3_text::Conversation;
 
 use crate::failure::Blame;
 use crate::files::{ModelArg, Need};
+use crate::generate::{say, shown};
 use crate::renderer::{Renderer, Talk};
 
 /// Arguments of `qwen3 render`.
@@ -30,7 +31,7 @@ pub struct Args {
     add_generation_prompt: bool,
 }
 
-/// Renders and prints the text as it is, with no line end added.
+/// Renders and prints the text as it is, with no line end added; on a terminal, what that would obey is escaped.
 pub fn run(args: &Args) -> Result<()> {
     let files = args.model.files(Need::Texts)?;
     let read = |file: &Path| read_to_string(file).with_context(|| file.display().to_string()).bad_input();
@@ -46,7 +47,5 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let mut renderer = Renderer::open(&files.texts, has_tools)?;
     let text = renderer.render(&talk).with_context(|| args.messages.display().to_string())?;
-    let mut out = stdout().lock();
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
+    say(&mut stdout().lock(), &shown(&text))
 }

@@ -46,7 +46,7 @@ enum Answer {
     /// It runs, or has read the template.
     Ready,
     Prompt(String),
-    /// In one line.
+    /// The error.
     Refused(String),
 }
 
@@ -225,8 +225,7 @@ fn rendered(template: &ChatTemplate, talk: &Talk) -> Result<String, TextError> {
 
 /// An error in one line, whatever the template put into it.
 fn refused(error: &TextError) -> Answer {
-    let text = error.to_string();
-    Answer::Refused(text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect())
+    Answer::Refused(error.to_string())
 }
 
 fn say(answer: &Answer) -> Result<()> {

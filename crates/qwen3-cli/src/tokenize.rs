@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::failure::{Blame, bad_input};
 use crate::files::{ModelArg, Need};
+use crate::generate::shown;
 
 /// Arguments of `qwen3 tokenize`.
 #[derive(clap::Args)]
@@ -44,7 +45,7 @@ pub fn run(args: &Args) -> Result<()> {
         if args.json {
             writeln!(out, "{}", json!({ "ids": ids, "text": text }))?;
         } else {
-            out.write_all(text.as_bytes())?;
+            out.write_all(shown(&text).as_bytes())?;
             if stdout().is_terminal() {
                 writeln!(out)?;
             }

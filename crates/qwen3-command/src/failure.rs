@@ -8,15 +8,22 @@ use qwen3_trace::printable;
 /// The error and its causes on one line, those left out that the text before them has said: some libraries put
 /// the cause into their own text. What a file brought into it is [`printable`].
 pub fn line(error: &Error) -> String {
-    let mut line = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !line.contains(&cause) {
+    let mut line = String::new();
+    for cause in error.chain().map(|cause| joined(&cause.to_string())) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
             line += ": ";
             line += &cause;
         }
     }
-    let lines = line.split('\n').map(str::trim_end).filter(|line| !line.is_empty());
-    printable(&lines.collect::<Vec<_>>().join(" ")).into_owned()
+    printable(&line).into_owned()
+}
+
+/// The lines of a text, one behind the other.
+fn joined(text: &str) -> String {
+    let lines = text.split('\n').map(str::trim_end).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" ")
 }
 
 /// Is it that whoever read the output has seen enough?

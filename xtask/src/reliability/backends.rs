@@ -10,6 +10,7 @@ use qwen3_trace::{Backend, Precision};
 
 use super::survey::{Honest, Survey, kind, worst};
 use crate::backend::{Backends, switches};
+use crate::child;
 use crate::launch::SetUp;
 use crate::runner;
 use crate::workspace::Workspace;
@@ -36,7 +37,8 @@ pub fn runs(runner: &Path, folder: &Path, temporary: &Path, survey: &mut Survey)
         if !folder.join(format!("honest-{dtype}-eager.npz")).is_file() {
             continue;
         }
-        let status = Command::new(runner)
+        let mut verify = Command::new(runner);
+        verify
             .args(["verify", "--backend", "all", "--diagnose-for", "5", "--dtype", dtype.name(), "--model"])
             .arg(folder)
             .arg("--reference")
@@ -44,9 +46,8 @@ pub fn runs(runner: &Path, folder: &Path, temporary: &Path, survey: &mut Survey)
             .arg("--json")
             .arg(&json)
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .context("the fixture runner cannot be started")?;
+            .stderr(Stdio::null());
+        let status = child::status(&mut verify).context("the fixture runner cannot be started")?;
         ensure!(status.code() != Some(2), "{}: verify in {dtype} refused it", folder.display());
         let text = fs::read_to_string(&json).with_context(|| format!("{}", json.display()))?;
         let report: VerifyReport = serde_json::from_str(&text)?;

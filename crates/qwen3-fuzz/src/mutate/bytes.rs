@@ -39,7 +39,7 @@ pub fn mutate(random: &mut Random, bytes: &mut Vec<u8>) -> String {
             format!("bytes {from}..{end} taken out")
         }
         5 => {
-            let piece: &[u8] = random.pick(&[&b"\0"[..], b"\xff\xfe", b"\n{}", b"]]]]", b"\xf0\x9f"]);
+            let piece = *random.pick(&[&b"\0"[..], b"\xff\xfe", b"\n{}", b"]]]]", b"\xf0\x9f"]);
             bytes.extend(piece);
             format!("{piece:?} put behind the end")
         }
@@ -77,7 +77,7 @@ pub fn text(random: &mut Random, bytes: &mut Vec<u8>) -> String {
             "as UTF-16".into()
         }
         2 => {
-            let bad: &[u8] = random.pick(&[&b"\xff"[..], b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"]);
+            let bad = *random.pick(&[&b"\xff"[..], b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"]);
             let at = random.below(bytes.len() + 1);
             bytes.splice(at..at, bad.iter().copied());
             format!("{bad:?}, which is not UTF-8, at {at}")

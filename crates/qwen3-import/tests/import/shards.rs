@@ -76,7 +76,7 @@ fn a_target_outside_the_folder_is_not_opened() {
         folder.refused("OutsideDirectory", INDEX, &format!("{NORM} -> {target}"));
     }
     let folder = sharded(|_, map| map[NORM] = json!("a\0b"));
-    folder.refused("Io", "a\0b", "NUL");
+    folder.refused("Malformed", INDEX, NORM);
 }
 
 #[test]
