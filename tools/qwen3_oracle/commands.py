@@ -206,9 +206,8 @@ def make_checkpoint(options: Namespace) -> None:
 
 def make_wild(options: Namespace) -> None:
     """`oracle.py wild`."""
-    wild.make(
-        options.output_dir, options.count, options.seed, options.taps, options.sized_on, lambda line: print(line, flush=True)
-    )
+    count, seed = options.count, options.seed
+    wild.make(options.output_dir, count, seed, options.taps, options.sized_on, lambda line: print(line, flush=True))
 
 
 def train_tiny(options: Namespace) -> None:

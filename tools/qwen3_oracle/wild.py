@@ -99,7 +99,7 @@ def make(output: Path, count: int, seed: int, taps: bool, sized_on: int, progres
     `<n>-<kind>/` holds the checkpoint, `reference.npz` and `honest-<dtype>-<variant>.npz`, one for each of
     `honest.VARIANTS` in a dtype in which eager attention is finite, but for permuted sums that change nothing; with
     `taps`, theirs are stored too. `planted-layer-<n>.npz` is a float32 run with one row of that layer's `down_proj` a
-    hundredth too large. The first `sized_on` checkpoints get runs with mistakes of many sizes, too, in the middle layer:
+    hundredth too large. The first `sized_on` checkpoints get runs with mistakes of many sizes in the middle layer, too:
     `sized-<dtype>-<kind>-<size>.npz`.
     """
     for number in range(count):
@@ -137,7 +137,7 @@ def write_checkpoint(
 
 
 def make_runs(folder: Path, seed: int, taps: bool) -> Case:
-    """Writes the reference of a prompt with its taps, and what Transformers' own runs give; returns the prompt's case."""
+    """Writes the reference of a prompt, and what Transformers' own runs give; returns the prompt's case."""
     drawn = draws.normal_chunks(seed, "prompt", LENGTH)
     ids = (torch.cat(list(drawn)).abs() * 100).long().remainder(96).tolist()
     cases = reference.FullCases(folder, folder.name, PurePosixPath("."))

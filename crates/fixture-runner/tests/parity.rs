@@ -248,23 +248,28 @@ fn a_prefill_passes_in_other_chunks() {
 fn a_manifest_gives_a_terminal_no_orders() {
     const EVIL: &str = "evil\u{1b}]0;title\u{7}\u{1b}[2J\u{202e}";
     let mut copy = Copy::new();
-    let case = copy.case(NORM);
-    case["id"] = EVIL.into();
-    case["description"] = EVIL.into();
+    copy.case(NORM)["description"] = EVIL.into();
     copy.manifest["generator"]["packages"]["torch"] = EVIL.into();
-    let plain = |output: &Output, code: i32| {
+    let text_of = |output: &Output, code: i32| {
         let text = text(output);
         assert_eq!(output.status.code(), Some(code), "{text}");
         let obeyed = |c: char| c != '\n' && c.is_control() || c == '\u{202e}';
-        assert!(!text.contains(obeyed) && text.contains("\\u{1b}]0;title\\u{7}"), "{text:?}");
+        assert!(!text.contains(obeyed), "{text:?}");
+        text
     };
-    plain(&copy.run(&["--list"]), 0);
-    plain(&copy.run(&["--filter", "evil"]), 0);
-    copy.case(EVIL)["kind"] = EVIL.into();
-    plain(&copy.run(&["--list"]), 2);
-    copy.case(EVIL)["kind"] = "rms_norm".into();
+    text_of(&copy.run(&["--list"]), 0);
+    text_of(&copy.run(&["--filter", NORM]), 0);
+    for key in ["kind", "id"] {
+        copy.case(NORM)[key] = EVIL.into();
+        let text = text_of(&copy.run(&["--list"]), 2);
+        assert!(text.contains("\\u{1b}]0;title\\u{7}"), "{text:?}");
+        if key == "kind" {
+            copy.case(NORM)[key] = "rms_norm".into();
+        }
+    }
+    copy.case(EVIL)["id"] = NORM.into();
     copy.manifest["files"][NORM_FILE] = "0".repeat(64).into();
     let report = copy.path("new/");
-    let refused = copy.run(&["--filter", "evil", "--json", report.to_str().unwrap()]);
+    let refused = copy.run(&["--filter", NORM, "--json", report.to_str().unwrap()]);
     assert_ends(&refused, 2, &["--json", "new/", "is a folder"]);
 }

@@ -40,8 +40,10 @@ pub enum TextError {
         reason: String,
     },
     /// The tokenizer cannot encode a text or decode tokens.
-    #[error("the tokenizer cannot {action}: {reason}")]
+    #[error("{}: the tokenizer cannot {action}: {reason}", file.display())]
     Coding {
+        /// The tokenizer's file.
+        file: PathBuf,
         /// `encode` or `decode`.
         action: &'static str,
         /// The tokenizer library's reason.

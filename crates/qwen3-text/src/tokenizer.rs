@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use tokenizers::{AddedToken, DecoderWrapper, PostProcessorWrapper};
@@ -20,6 +20,8 @@ use crate::{TextError, TokenStream};
 /// What the file describes is within the [limits](crate::limits); the time that its regular expressions take on a
 /// text is not bounded, only how far each may backtrack.
 pub struct Tokenizer {
+    /// Where it was read from, for errors.
+    file: PathBuf,
     inner: tokenizers::Tokenizer,
     special: HashSet<u32>,
     byte_level: bool,
@@ -71,6 +73,7 @@ impl Tokenizer {
             eos,
             pad,
             inner,
+            file,
         })
     }
 
@@ -94,7 +97,7 @@ impl Tokenizer {
         let whole = || vec![text];
         let pieces = self.cuts.as_ref().map_or_else(whole, |cuts| cuts.pieces(text));
         pieces.into_iter().map(|piece| {
-            let encoding = coding("encode", || self.inner.encode_fast(piece, false))?;
+            let encoding = self.coding("encode", || self.inner.encode_fast(piece, false))?;
             Ok(encoding.get_ids().to_vec())
         })
     }
@@ -150,7 +153,7 @@ impl Tokenizer {
     }
 
     pub(crate) fn decode_known(&self, ids: &[u32], skip: bool) -> Result<String, TextError> {
-        coding("decode", || self.inner.decode(ids, skip))
+        self.coding("decode", || self.inner.decode(ids, skip))
     }
 
     /// The token, or an error that names the id.
@@ -161,16 +164,17 @@ impl Tokenizer {
     pub(crate) fn is_byte_level(&self) -> bool {
         self.byte_level
     }
-}
 
-/// What the library does, its panics being errors: a file can describe what it does not expect.
-fn coding<T>(
-    action: &'static str,
-    work: impl FnOnce() -> Result<T, tokenizers::Error>,
-) -> Result<T, TextError> {
-    let done = catch_unwind(AssertUnwindSafe(work));
-    done.unwrap_or_else(|_| Err("the tokenizer library panicked".into()))
-        .map_err(|error| TextError::Coding { action, reason: error.to_string() })
+    /// What the library does, its panics being errors: a file can describe what it does not expect.
+    fn coding<T>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce() -> Result<T, tokenizers::Error>,
+    ) -> Result<T, TextError> {
+        let done = catch_unwind(AssertUnwindSafe(work));
+        done.unwrap_or_else(|_| Err("the tokenizer library panicked".into()))
+            .map_err(|error| TextError::Coding { file: self.file.clone(), action, reason: error.to_string() })
+    }
 }
 
 impl fmt::Debug for Tokenizer {
