@@ -60,7 +60,7 @@ mod tests {
     fn text_from_files_gives_a_terminal_no_orders() {
         for colour in [false, true] {
             let mut out = Vec::new();
-            writeln!(Screen::new(&mut out, colour), "{}\n{}", "\u{1b}[32mpass\u{7}", "\u{202e}é").unwrap();
+            writeln!(Screen::new(&mut out, colour), "\u{1b}[32mpass\u{7}\n\u{202e}é").unwrap();
             assert_eq!(String::from_utf8(out).unwrap(), "\\u{1b}[32mpass\\u{7}\n\\u{202e}é\n");
         }
     }

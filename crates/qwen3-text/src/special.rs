@@ -17,10 +17,10 @@ const QWEN_DEFAULTS: [&str; 3] = ["eos_token", "unk_token", "pad_token"];
 const QWEN_DEFAULT: &str = "<|endoftext|>";
 
 /// Name and text of each special token.
-pub(crate) fn special_tokens(
-    file: &Path,
-    config: &Map<String, Value>,
-) -> Result<Vec<(&'static str, String)>, TextError> {
+pub(crate) type SpecialTokens = Vec<(&'static str, String)>;
+
+/// Those that the config names.
+pub(crate) fn special_tokens(file: &Path, config: &Map<String, Value>) -> Result<SpecialTokens, TextError> {
     let class = config.get("tokenizer_class").and_then(Value::as_str);
     let is_qwen = class.is_some_and(|class| class.trim_end_matches("Fast") == "Qwen2Tokenizer");
     let mut tokens = Vec::new();

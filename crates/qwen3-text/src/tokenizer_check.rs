@@ -133,7 +133,7 @@ fn longest_replacement(map: &str) -> Result<usize, String> {
     let bytes = STANDARD.decode(map).map_err(|error| format!("is not base64: {error}"))?;
     let (length, rest) = bytes.split_first_chunk().ok_or("is shorter than its length")?;
     let trie = u32::from_le_bytes(*length) as usize;
-    if trie < 4 || trie % 4 != 0 || trie > rest.len() {
+    if trie < 4 || !trie.is_multiple_of(4) || trie > rest.len() {
         return Err(format!("says that {trie} of its {} bytes are a trie", rest.len()));
     }
     let replacements = rest[trie..].split(|&byte| byte == 0);

@@ -124,7 +124,7 @@ impl Scale {
                 self.bytes = self.bytes.saturating_add(value.as_str().map_or(0, str::len));
                 // Of a text in many places, each counts.
                 if self.bytes > 2 * TEMPLATE_STRING {
-                    let most = 2 * TEMPLATE_STRING >> 20;
+                    let most = (2 * TEMPLATE_STRING) >> 20;
                     return Err(refused(format!("it works on a value of more than {most} MiB of text")));
                 }
             }

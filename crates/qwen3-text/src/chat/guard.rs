@@ -113,6 +113,7 @@ fn value<'a>(expr: &Expr<'a>) -> Expr<'a> {
             wrap(MADE, Expr::Slice(at(Slice { expr: value(&node.expr), start, stop, step }, node)))
         }
         Expr::UnaryOp(node) => {
+            #[expect(clippy::needless_match, reason = "it has no copy")]
             let op = match node.op {
                 UnaryOpKind::Not => UnaryOpKind::Not,
                 UnaryOpKind::Neg => UnaryOpKind::Neg,

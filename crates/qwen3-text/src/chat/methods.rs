@@ -1,5 +1,7 @@
 //! Python's methods of strings, dictionaries and lists.
 
+use std::slice;
+
 use minijinja::value::{Kwargs, Tuple, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat;
@@ -13,9 +15,9 @@ pub(crate) fn call(state: &mut State, value: &Value, name: &str, args: &[Value])
     let bytes = check_arguments(value, args)?;
     match name {
         // The text between comes first.
-        "join" => check_size(name, &[args, &[value.clone()]].concat(), bytes)?,
+        "join" => check_size(name, &[args, slice::from_ref(value)].concat(), bytes)?,
         "replace" | "format" | "split" | "rsplit" => {
-            check_size(name, &[&[value.clone()], args].concat(), bytes)?
+            check_size(name, &[slice::from_ref(value), args].concat(), bytes)?
         }
         _ => {}
     }

@@ -10,7 +10,7 @@ use super::source::prepare;
 use super::{Conversation, Message};
 use crate::TextError;
 use crate::files::{bad_key, read_object, read_text, read_text_if_there};
-use crate::special::special_tokens;
+use crate::special::{SpecialTokens, special_tokens};
 
 /// What a template is told besides the messages.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,7 +40,7 @@ pub struct ChatTemplate {
     sources: BTreeMap<String, (PathBuf, String)>,
     /// The directory, or what the template is called, for errors.
     origin: PathBuf,
-    special_tokens: Vec<(&'static str, String)>,
+    special_tokens: SpecialTokens,
 }
 
 impl ChatTemplate {
@@ -162,7 +162,7 @@ impl ChatTemplate {
 type Sources = Vec<(String, PathBuf, String)>;
 
 /// The special tokens of a checkpoint, and name, file and text of its templates.
-fn sources(dir: &Path) -> Result<(Vec<(&'static str, String)>, Sources), TextError> {
+fn sources(dir: &Path) -> Result<(SpecialTokens, Sources), TextError> {
     let config_file = dir.join("tokenizer_config.json");
     let config = read_object(&config_file)?.unwrap_or_default();
     let mut sources = template_files(dir)?;

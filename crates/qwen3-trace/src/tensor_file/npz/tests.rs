@@ -149,8 +149,8 @@ fn sizes_are_checked_before_anything_is_unpacked() {
         let mut file = npz(&[("a.npy", header.clone()), ("x.npy", real)]);
         if let Some(claim) = claim {
             let size = (header.len() as u64 + claim) as u32;
-            let places = file.windows(4).enumerate().filter(|(_, bytes)| bytes == b"PK\x01\x02");
-            let directory = places.last().unwrap().0;
+            let mut places = file.windows(4).enumerate().filter(|(_, bytes)| bytes == b"PK\x01\x02");
+            let directory = places.next_back().unwrap().0;
             file[directory + 24..][..4].copy_from_slice(&size.to_le_bytes());
         }
         open("a.npz", &file).unwrap().read("x").unwrap_err().to_string()
