@@ -7,6 +7,8 @@ mod survey;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, available_parallelism};
 
 use anyhow::{Context, Result, ensure};
 use qwen3_fuzz::report::Report;
@@ -72,12 +74,7 @@ pub fn run(args: &Args) -> Result<u8> {
     let work = args.work.as_deref().unwrap_or(temporary.path());
     let folders = checkpoints(args, work)?;
     let runner = backends::build()?;
-    let mut survey = Survey::default();
-    for (number, folder) in folders.iter().enumerate() {
-        eprintln!("xtask: checkpoint {} of {}: {}", number + 1, folders.len(), folder.display());
-        survey.transformers(folder, temporary.path())?;
-        backends::runs(&runner, folder, temporary.path(), &mut survey)?;
-    }
+    let survey = surveyed(&folders, &runner)?;
     let fuzz = fuzzed(args, temporary.path())?;
     let document = Document { command: args.command(), survey: &survey, fuzz: &fuzz };
     let file =
@@ -94,6 +91,28 @@ pub fn run(args: &Args) -> Result<u8> {
         out.display()
     );
     Ok(u8::from(accused > 0 || !fuzz.findings.is_empty()))
+}
+
+/// Judges all runs on the checkpoints, some at a time: each alone leaves processors idle.
+fn surveyed(folders: &[PathBuf], runner: &Path) -> Result<Survey> {
+    let next = AtomicUsize::new(0);
+    let some = || {
+        let (mut survey, temporary) = (Survey::default(), tempfile::tempdir()?);
+        while let number = next.fetch_add(1, Ordering::Relaxed)
+            && let Some(folder) = folders.get(number)
+        {
+            eprintln!("xtask: checkpoint {} of {}: {}", number + 1, folders.len(), folder.display());
+            survey.transformers(folder, temporary.path())?;
+            backends::runs(runner, folder, temporary.path(), &mut survey)?;
+        }
+        Ok(survey)
+    };
+    let at_once = 2 * available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..at_once).map(|_| scope.spawn(some)).collect();
+        let surveys = threads.into_iter().map(|thread| thread.join().expect("no panic"));
+        surveys.reduce(|all, more| Ok(all?.and(more?))).expect("there is a thread")
+    })
 }
 
 /// The checkpoints' folders, made where they are not there.

@@ -54,6 +54,22 @@ pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
+/// Fills `values` a chunk at a time, on all processors where that takes so many `products` that they are faster than
+/// waking them is.
+pub fn each_chunk(
+    values: &mut [f64],
+    size: usize,
+    products: usize,
+    fill: impl Fn((usize, &mut [f64])) + Send + Sync,
+) {
+    const MANY: usize = 1 << 18;
+    if products < MANY {
+        values.chunks_mut(size).enumerate().for_each(fill);
+    } else {
+        values.par_chunks_mut(size).enumerate().for_each(fill);
+    }
+}
+
 impl Projection {
     /// The product with every row of `x` `[tokens, in]`, bias added: `[tokens, out]`.
     pub fn apply(&self, x: &[f64], layout: Layout, arithmetic: Arithmetic) -> Vec<f64> {
@@ -61,8 +77,7 @@ impl Projection {
         let tokens = x.len() / input;
         // One row of the weight at a time, for all tokens: [out, tokens].
         let mut product = vec![0.0; out * tokens];
-        let chunk = product.par_chunks_mut(tokens).enumerate();
-        chunk.for_each(|(o, product)| {
+        each_chunk(&mut product, tokens, out * input * tokens, |(o, product)| {
             let weight = |flat: usize| arithmetic.held(f64::from(self.weight[flat]));
             let row: Vec<f64> = match layout {
                 Layout::OutIn => (o * input..(o + 1) * input).map(weight).collect(),

@@ -4,11 +4,9 @@
 //! what *would* have come out of an implementation with a given mistake. It follows Transformers
 //! `Qwen3DecoderLayer`; a test compares every tap of the right variant with the oracle's.
 
-use rayon::prelude::*;
-
 use qwen3_config::{Qwen3Config, Reach, Rows, Tap};
 
-use crate::ops::{activate, add, rms_norm};
+use crate::ops::{activate, add, each_chunk, rms_norm};
 use crate::variant::{HeadNorm, Layout, Mask, Rotation, Variant, WeightOffset};
 use crate::weights::LayerWeights;
 
@@ -199,7 +197,8 @@ fn attend(
     };
     let of = |x, token, count, head| head_of(x, (token * count + head) * head_dim, head_dim);
     let mut context = vec![0.0; q.len()];
-    context.par_chunks_mut(heads * head_dim).enumerate().for_each(|(token, context)| {
+    let products = 2 * q.len() * seq;
+    each_chunk(&mut context, heads * head_dim, products, |(token, context)| {
         let (row, query) = (token / seq, token % seq);
         let mask = if query < variant.mask_from { Mask::Causal } else { variant.mask };
         let seen = |key: &usize| sees(mask, query, *key) && reach.sees(query.saturating_sub(*key));

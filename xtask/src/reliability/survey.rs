@@ -55,6 +55,14 @@ pub struct Survey {
 }
 
 impl Survey {
+    /// Both.
+    pub fn and(mut self, other: Self) -> Self {
+        self.honest.extend(other.honest);
+        self.sized.extend(other.sized);
+        self.checkpoints += other.checkpoints;
+        self
+    }
+
     /// Judges the runs of Transformers in `folder`: honest ones by the reference as it is and without its noise
     /// floors, mistaken ones by the reference as it is.
     ///
