@@ -76,7 +76,7 @@ pub fn run(args: &Args) -> Result<u8> {
     let runner = backends::build()?;
     let survey = surveyed(&folders, &runner)?;
     let fuzz = fuzzed(args, temporary.path())?;
-    let document = Document { command: args.command(), survey: &survey, fuzz: &fuzz };
+    let document = Document { command: args.command(), seed: args.seed, survey: &survey, fuzz: &fuzz };
     let file =
         NamedTempFile::new_in(out.parent().filter(|folder| folder.is_dir()).unwrap_or(Path::new(".")))?;
     fs::write(&file, document.to_string())?;

@@ -11,6 +11,7 @@ use super::survey::{Honest, Sized, Survey};
 /// The page.
 pub struct Document<'a> {
     pub command: String,
+    pub seed: u32,
     pub survey: &'a Survey,
     pub fuzz: &'a Report,
 }
@@ -27,8 +28,11 @@ impl fmt::Display for Document<'_> {
              24 layers, and tame ones. Judged are Transformers' own runs, by references with its noise floors in them \
              and by the same without, and runs of our backends in all three modes. A run is accused when one tensor or \
              token does not pass, and none should be. The last column is the worst error over its limit of a whole \
-             run: 1 would be accused.\n",
-            survey.checkpoints
+             run: 1 would be accused. One of them again: `tools/oracle.py wild --output-dir DIR --count {} --seed {}`, \
+             then `cargo xtask verify --model DIR/000-head-norms-2 --reference \
+             DIR/000-head-norms-2/reference.npz --dtype bf16`, with `--backend all` or `--observed \
+             DIR/000-head-norms-2/honest-bf16-eager.npz`.\n",
+            survey.checkpoints, survey.checkpoints, self.seed
         )?;
         let engine = |run: &Honest| {
             let without = if run.stored { "" } else { ", no floors stored" };
@@ -96,7 +100,9 @@ impl Document<'_> {
              many of those seen begin in another layer. A mistake below one unit in the last place of its dtype is not \
              there at all. `down_proj-row` and `norm-channel`: one row, or one weight, too large by this share; \
              `q_proj-weights`: every weight off by about it, each in its own way; `attention-scale`: scores too large \
-             by it; `one-value`: one value of one token off by this share of the token's rms.\n"
+             by it; `one-value`: one value of one token off by this share of the token's rms. One of them again: \
+             `tools/oracle.py wild` with `--sized-on`, then `cargo xtask verify` with `--observed \
+             DIR/000-head-norms-2/sized-f32-one-value-1e-03.npz`.\n"
         )?;
         // From small to large, as the exponents say.
         let mut sizes: Vec<&str> = runs.iter().map(|run| run.size.as_str()).collect();
@@ -123,7 +129,7 @@ impl Document<'_> {
         writeln!(f, "## Hostile inputs\n")?;
         writeln!(
             f,
-            "`cargo xtask fuzz`, seed {}, {:.0} minutes: good files changed one at a time, given to the programs, each in \
+            "`cargo xtask fuzz --seed {}`, {:.0} minutes: good files changed one at a time, given to the programs, each in \
              a process of its own. A finding is a panic, a signal, more than {} s or {} MB, a refusal without one \
              line that names the file, or something left behind. `corpus` is `fixtures/hostile`.\n",
             fuzz.seed,
@@ -198,7 +204,7 @@ mod tests {
             checkpoints: 1,
         };
         let fuzz = Report::default();
-        let page = Document { command: "c".into(), survey: &survey, fuzz: &fuzz }.to_string();
+        let page = Document { command: "c".into(), seed: 1, survey: &survey, fuzz: &fuzz }.to_string();
         for line in [
             "| flex | f32 | 2 | 1 | 0 | 1.50 |",
             "| sink | 3 | 1 | 0 | 1.50 |",
