@@ -87,7 +87,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let command = qwen3_command::arguments::<Cli>().command;
     let result = qwen3_command::on_signal(|_| false).context("signals cannot be handled");
     let result = result.and_then(|()| match command {
         Command::Parity(args) => parity::run(&args),

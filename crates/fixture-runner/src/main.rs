@@ -60,7 +60,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let outcome = match qwen3_command::arguments::<Cli>().command {
         Command::Parity(args) => ended_cleanly().and_then(|()| parity::parity(&args)),
         Command::Verify(args) => ended_cleanly().and_then(|()| verify::verify(&args)),
         Command::Worker { backend, manifest } => {

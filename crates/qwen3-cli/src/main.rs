@@ -54,7 +54,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let command = qwen3_command::arguments::<Cli>().command;
     let result = failure::without_panics(|| {
         interrupt::Interrupt::install()?;
         match command {

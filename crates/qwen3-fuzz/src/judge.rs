@@ -105,10 +105,13 @@ fn is_text(args: &[String]) -> bool {
 /// What is wrong with how bad input was refused: one line, which names a file.
 fn refusal(stderr: &str, expected: &Expectation) -> Option<String> {
     let lines: Vec<_> = stderr.lines().collect();
-    let [line, rest @ ..] = &lines[..] else { return Some("refuses without a word".into()) };
+    // Notes may come before it.
+    let Some(line) = lines.last() else { return Some("refuses without a word".into()) };
+    let is_error = |line: &str| line.starts_with(expected.program.error_prefix());
     // clap has its own form, which goes on with the usage.
     let of_clap = lines.iter().any(|line| line.starts_with("For more information, try '--help'"));
-    if !line.starts_with(expected.program.error_prefix()) && !of_clap {
+    let errors = lines.iter().filter(|line| is_error(line)).count();
+    if errors == 0 && !of_clap {
         return Some(format!("an error that begins otherwise: {line:?}"));
     }
     if expected.usage {
@@ -117,11 +120,12 @@ fn refusal(stderr: &str, expected: &Expectation) -> Option<String> {
     if of_clap {
         return Some("a usage error for a bad file".into());
     }
-    if !rest.is_empty() {
+    if errors > 1 || !is_error(line) {
         return Some(format!("an error of {} lines", lines.len()));
     }
     let mut names = expected.before.keys().filter(|name| !name.is_empty());
-    if !names.any(|name| line.contains(name.as_str())) {
+    // One that is not there is named by its path.
+    if !names.any(|name| line.contains(name.as_str())) && !line.contains("in/") {
         return Some(format!("an error that names no file of the input: {line:?}"));
     }
     None

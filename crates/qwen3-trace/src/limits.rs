@@ -28,6 +28,11 @@ const LUCKY: f64 = 4.0;
 /// A stored floor is believed down to this share of what honest runs of this model are off by: those are the worst of
 /// several, each rounding in its own way, and it is one.
 const DOUBT: f64 = 0.5;
+/// Where honest runs are off by so many times more in one token than in most, attention is nearly tied there, and no
+/// run tells what another is off by.
+const UNEVEN: f64 = 8.0;
+/// The largest error of a token is about so many times its rms.
+const PEAK: f64 = 4.0;
 /// A floor so many times what honest runs are off by is none.
 const UNHEARD_OF: f64 = 64.0;
 
@@ -46,6 +51,8 @@ pub struct Limits {
     alone: TokenFloors,
     /// Of whole runs that were tried.
     through: TokenFloors,
+    /// Are they off by much more in some tokens than in most?
+    uneven: bool,
     /// Through how many layers values have come since they were last known exactly, when not through all.
     passed: Option<usize>,
 }
@@ -65,6 +72,7 @@ impl Limits {
             stored: StoredFloors::read(reference, dtype)?,
             alone: TokenFloors::new(),
             through: TokenFloors::new(),
+            uneven: false,
             passed: None,
         })
     }
@@ -76,7 +84,12 @@ impl Limits {
 
     /// The same, knowing what whole honest runs in this dtype are off by.
     pub fn with_through(self, through: TokenFloors) -> Self {
-        Self { through, ..self }
+        let uneven = through.values().any(|floors| {
+            let mut sizes: Vec<f64> = floors.iter().map(|floor| floor.rms).collect();
+            sizes.sort_by(f64::total_cmp);
+            sizes.last().is_some_and(|largest| *largest > UNEVEN * sizes[(sizes.len() - 1) / 2])
+        });
+        Self { through, uneven, ..self }
     }
 
     /// The same for values that have come through `layers` layers since they were known exactly, 1 when each
@@ -186,7 +199,11 @@ impl Limits {
     /// The limit of tensor `key` with one for all its values, which need not be those of all tokens.
     pub fn whole(&self, key: &str, expected: &[f64]) -> TensorLimit {
         let size = Size::of(expected);
-        TensorLimit::new(expected, 1, self.dtype, |_, _| self.floor(key, None, size, size))
+        TensorLimit::new(expected, 1, self.dtype, |_, _| {
+            let floor = self.floor(key, None, size, size);
+            // They may be those of the token that is off most.
+            Floor { rms: floor.rms.max(floor.max_abs / PEAK), ..floor }
+        })
     }
 
     /// The noise floor of some tokens of tensor `key`, of all without `tokens`: of values of this size in a tensor
@@ -215,7 +232,7 @@ impl Limits {
                 known.map_or(usual, |known| narrower(known, usual))
             }
             (None, _) => match (stored, pooled(&self.through)) {
-                (Some(stored), Some(tried)) if apart => wider(stored, tried),
+                (Some(stored), Some(tried)) if apart || self.uneven => wider(stored, tried),
                 (Some(stored), Some(tried)) => wider(stored, tried.times(DOUBT)),
                 (Some(stored), None) => stored,
                 (None, Some(tried)) => tried,

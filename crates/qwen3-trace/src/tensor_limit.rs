@@ -38,12 +38,18 @@ impl TensorLimit {
         floor: impl Fn(&[usize], Size) -> Floor,
     ) -> Self {
         let width = (expected.len() / tokens.max(1)).max(1);
-        let groups = groups(expected, width).into_iter().map(|tokens| {
+        let groups = groups(expected, width).into_iter().enumerate().map(|(group, tokens)| {
             let values: Vec<f64> =
                 tokens.iter().flat_map(|token| row(expected, width, *token)).copied().collect();
             let size = Size::of(&values);
             let floor = floor(&tokens, size);
-            Group { tokens, floor, limit: metrics::limit_of(floor, size, dtype), rms: size.rms }
+            let mut limit = metrics::limit_of(floor, size, dtype);
+            if group > 0 {
+                // One value holds nearly all of a massive token; the reference is rounded, too, and its input was.
+                let unit = dtype.epsilon() * size.largest / (values.len() as f64).sqrt();
+                limit.rms = limit.rms.max(unit + limit.rms / 2.0);
+            }
+            Group { tokens, floor, limit, rms: size.rms }
         });
         Self { width, groups: groups.collect() }
     }
