@@ -1,6 +1,6 @@
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -65,13 +65,21 @@ fn an_import_that_is_ended_leaves_nothing() {
     }
 }
 
+/// A record of the small model, whose texts are unpacked when it is used: that can be seen from outside.
+fn tiny_record(folder: &Path) -> PathBuf {
+    let record = folder.join("tiny.bpk");
+    assert!(
+        run(&["import", "--model", tiny().to_str().unwrap(), "--out", record.to_str().unwrap()])
+            .status
+            .success()
+    );
+    record
+}
+
 #[test]
 fn the_texts_of_a_record_are_removed() {
     let folder = tempfile::tempdir().unwrap();
-    let record = folder.path().join("tiny.bpk");
-    let words =
-        ["import", "--model", tiny().to_str().unwrap(), "--out", record.to_str().unwrap()].map(String::from);
-    assert!(run(&words.each_ref().map(String::as_str)).status.success());
+    let record = tiny_record(folder.path());
     for (signal, code) in SIGNALS {
         let temporary = tempfile::tempdir().unwrap();
         let mut command = command(&["tokenize", "--model", record.to_str().unwrap()]);
@@ -90,13 +98,13 @@ fn the_texts_of_a_record_are_removed() {
 /// `nohup qwen3 ...` goes on when the terminal is gone.
 #[test]
 fn a_signal_that_is_ignored_stays_ignored() {
-    let temporary = tempfile::tempdir().unwrap();
+    let (folder, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let record = tiny_record(folder.path());
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", r#"trap "" HUP; exec "$0" tokenize --model "$1""#, env!("CARGO_BIN_EXE_qwen3")]);
-    let mut child = shell.arg(tiny()).env("TMPDIR", temporary.path()).stdin(Stdio::piped()).spawn().unwrap();
+    let mut child = shell.arg(record).env("TMPDIR", temporary.path()).stdin(Stdio::piped()).spawn().unwrap();
     let _input = child.stdin.take();
-    // It is at its work, reading, when it has the signals: there is nothing else to see of it.
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    wait_until(&mut child, || listing(temporary.path()).iter().any(|name| name.ends_with("tokenizer.json")));
     send("HUP", &child);
     std::thread::sleep(std::time::Duration::from_millis(100));
     assert!(child.try_wait().unwrap().is_none());
