@@ -13,13 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let reference = Reference::open(reference.as_ref(), checkpoint.config(), true)?;
     let observed = Trace::open(observed.as_ref())?;
     let progress = &mut |what: &str| eprintln!("{what}");
-    let options = ExamineOptions {
-        dtype: Precision::F32,
-        scope: None,
-        preset: None,
-        diagnose_for: std::time::Duration::from_secs(20),
-        progress,
-    };
+    let options = ExamineOptions::new(Precision::F32, progress);
     let found = examine(&checkpoint, &reference, &observed, options)?;
     match &found.diagnosis.first_divergence {
         Some(first) => println!("first divergence: {}", first.tensor),

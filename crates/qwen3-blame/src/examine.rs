@@ -25,6 +25,13 @@ pub struct ExamineOptions<'a> {
     pub progress: &'a mut dyn FnMut(&str),
 }
 
+impl<'a> ExamineOptions<'a> {
+    /// All layers by calibrated limits, and 20 seconds for causes.
+    pub fn new(dtype: Precision, progress: &'a mut dyn FnMut(&str)) -> Self {
+        Self { dtype, scope: None, preset: None, diagnose_for: Duration::from_secs(20), progress }
+    }
+}
+
 /// What was found.
 #[derive(Clone, Debug)]
 pub struct Examination {
@@ -40,8 +47,6 @@ pub struct Examination {
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use std::time::Duration;
-///
 /// use qwen3_blame::{ExamineOptions, examine};
 /// use qwen3_checkpoint::Checkpoint;
 /// use qwen3_trace::{Precision, Reference, Trace};
@@ -49,13 +54,8 @@ pub struct Examination {
 /// let checkpoint = Checkpoint::open("models/Qwen3-0.6B")?;
 /// let reference = Reference::open("reference.npz".as_ref(), checkpoint.config(), true)?;
 /// let observed = Trace::open("mine.npz".as_ref())?;
-/// let options = ExamineOptions {
-///     dtype: Precision::F32,
-///     scope: None,
-///     preset: None,
-///     diagnose_for: Duration::from_secs(20),
-///     progress: &mut |_| {},
-/// };
+/// let mut quiet = |_: &str| {};
+/// let options = ExamineOptions::new(Precision::F32, &mut quiet);
 /// for cause in examine(&checkpoint, &reference, &observed, options)?.diagnosis.causes {
 ///     println!("{}: {}", cause.id, cause.explanation);
 /// }

@@ -260,10 +260,8 @@ impl<'a> Laboratory<'a> {
     /// The elements of the tensor of `site` that belong to tokens.
     pub fn without_padding(&self, site: Site, values: &[f64]) -> Vec<f64> {
         let [batch, seq] = self.rows.dims();
-        let (shape, axis) = (site.tap.shape(&self.config, batch, seq), site.tap.sequence_axis());
-        let seen = |index: usize| self.rows.is_token(&shape, axis, index);
-        let kept = values.iter().enumerate().filter(|(index, _)| seen(*index));
-        kept.map(|(_, value)| *value).collect()
+        let shape = site.tap.shape(&self.config, batch, seq);
+        self.rows.without_padding(&shape, site.tap.sequence_axis(), values)
     }
 
     fn layer(&mut self, index: usize) -> Result<Rc<LayerWeights>> {

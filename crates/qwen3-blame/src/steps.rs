@@ -33,9 +33,7 @@ pub(crate) fn step_expectations(
     let (right, rows, count) = (Variant::right(config), &reference.rows, config.num_hidden_layers);
     let [batch, seq] = rows.dims();
     let kept = |tap: Tap, values: &[f64]| -> Vec<f64> {
-        let (shape, axis) = (tap.shape(config, batch, seq), tap.sequence_axis());
-        let kept = values.iter().enumerate().filter(|(index, _)| rows.is_token(&shape, axis, *index));
-        kept.map(|(_, value)| *value).collect()
+        rows.without_padding(&tap.shape(config, batch, seq), tap.sequence_axis(), values)
     };
     // What is not finite says nothing of the next step.
     let known = |step: usize| -> Result<Option<Vec<f64>>> {

@@ -4,7 +4,6 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
-use std::time::Duration;
 
 use qwen3_blame::{Examination, ExamineOptions, LayerTaps, LayerWeights, Variant, examine, run_layer};
 use qwen3_checkpoint::Checkpoint;
@@ -155,13 +154,8 @@ impl Layer {
         write(&right, &self.x, &self.output(&self.right(), &self.x));
         write(&seen, &self.x, output);
         let reference = Reference::open(&right, self.checkpoint.config(), true).unwrap();
-        let options = ExamineOptions {
-            dtype: Precision::F32,
-            scope: None,
-            preset: None,
-            diagnose_for: Duration::from_secs(20),
-            progress: &mut |_| {},
-        };
+        let mut quiet = |_: &str| {};
+        let options = ExamineOptions::new(Precision::F32, &mut quiet);
         examine(&self.checkpoint, &reference, &Trace::open(&seen).unwrap(), options).unwrap()
     }
 }

@@ -64,13 +64,8 @@ fn diagnose(entry: &Value) -> Row {
     let file = root().join(text("reference"));
     let reference = Reference::open(&file, checkpoint.config(), true).unwrap();
     let observed = Trace::open(&root().join(text("file"))).unwrap();
-    let options = ExamineOptions {
-        dtype: Precision::F32,
-        scope: None,
-        preset: None,
-        diagnose_for: std::time::Duration::from_secs(20),
-        progress: &mut |_| {},
-    };
+    let mut quiet = |_: &str| {};
+    let options = ExamineOptions::new(Precision::F32, &mut quiet);
     let found = examine(&checkpoint, &reference, &observed, options).unwrap();
     let planted = entry["causes"].as_array().unwrap().iter();
     let mut planted: Vec<String> = planted.map(|id| id.as_str().unwrap().into()).collect();

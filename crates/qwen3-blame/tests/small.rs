@@ -37,12 +37,13 @@ fn a_small_mistake_in_half_precision_is_found_in_its_layer() {
         let reference = fixtures.join(place).join("reference.npz");
         let reference = Reference::open(&reference, checkpoint.config(), true).unwrap();
         let name: Vec<_> = file.file_stem().unwrap().to_str().unwrap().split('-').collect();
+        let mut quiet = |_: &str| {};
         let options = ExamineOptions {
-            dtype: Precision::ALL.into_iter().find(|dtype| dtype.name() == name[0]).unwrap(),
-            scope: None,
-            preset: None,
             diagnose_for: Duration::ZERO,
-            progress: &mut |_| {},
+            ..ExamineOptions::new(
+                Precision::ALL.into_iter().find(|dtype| dtype.name() == name[0]).unwrap(),
+                &mut quiet,
+            )
         };
         let found = examine(&checkpoint, &reference, &Trace::open(file).unwrap(), options).unwrap();
         let first = found.diagnosis.first_divergence.map(|first| first.tensor);

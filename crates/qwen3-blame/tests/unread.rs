@@ -3,7 +3,6 @@
 mod npz;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use npz::edited;
 use qwen3_blame::{Examination, ExamineOptions, examine};
@@ -21,13 +20,8 @@ fn look(edit: impl Fn(&mut String, &mut Vec<u8>) -> bool) -> Result<Examination,
     let checkpoint = Checkpoint::open(fixtures().join("checkpoints/gqa-sharded")).unwrap();
     let reference = Reference::open(&file, checkpoint.config(), true).unwrap();
     let observed = Trace::open(&edited(&file, temporary.path(), edit)).unwrap();
-    let options = ExamineOptions {
-        dtype: Precision::F32,
-        scope: None,
-        preset: None,
-        diagnose_for: Duration::from_secs(20),
-        progress: &mut |_| {},
-    };
+    let mut quiet = |_: &str| {};
+    let options = ExamineOptions::new(Precision::F32, &mut quiet);
     examine(&checkpoint, &reference, &observed, options)
 }
 

@@ -30,13 +30,8 @@ fn look(
     let checkpoint = Checkpoint::open(folder).unwrap();
     let reference = Reference::open(reference, checkpoint.config(), true).unwrap();
     let observed = Trace::open(observed).unwrap();
-    let options = ExamineOptions {
-        dtype,
-        scope: None,
-        preset: None,
-        diagnose_for: Duration::ZERO,
-        progress: &mut |_| {},
-    };
+    let mut quiet = |_: &str| {};
+    let options = ExamineOptions { diagnose_for: Duration::ZERO, ..ExamineOptions::new(dtype, &mut quiet) };
     examine(&checkpoint, &reference, &observed, options)
 }
 

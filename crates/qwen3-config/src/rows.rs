@@ -46,6 +46,12 @@ impl Rows {
         self.visible[row][token]
     }
 
+    /// The values of such a tensor that belong to tokens.
+    pub fn without_padding(&self, shape: &[usize], axis: usize, values: &[f64]) -> Vec<f64> {
+        let kept = values.iter().enumerate().filter(|(index, _)| self.is_token(shape, axis, *index));
+        kept.map(|(_, value)| *value).collect()
+    }
+
     /// The sequence and the place in it, `[row, token]`, of the element at flat `index` of such a tensor.
     pub fn token_of(shape: &[usize], axis: usize, index: usize) -> [usize; 2] {
         let inner: usize = shape[axis + 1..].iter().product();

@@ -136,7 +136,8 @@ fn judged(
     diagnose_for: Duration,
 ) -> Result<Examination> {
     let observed = Trace::open(observed)?;
-    let options = ExamineOptions { dtype, scope: None, preset: None, diagnose_for, progress: &mut |_| {} };
+    let mut quiet = |_: &str| {};
+    let options = ExamineOptions { diagnose_for, ..ExamineOptions::new(dtype, &mut quiet) };
     Ok(examine(checkpoint, reference, &observed, options)?)
 }
 

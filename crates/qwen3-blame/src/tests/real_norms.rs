@@ -116,13 +116,9 @@ fn honest_runs_with_the_real_norms_are_not_accused() {
     let reference = Reference::open(&expected, checkpoint.config(), true).unwrap();
     let judge = |dtype: Precision, tensors: &[Tensor]| {
         write(&observed, tensors);
-        let options = ExamineOptions {
-            dtype,
-            scope: None,
-            preset: None,
-            diagnose_for: Duration::ZERO,
-            progress: &mut |_| {},
-        };
+        let mut quiet = |_: &str| {};
+        let options =
+            ExamineOptions { diagnose_for: Duration::ZERO, ..ExamineOptions::new(dtype, &mut quiet) };
         examine(&checkpoint, &reference, &Trace::open(&observed).unwrap(), options).unwrap()
     };
     for dtype in Precision::ALL {
