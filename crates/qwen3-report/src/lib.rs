@@ -1,9 +1,10 @@
-//! What parity and verification of Qwen3 found, as typed reports: written and read as JSON, shown as text, HTML
+//! What parity, verification and benchmarks of Qwen3 found, as typed reports: written and read as JSON, shown as text, HTML
 //! and JUnit, and compared with each other. Data becomes text in the last step, and is never read back from it.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
 mod any;
+pub mod bench;
 pub mod diff;
 pub mod html;
 pub mod junit;
@@ -20,6 +21,7 @@ pub mod text;
 mod verify;
 
 pub use any::{AnyReport, ReadError};
+pub use bench::BenchReport;
 pub use label::Label;
 pub use layer_results::LayerResult;
 pub use memory::{Memory, peak_rss_mb};

@@ -1,0 +1,23 @@
+//! The machine that a benchmark ran on.
+
+use serde::{Deserialize, Serialize};
+
+/// What the figures of a run depend on; empty where the system does not tell.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Machine {
+    /// The processor's name.
+    pub cpu: String,
+    /// Processors that this process may use.
+    pub cores: usize,
+    /// The vector and matrix instruction sets among `avx2`, `avx512f`, `avx512_bf16`, `amx_bf16`, `neon` and so on.
+    pub instruction_sets: Vec<String>,
+    /// Main memory in GiB.
+    pub memory_gb: f64,
+    /// The system and its release.
+    pub system: String,
+    /// The kernel's setting for huge pages: `always`, `madvise` or `never`.
+    pub huge_pages: Option<String>,
+    /// Graphics adapters that the runs used, by backend.
+    pub devices: Vec<String>,
+}
