@@ -12,7 +12,8 @@ use serde::Deserialize;
 
 use crate::backend::Backends;
 use crate::workspace::{Workspace, copy_all, root};
-use crate::{child, libtorch, runner};
+use crate::{libtorch, runner};
+use qwen3_command::child;
 
 /// The end of `cargo xtask faults --help`.
 pub const NOTES: &str = "\

@@ -9,9 +9,9 @@ use qwen3_command::Temporary;
 use sha2::{Digest, Sha256};
 
 use crate::cache::{self, Lock};
-use crate::child;
 use crate::compare::compare;
 use crate::workspace::{copy_all, on_path, root, run_for_set_up};
+use qwen3_command::child;
 
 /// The end of `cargo xtask fixtures --help`.
 pub const NOTES: &str = "\

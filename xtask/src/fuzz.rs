@@ -11,7 +11,8 @@ use crate::backend::Backends;
 use crate::runner::{Plan, executable};
 use crate::test::Features;
 use crate::workspace::{Workspace, exit_code};
-use crate::{child, launch, libtorch};
+use crate::{launch, libtorch};
+use qwen3_command::child;
 
 /// The end of `cargo xtask fuzz --help`.
 pub const NOTES: &str = "\

@@ -10,7 +10,8 @@ use qwen3_trace::Backend;
 
 use crate::backend::Backends;
 use crate::workspace::exit_code;
-use crate::{child, libtorch, vulkan};
+use crate::{libtorch, vulkan};
+use qwen3_command::child;
 
 /// What of the machine's set-up the build and the runner have to know.
 pub struct SetUp {

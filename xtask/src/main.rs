@@ -2,7 +2,6 @@
 
 mod backend;
 mod cache;
-mod child;
 mod compare;
 mod diff;
 mod faults;

@@ -6,9 +6,9 @@ use anyhow::{Result, ensure};
 use qwen3_command::check_output_folder;
 use qwen3_trace::Precision;
 
-use crate::child;
 use crate::fixtures::oracle;
 use crate::workspace::{exit_code, root};
+use qwen3_command::child;
 
 /// The end of `cargo xtask reference --help`.
 pub const NOTES: &str = "\

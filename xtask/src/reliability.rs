@@ -18,7 +18,8 @@ use self::document::Document;
 use self::survey::Survey;
 use crate::fixtures::oracle;
 use crate::workspace::root;
-use crate::{child, fuzz, launch};
+use crate::{fuzz, launch};
+use qwen3_command::child;
 
 /// The end of `cargo xtask reliability --help`.
 pub const NOTES: &str = "\

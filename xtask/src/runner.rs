@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use qwen3_trace::Backend;
 
 use crate::backend::{self, Backends, Switch};
-use crate::child;
 use crate::workspace::Workspace;
+use qwen3_command::child;
 
 /// The backends of the next build, and of the last one in this target directory.
 pub struct Plan {

@@ -15,7 +15,8 @@ use self::counts::Counts;
 use crate::backend::{self, Backends};
 use crate::runner::Plan;
 use crate::workspace::{Workspace, env_path};
-use crate::{child, fuzz, libtorch, parity, setup};
+use crate::{fuzz, libtorch, parity, setup};
+use qwen3_command::child;
 
 /// The end of `cargo xtask test --help`.
 pub const NOTES: &str = "\

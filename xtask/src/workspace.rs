@@ -7,7 +7,7 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::child;
+use qwen3_command::child;
 
 /// Where this repository is and where its builds go.
 pub struct Workspace {

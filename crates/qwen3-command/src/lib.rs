@@ -1,9 +1,12 @@
 //! What the project's programs share as commands: arguments, declared once, parsed by each, and passed on from
-//! `cargo xtask` to the fixture runner as [`ParityArgs::words`] and [`VerifyArgs::words`]; how errors are printed;
-//! the files that results are written to; and what is left when a signal ends a program: nothing.
+//! `cargo xtask` to the programs that do the work ([`ParityArgs::words`] and its like); how programs are started and
+//! how errors are printed; the files that results are written to; and what is left when a signal ends a program:
+//! nothing.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod bench;
+pub mod child;
 mod ending;
 mod failure;
 mod output;
@@ -14,6 +17,7 @@ mod values;
 mod verify;
 mod words;
 
+pub use bench::{BenchArgs, BenchSizes, Peer, Synthetic};
 pub use ending::{OnEnd, Signal, on_end, on_signal};
 pub use failure::{is_closed_pipe, line, unless_closed};
 pub use output::{OutputError, OutputFile, OutputProblem, check_output_folder};

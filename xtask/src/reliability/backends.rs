@@ -10,10 +10,10 @@ use qwen3_trace::{Backend, Precision};
 
 use super::survey::{Honest, Survey, kind, worst};
 use crate::backend::{Backends, switches};
-use crate::child;
 use crate::launch::SetUp;
 use crate::runner;
 use crate::workspace::Workspace;
+use qwen3_command::child;
 
 /// Builds the runner with all four backends.
 ///

@@ -5,7 +5,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use qwen3_command::{OnEnd, Signal, on_end};
+use crate::ending::{OnEnd, Signal, on_end};
 
 /// How long a program may take to end when a signal asks it to.
 const GRACE: Duration = Duration::from_secs(20);
