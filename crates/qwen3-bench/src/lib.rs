@@ -9,10 +9,12 @@ pub mod idle;
 pub mod limits;
 pub mod machine;
 mod measurements;
+mod process;
 mod work;
 mod workloads;
 
 pub use assemble::{Process, Who, assemble};
 pub use measurements::{DeviceRates, Measurement, Measurements, MeasurementsError, NotMeasured};
+pub use process::{Failure, Said, measured};
 pub use work::Work;
 pub use workloads::{tokens, workloads};

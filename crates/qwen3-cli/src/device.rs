@@ -24,12 +24,25 @@ pub struct DeviceArgs {
 }
 
 impl DeviceArgs {
+    /// The backend that is meant.
+    ///
+    /// # Errors
+    /// When none is named and none is in this build.
+    pub fn backend(&self) -> Result<Backend> {
+        self.backend.map_or_else(default_backend, Ok)
+    }
+
+    /// The dtype that is meant.
+    pub fn dtype(&self) -> Precision {
+        self.dtype
+    }
+
     /// The device and the dtype.
     ///
     /// # Errors
     /// When the backend is not in this build, has no device here, or does not compute in the dtype.
     pub fn device(&self) -> Result<(Device, DType)> {
-        let backend = self.backend.map_or_else(default_backend, Ok)?;
+        let backend = self.backend()?;
         let dtype = burn_dtype(self.dtype);
         let open = || device(backend).map(|open| open());
         // Burn panics where there is no adapter.

@@ -1,5 +1,6 @@
-//! `qwen3`: import, inspect, tokenize, render, generate and chat.
+//! `qwen3`: import, inspect, tokenize, render, generate, chat and bench.
 
+mod bench;
 mod chat;
 mod device;
 mod failure;
@@ -48,6 +49,8 @@ enum Command {
     Generate(generate::Args),
     /// Talk with a model
     Chat(chat::Args),
+    /// Measure loading, reading prompts and decoding, beside what this machine can do
+    Bench(bench::Args),
     /// The process in which a template is rendered
     #[command(hide = true)]
     RenderingProcess(renderer::ProcessArgs),
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
             Command::Render(args) => render::run(&args),
             Command::Generate(args) => generate::run(&args),
             Command::Chat(args) => chat::run(&args),
+            Command::Bench(args) => bench::run(&args),
             Command::RenderingProcess(args) => renderer::serve(&args),
         }
     });

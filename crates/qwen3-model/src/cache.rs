@@ -1,4 +1,4 @@
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Distribution, Tensor};
 
 use crate::Qwen3;
 use crate::norm::to_dtype;
@@ -17,6 +17,12 @@ impl LayerCache {
     pub fn new(shape: [usize; 4], device: &Device, dtype: DType) -> Self {
         let zeros = || Some(Tensor::zeros(shape, (device, dtype)));
         Self { keys: zeros(), values: zeros() }
+    }
+
+    /// Its shape `[batch, num_key_value_heads, capacity, head_dim]`, device and dtype.
+    fn form(&self) -> ([usize; 4], Device, DType) {
+        let keys = self.keys.as_ref().expect("the cache is whole between calls");
+        (keys.dims(), keys.device(), keys.dtype())
     }
 
     /// The same slots and, behind them, zeros up to `capacity`.
@@ -76,6 +82,18 @@ impl KvCache {
             .map(|layer| LayerCache::new(shape, &layer.device(), model.dtype()))
             .collect();
         Self { layers }
+    }
+
+    /// Writes random keys and values, the same in every layer, to `count` slots from `start`.
+    pub(crate) fn write_noise(&mut self, start: usize, count: usize) {
+        for layer in &mut self.layers {
+            let ([batch, heads, _, head_dim], device, dtype) = layer.form();
+            let noise = || {
+                let noise = Tensor::random([batch, heads, count, head_dim], Distribution::Default, &device);
+                to_dtype(noise, dtype)
+            };
+            layer.write(noise(), noise(), start, start + count);
+        }
     }
 
     /// Makes room for `capacity` tokens, no less than there is; a layer at a time is in memory twice.

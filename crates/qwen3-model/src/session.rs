@@ -166,6 +166,24 @@ impl Session {
         self.prefill(&rows)
     }
 
+    /// Takes `tokens` tokens of every sequence as read, with keys and values that are random: for benchmarks of
+    /// decoding behind a long context, which takes as long whatever the context is.
+    ///
+    /// # Errors
+    /// [`SessionError::CacheFull`].
+    pub fn read_noise(&mut self, tokens: usize) -> Result<(), SessionError> {
+        let (used, capacity) = (self.used(), self.options.capacity);
+        if tokens > capacity - used {
+            return Err(SessionError::CacheFull { used, capacity, needed: tokens });
+        }
+        self.cache.write_noise(used, tokens);
+        for (visible, next) in self.visible.iter_mut().zip(&mut self.next) {
+            visible.extend(std::iter::repeat_n(true, tokens));
+            *next += tokens;
+        }
+        Ok(())
+    }
+
     /// Slots in use, padding included.
     pub fn used(&self) -> usize {
         self.visible[0].len()

@@ -1,0 +1,94 @@
+//! `qwen3 bench`: how fast a model loads, reads and decodes on one backend in one dtype.
+
+mod measure;
+mod rates;
+
+use std::io::{Write, stdout};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use qwen3_bench::{Process, Who, assemble, limits, machine, measured};
+use qwen3_command::{BenchSizes, OutputFile};
+use qwen3_import::{RecordFile, read_config};
+use qwen3_model::Qwen3Config;
+use qwen3_report::BenchReport;
+use qwen3_report::bench::ModelFacts;
+use qwen3_report::text::{coloured, write_bench};
+
+use crate::device::DeviceArgs;
+use crate::failure::{Blame, note};
+use crate::files::{Files, ModelArg, Need, Weights};
+use crate::progress;
+
+/// Arguments of `qwen3 bench`.
+#[derive(clap::Args)]
+#[command(after_help = "`cargo xtask bench` compares backends, dtypes and other engines in rounds.")]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArg,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    sizes: BenchSizes,
+    /// Write every figure with its samples to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Be the process that measures, and print what it measures as one JSON object
+    #[arg(long, hide = true, conflicts_with = "json")]
+    measurements: bool,
+}
+
+/// Measures in a process of its own, and prints.
+pub fn run(args: &Args) -> Result<()> {
+    if args.measurements {
+        let measurements = measure::measurements(&args.model, &args.device, &args.sizes)?;
+        stdout().lock().write_all(measurements.to_json().as_bytes())?;
+        return Ok(());
+    }
+    let json = args.json.as_deref().map(|file| OutputFile::prepare("--json", file, [])).transpose();
+    let json = json.bad_input()?;
+    // What is quick to check goes first; the process that measures opens them again.
+    args.device.device()?;
+    let (backend, dtype) = (args.device.backend()?, args.device.dtype());
+    let files = args.model.files(Need::Weights)?;
+    let config = config(&files)?;
+
+    let spinner = progress::spinner("measuring");
+    let sizes = BenchSizes { threads: Some(args.sizes.threads()), ..args.sizes.clone() };
+    let mut command = Command::new(std::env::current_exe().context("this program's own path")?);
+    command.args(["bench", "--measurements", "--model", &args.model.model]);
+    command.args(["--backend", backend.name(), "--dtype", dtype.name()]);
+    let said = measured(command, &sizes, Duration::MAX)?;
+    let mut report = BenchReport {
+        model: ModelFacts { name: args.model.model.clone(), parameters: config.num_parameters() },
+        machine: machine::machine(),
+        limits: limits::limits(sizes.threads(), &[dtype]),
+        ..BenchReport::default()
+    };
+    spinner.finish_and_clear();
+    let process = Process {
+        who: Who::Ours(backend),
+        dtype,
+        measurements: said.measurements,
+        disturbed: said.disturbed,
+    };
+    assemble(&mut report, &config, &[process], |_, _| None);
+    let mut out = stdout().lock();
+    write_bench(&mut out, &report, coloured())?;
+    out.flush()?;
+    if let Some(json) = json {
+        json.write(report.to_json().as_bytes())?;
+        note(&format!("report: {}", qwen3_command::printable(&json.path().display().to_string())));
+    }
+    Ok(())
+}
+
+/// The architecture of a model's files.
+fn config(files: &Files) -> Result<Qwen3Config> {
+    Ok(match &files.weights {
+        Weights::Checkpoint(folder) => read_config(folder).bad_input()?,
+        Weights::Record(file) => RecordFile::open(file).bad_input()?.config().clone(),
+    })
+}
