@@ -1,0 +1,93 @@
+#![allow(unsafe_code)]
+//! Vector instructions: [`Lanes`] is what a kernel needs of them, [`run`] the one door from a set to its code.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod convert;
+mod dot;
+mod portable;
+mod product;
+
+use crate::element::Element;
+use crate::instruction_set::InstructionSet;
+
+pub(crate) use convert::widen;
+pub(crate) use dot::dot;
+pub(crate) use product::{MAX_VECTORS, product};
+
+/// Vectors of f32 of an instruction set. A value is the proof that the machine has it.
+///
+/// Everything is inlined into [`run`]'s functions, which are compiled for the set.
+pub(crate) trait Lanes: Copy {
+    /// `LANES` f32 numbers.
+    type V: Copy;
+    const LANES: usize;
+    /// Rows of the register block of a product, which is two vectors wide.
+    const ROWS: usize;
+    /// Whether there are 32 registers and not 16.
+    const WIDE: bool;
+
+    fn splat(self, value: f32) -> Self::V;
+    /// # Safety
+    /// `from` is valid for `LANES` elements.
+    unsafe fn load_at<E: Element>(self, from: *const E) -> Self::V;
+    /// # Safety
+    /// `to` is valid for `LANES` elements.
+    unsafe fn store_at<E: Element>(self, to: *mut E, value: Self::V);
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once where the set can.
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `b` where either is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `b` where either is NaN.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The nearest whole number.
+    fn round(self, a: Self::V) -> Self::V;
+    /// Two to the power of whole numbers from -126 to 127.
+    fn power_of_two(self, a: Self::V) -> Self::V;
+    fn sum(self, a: Self::V) -> f32;
+
+    /// The first `LANES` of `from`.
+    #[inline(always)]
+    fn load<E: Element>(self, from: &[E]) -> Self::V {
+        assert!(from.len() >= Self::LANES);
+        // SAFETY: as just seen.
+        unsafe { self.load_at(from.as_ptr()) }
+    }
+
+    /// Writes the first `LANES` of `to`.
+    #[inline(always)]
+    fn store<E: Element>(self, to: &mut [E], value: Self::V) {
+        assert!(to.len() >= Self::LANES);
+        // SAFETY: as just seen.
+        unsafe { self.store_at(to.as_mut_ptr(), value) }
+    }
+}
+
+/// Something to compute with the vectors of any set. `compute` is `#[inline(always)]`, or it is compiled for none.
+pub(crate) trait Kernel {
+    type Output;
+    fn compute<S: Lanes>(self, lanes: S) -> Self::Output;
+}
+
+/// Computes `kernel` with the instructions of `set`.
+///
+/// # Panics
+/// When this machine does not have them.
+pub(crate) fn run<K: Kernel>(set: InstructionSet, kernel: K) -> K::Output {
+    assert!(set.is_available(), "this machine has no {set}");
+    match set {
+        // SAFETY of all: the set is available.
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx2 => unsafe { avx2::enter(kernel) },
+        _ => portable::enter(kernel),
+    }
+}
+
+/// Whether the processor has AMX and the system lets this process use it.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn amx_is_granted() -> bool {
+    false
+}

@@ -1,0 +1,117 @@
+//! Dot products of a few rows with a few vectors, lanes along the rows: each weight is read once.
+
+use super::Lanes;
+use crate::element::Element;
+
+/// Writes `result[row * vectors + vector]`, the dot product of row `row` of `rows` (`stride` elements from one to the
+/// next, any number of them) with `vectors` rows of f32 of `x`; all have `depth` elements.
+///
+/// # Panics
+/// When something is too short.
+#[inline(always)]
+pub(crate) fn dot<S: Lanes, W: Element>(
+    lanes: S,
+    rows: &[W],
+    stride: usize,
+    count: usize,
+    x: &[f32],
+    vectors: usize,
+    depth: usize,
+    result: &mut [f32],
+) {
+    if count == 0 || vectors == 0 {
+        return;
+    }
+    assert!(rows.len() >= (count - 1) * stride + depth, "{} elements for {count} rows", rows.len());
+    assert!(x.len() >= vectors * depth && result.len() >= vectors * count);
+    let mut row = 0;
+    let height = if S::WIDE || vectors <= 2 { 4 } else { 3 };
+    while row < count {
+        let height = if count - row >= height { height } else { 1 };
+        let mut vector = 0;
+        while vector < vectors {
+            let width = (vectors - vector).min(4);
+            let width = if width < vectors - vector && vectors - vector == 5 { 3 } else { width };
+            // SAFETY: `height` rows from `row` and `width` vectors from `vector` exist, as seen above.
+            unsafe {
+                let (w, x) = (rows.as_ptr().add(row * stride), x.as_ptr().add(vector * depth));
+                let to = &mut result[row * vectors + vector..];
+                match (height, width) {
+                    (4, 1) => block::<S, W, 4, 1, 2>(lanes, w, stride, x, depth, to, vectors),
+                    (4, 2) => block::<S, W, 4, 2, 1>(lanes, w, stride, x, depth, to, vectors),
+                    (4, 3) => block::<S, W, 4, 3, 1>(lanes, w, stride, x, depth, to, vectors),
+                    (4, _) => block::<S, W, 4, 4, 1>(lanes, w, stride, x, depth, to, vectors),
+                    (3, 1) => block::<S, W, 3, 1, 2>(lanes, w, stride, x, depth, to, vectors),
+                    (3, 2) => block::<S, W, 3, 2, 1>(lanes, w, stride, x, depth, to, vectors),
+                    (3, 3) => block::<S, W, 3, 3, 1>(lanes, w, stride, x, depth, to, vectors),
+                    (3, _) => block::<S, W, 3, 4, 1>(lanes, w, stride, x, depth, to, vectors),
+                    (_, 1) => block::<S, W, 1, 1, 4>(lanes, w, stride, x, depth, to, vectors),
+                    (_, 2) => block::<S, W, 1, 2, 2>(lanes, w, stride, x, depth, to, vectors),
+                    (_, 3) => block::<S, W, 1, 3, 2>(lanes, w, stride, x, depth, to, vectors),
+                    _ => block::<S, W, 1, 4, 2>(lanes, w, stride, x, depth, to, vectors),
+                }
+            }
+            vector += width;
+        }
+        row += height;
+    }
+}
+
+/// `R` rows, `T` vectors, `U` sums of each pair so that no sum waits for itself.
+///
+/// # Safety
+/// `w` has `R` rows of `depth` elements and `x` `T` vectors.
+#[inline(always)]
+unsafe fn block<S: Lanes, W: Element, const R: usize, const T: usize, const U: usize>(
+    lanes: S,
+    w: *const W,
+    stride: usize,
+    x: *const f32,
+    depth: usize,
+    result: &mut [f32],
+    vectors: usize,
+) {
+    let mut sums = [[[lanes.splat(0.0); T]; R]; U];
+    let mut at = 0;
+    while at + U * S::LANES <= depth {
+        for u in 0..U {
+            let here = at + u * S::LANES;
+            let mut columns = [lanes.splat(0.0); T];
+            for t in 0..T {
+                // SAFETY: `here + LANES <= depth`, here and below.
+                columns[t] = unsafe { lanes.load_at(x.add(t * depth + here)) };
+            }
+            for r in 0..R {
+                let weight = unsafe { lanes.load_at(w.add(r * stride + here)) };
+                for t in 0..T {
+                    sums[u][r][t] = lanes.mul_add(weight, columns[t], sums[u][r][t]);
+                }
+            }
+        }
+        at += U * S::LANES;
+    }
+    while U > 1 && at + S::LANES <= depth {
+        for r in 0..R {
+            let weight = unsafe { lanes.load_at(w.add(r * stride + at)) };
+            for t in 0..T {
+                let column = unsafe { lanes.load_at(x.add(t * depth + at)) };
+                sums[0][r][t] = lanes.mul_add(weight, column, sums[0][r][t]);
+            }
+        }
+        at += S::LANES;
+    }
+    for r in 0..R {
+        for t in 0..T {
+            let mut sum = sums[0][r][t];
+            for more in &sums[1..] {
+                sum = lanes.add(sum, more[r][t]);
+            }
+            let mut sum = lanes.sum(sum);
+            for rest in at..depth {
+                // SAFETY: `rest < depth`.
+                sum += unsafe { (*w.add(r * stride + rest)).widen() * *x.add(t * depth + rest) };
+            }
+            result[r * vectors + t] = sum;
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Up to some tokens: every weight is read once, and the product is as fast as memory is.
+
+use super::{Share, split_rows};
+use crate::InstructionSet;
+use crate::element::Element;
+use crate::isa::{self, Kernel, Lanes, dot};
+use crate::kernels::Kernels;
+
+/// Bytes of weights in a job: enough that handing jobs out costs nothing, few enough that threads end together.
+const JOB: usize = 256 << 10;
+/// Rows whose sums lie on the stack at a time.
+const ROWS: usize = 12;
+
+/// The most tokens that are few.
+pub(super) fn most<W: Element, X: Element>(_set: InstructionSet) -> usize {
+    16
+}
+
+pub(super) fn multiply<W: Element, X: Element>(
+    kernels: &Kernels,
+    shares: Vec<Share<W, X>>,
+    x: &[X],
+    tokens: usize,
+    depth: usize,
+) {
+    kernels.floats.lend(x.len(), |floats| {
+        isa::run(kernels.set, Widen { from: x, to: floats });
+        let floats = &*floats;
+        let rows = (JOB / (depth * size_of::<W>()).max(1)).next_multiple_of(ROWS);
+        kernels.threads.for_each(split_rows(shares, rows).collect(), |share| {
+            isa::run(kernels.set, Few { share, x: floats, tokens, depth });
+        });
+    });
+}
+
+/// Widens `from` to f32.
+struct Widen<'a, X> {
+    from: &'a [X],
+    to: &'a mut [f32],
+}
+
+impl<X: Element> Kernel for Widen<'_, X> {
+    type Output = ();
+
+    #[inline(always)]
+    fn compute<S: Lanes>(self, lanes: S) {
+        isa::widen(lanes, self.from, self.to);
+    }
+}
+
+struct Few<'a, W, X> {
+    share: Share<'a, W, X>,
+    /// `[tokens, depth]`
+    x: &'a [f32],
+    tokens: usize,
+    depth: usize,
+}
+
+impl<W: Element, X: Element> Kernel for Few<'_, W, X> {
+    type Output = ();
+
+    #[inline(always)]
+    fn compute<S: Lanes>(self, lanes: S) {
+        let Self { mut share, x, tokens, depth } = self;
+        let mut sums = [0.0; ROWS * MOST];
+        let (first, count) = (share.rows.start, share.rows.len());
+        for row in (0..count).step_by(ROWS) {
+            let rows = ROWS.min(count - row);
+            let weights = share.weight.rows(first + row..first + row + rows);
+            dot(lanes, weights, depth, rows, x, tokens, depth, &mut sums);
+            for token in 0..tokens {
+                let y = &mut share.y.row(token)[row..row + rows];
+                for (r, y) in y.iter_mut().enumerate() {
+                    *y = X::narrow(sums[r * tokens + token]);
+                }
+            }
+        }
+    }
+}
+
+/// The most tokens of any set.
+const MOST: usize = 32;

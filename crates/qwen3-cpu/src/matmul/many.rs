@@ -1,0 +1,121 @@
+//! Many tokens: blocks of weights are widened into a tile that stays in the cache, and multiplied by panels of tokens.
+
+use super::{Share, split_rows};
+use crate::element::Element;
+use crate::isa::{self, Kernel, Lanes, MAX_VECTORS, product};
+use crate::kernels::Kernels;
+
+/// Rows of a tile of weights: a whole number of every set's register blocks.
+const ROWS: usize = 48;
+/// Columns of a tile, which is as deep as a panel is at a time.
+const DEPTH: usize = 256;
+/// Elements from one row of a tile to the next: not a power of two, whose rows would share few lines of the cache.
+const STRIDE: usize = DEPTH + 16;
+/// Tokens whose sums lie in the cache at a time.
+const TOKENS: usize = 256;
+
+pub(super) fn multiply<W: Element, X: Element>(
+    kernels: &Kernels,
+    shares: Vec<Share<W, X>>,
+    x: &[X],
+    tokens: usize,
+    depth: usize,
+) {
+    let width = isa::run(kernels.set, Width);
+    let padded = tokens.next_multiple_of(width / MAX_VECTORS);
+    kernels.floats.lend(padded * depth, |panels| {
+        let parts = panels.chunks_mut((width * depth).max(1)).enumerate().collect();
+        kernels.threads.for_each(parts, |(panel, to)| {
+            let first = panel * width;
+            pack(&x[first * depth..tokens.min(first + width) * depth], depth, to);
+        });
+        let panels = &*panels;
+        let jobs = split_rows(shares, ROWS).flat_map(split_tokens).collect();
+        kernels.threads.for_each(jobs, |share| {
+            isa::run(kernels.set, Many { share, panels, tokens: padded, depth });
+        });
+    });
+}
+
+/// Shares of at most [`TOKENS`] tokens each.
+fn split_tokens<W: Element, X: Element>(share: Share<W, X>) -> Vec<Share<W, X>> {
+    let Share { weight, rows, mut y, mut token } = share;
+    let mut shares = Vec::new();
+    while y.rows() > 0 {
+        let count = TOKENS.min(y.rows());
+        let (part, others) = y.split_rows(count);
+        shares.push(Share { weight, rows: rows.clone(), y: part, token });
+        y = others;
+        token += count;
+    }
+    shares
+}
+
+/// Transposes the rows of `x` into a panel `[depth, width]`, zeros behind the last.
+fn pack<X: Element>(x: &[X], depth: usize, panel: &mut [f32]) {
+    if depth == 0 {
+        return;
+    }
+    let width = panel.len() / depth;
+    for (k, to) in panel.chunks_exact_mut(width).enumerate() {
+        let rows = x.len() / depth;
+        for (row, to) in to[..rows].iter_mut().enumerate() {
+            *to = x[row * depth + k].widen();
+        }
+        to[rows..].fill(0.0);
+    }
+}
+
+/// Tokens of a panel.
+struct Width;
+
+impl Kernel for Width {
+    type Output = usize;
+
+    #[inline(always)]
+    fn compute<S: Lanes>(self, _: S) -> usize {
+        MAX_VECTORS * S::LANES
+    }
+}
+
+struct Many<'a, W, X> {
+    share: Share<'a, W, X>,
+    /// Panels `[depth, width]`; the last may be a vector wide.
+    panels: &'a [f32],
+    /// In all panels, those that pad the last one included.
+    tokens: usize,
+    depth: usize,
+}
+
+impl<W: Element, X: Element> Kernel for Many<'_, W, X> {
+    type Output = ();
+
+    #[inline(always)]
+    fn compute<S: Lanes>(self, lanes: S) {
+        let Self { mut share, panels, tokens, depth } = self;
+        let width = MAX_VECTORS * S::LANES;
+        let (first, rows) = (share.rows.start, share.rows.len());
+        let end = (share.token + share.y.rows()).next_multiple_of(S::LANES).min(tokens);
+        let count = end - share.token; // a whole number of vectors
+        let mut tile = vec![0.0; ROWS * STRIDE];
+        let mut sums = vec![0.0; rows * count];
+        for k in (0..depth).step_by(DEPTH) {
+            let deep = DEPTH.min(depth - k);
+            for row in 0..rows {
+                let weights = &share.weight.rows(first + row..first + row + 1)[k..k + deep];
+                isa::widen(lanes, weights, &mut tile[row * STRIDE..][..deep]);
+            }
+            for token in (share.token..end).step_by(width) {
+                let columns = width.min(tokens - token);
+                let panel = &panels[token * depth + k * columns..][..deep * columns];
+                let sums = &mut sums[token - share.token..];
+                product(lanes, [rows, deep, columns], (&tile, STRIDE), (panel, columns), (sums, count));
+            }
+        }
+        for token in 0..share.y.rows() {
+            for (row, y) in share.y.row(token).iter_mut().enumerate() {
+                *y = X::narrow(sums[row * count + token]);
+            }
+        }
+    }
+}
