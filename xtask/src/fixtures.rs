@@ -83,11 +83,18 @@ fn make(root: &Path, output: &Path) -> Result<()> {
 /// # Errors
 /// When the packages cannot be installed.
 pub fn oracle(root: &Path, command: &str) -> Result<Command> {
-    let tools = root.join("tools");
-    let mut oracle = Command::new(environment(&tools)?);
-    oracle.arg(tools.join("oracle.py")).arg(command);
+    let mut oracle = Command::new(python(root)?);
+    oracle.arg(root.join("tools/oracle.py")).arg(command);
     oracle.env_remove("PYTHONPATH").env_remove("PYTHONHOME").env("PYTHONDONTWRITEBYTECODE", "1");
     Ok(oracle)
+}
+
+/// The Python that has the oracle's packages, PyTorch and Transformers among them.
+///
+/// # Errors
+/// When they cannot be installed.
+pub fn python(root: &Path) -> Result<PathBuf> {
+    environment(&root.join("tools"))
 }
 
 /// The python of an environment with exactly the packages of `tools/requirements.txt`, made when it is missing.

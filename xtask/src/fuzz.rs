@@ -2,16 +2,14 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use qwen3_trace::Backend;
 
 use crate::backend::Backends;
-use crate::runner::{Plan, executable};
-use crate::test::Features;
 use crate::workspace::{Workspace, exit_code};
-use crate::{launch, libtorch};
+use crate::{launch, libtorch, programs};
 use qwen3_command::child;
 
 /// The end of `cargo xtask fuzz --help`.
@@ -89,9 +87,6 @@ impl Args {
     }
 }
 
-/// The programs that are built.
-const PROGRAMS: [&str; 3] = ["qwen3", "fixture-runner", "qwen3-fuzz"];
-
 /// Builds and runs; returns the program's exit code.
 ///
 /// # Errors
@@ -101,29 +96,11 @@ pub fn run(args: &Args) -> Result<u8> {
     launch::check_outputs([("--json", &args.json)])?;
     let libtorch = libtorch::find(&workspace.root).ok().flatten().map(|libtorch| libtorch.folder);
     let asked = Backends::from([Backend::Ndarray, Backend::Flex]);
-    let plan = Plan::new(&workspace, &asked, libtorch.as_deref());
-    plan.announce();
-    let features = Features::of(&plan.backends);
-    // All packages, so that the features are those of the tests and nothing is compiled twice.
-    let mut cargo = workspace.cargo(plan.libtorch.as_deref());
-    cargo.args(["build", "--release", "--workspace", "--message-format", "json-render-diagnostics"]);
-    cargo.args(features.words());
-    for binary in PROGRAMS {
-        cargo.args(["--bin", binary]);
-    }
-    let output = child::output(cargo.stdin(Stdio::null()).stderr(Stdio::inherit()))
-        .context("cargo cannot be started")?;
-    if !output.status.success() {
-        bail!("the programs could not be built");
-    }
-    plan.remember()?;
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let [qwen3, runner, fuzz] = PROGRAMS.map(|binary| {
-        executable(&messages, binary).with_context(|| format!("cargo named no executable for {binary}"))
-    });
-    let mut command = Command::new(fuzz?);
+    let names = ["qwen3", "fixture-runner", "qwen3-fuzz"];
+    let [qwen3, runner, fuzz] = programs::build(&workspace, &asked, libtorch.as_deref(), names)?;
+    let mut command = Command::new(fuzz);
     command.arg("--root").arg(&workspace.root);
-    command.arg("--qwen3").arg(qwen3?).arg("--fixture-runner").arg(runner?);
+    command.arg("--qwen3").arg(qwen3).arg("--fixture-runner").arg(runner);
     command.arg("--xtask").arg(std::env::current_exe().context("this program's own path")?);
     let status = child::status(command.args(args.words())).context("qwen3-fuzz cannot be started")?;
     Ok(exit_code("qwen3-fuzz", status))

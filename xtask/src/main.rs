@@ -1,6 +1,7 @@
 //! The project's commands. Thin: parse, set up the environment, start the real program, pass its exit code on.
 
 mod backend;
+mod bench;
 mod cache;
 mod compare;
 mod diff;
@@ -10,6 +11,7 @@ mod fuzz;
 mod launch;
 mod libtorch;
 mod parity;
+mod programs;
 mod reference;
 mod reliability;
 mod runner;
@@ -38,6 +40,7 @@ Examples:
   cargo xtask parity                     every case on ndarray: pure Rust, nothing to install
   cargo xtask parity --backend all       on ndarray, flex, wgpu and tch
   cargo xtask verify --model DIR --reference FILE.npz    where, and why, numbers differ
+  cargo xtask bench --backend all        how fast each is, beside what the machine can do
   cargo xtask setup                      libtorch and a Vulkan driver, once
   cargo xtask fixtures --check           are the committed fixtures what the oracle makes?
   cargo xtask test                       everything that has to hold before a change lands";
@@ -61,7 +64,7 @@ enum Command {
     /// Make a reference for verify with the Transformers oracle (Python).
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", reference::NOTES))]
     Reference(reference::Args),
-    /// Compare two JSON reports of parity or verify; exit 1 when something got worse.
+    /// Compare two JSON reports of parity, verify or bench; exit 1 when something got worse.
     Diff(diff::Args),
     /// Bring what the tch and wgpu backends need: libtorch's parts, a software Vulkan driver.
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", setup::NOTES))]
@@ -69,6 +72,9 @@ enum Command {
     /// Make the fixtures and manifest.json again with the Transformers oracle (Python).
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", fixtures::NOTES))]
     Fixtures(fixtures::Args),
+    /// Measure how fast backends, dtypes and other engines load, read and decode, beside what the machine can do.
+    #[command(after_help = bench::NOTES)]
+    Bench(bench::Args),
     /// Plant faults in a copy of the sources and show that parity notices each.
     #[command(after_help = faults::NOTES)]
     Faults(faults::Args),
@@ -95,6 +101,7 @@ fn main() -> ExitCode {
         Command::Diff(args) => diff::run(&args),
         Command::Setup(args) => setup::run(&args),
         Command::Fixtures(args) => fixtures::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Faults(args) => faults::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Reliability(args) => reliability::run(&args),

@@ -18,7 +18,7 @@ use qwen3_report::bench::ModelFacts;
 use qwen3_report::text::{coloured, write_bench};
 
 use crate::device::DeviceArgs;
-use crate::failure::{Blame, note};
+use crate::failure::Blame;
 use crate::files::{Files, ModelArg, Need, Weights};
 use crate::progress;
 
@@ -79,8 +79,7 @@ pub fn run(args: &Args) -> Result<()> {
     write_bench(&mut out, &report, coloured())?;
     out.flush()?;
     if let Some(json) = json {
-        json.write(report.to_json().as_bytes())?;
-        note(&format!("report: {}", qwen3_command::printable(&json.path().display().to_string())));
+        json.write(&report.to_json())?;
     }
     Ok(())
 }

@@ -72,7 +72,8 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn session(&self, workload: &Workload) -> Result<Session> {
-        let options = SessionOptions { batch: workload.batch, capacity: slots(workload), ..SessionOptions::default() };
+        let options =
+            SessionOptions { batch: workload.batch, capacity: slots(workload), ..SessionOptions::default() };
         Ok(Session::new(self.model, options)?)
     }
 
