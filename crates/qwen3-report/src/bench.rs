@@ -1,6 +1,7 @@
 //! What a benchmark measured, as its JSON has it.
 
 mod accuracy;
+mod check;
 mod limits;
 mod machine;
 mod row;
@@ -8,6 +9,7 @@ mod row;
 use serde::{Deserialize, Serialize};
 
 pub use self::accuracy::{Accuracy, GreedyIds};
+pub use self::check::Impossible;
 pub use self::limits::{DeviceLimit, Limits, Pages};
 pub use self::machine::Machine;
 pub use self::row::{Figures, PeerRow, Phase, Row, Sample, Unit, Workload};

@@ -1,5 +1,7 @@
 //! How right what is fast is.
 
+use std::fmt;
+
 use qwen3_trace::{Backend, Precision};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +20,23 @@ pub enum GreedyIds {
     NotRun,
 }
 
+impl GreedyIds {
+    /// `equal`, `differ`, `not run`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Equal => "equal",
+            Self::Differ => "differ",
+            Self::NotRun => "not run",
+        }
+    }
+}
+
+impl fmt::Display for GreedyIds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
 /// What parity says of one backend in one dtype.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
@@ -32,6 +51,11 @@ pub struct Accuracy {
 }
 
 impl Accuracy {
+    /// Is what was run right: no case failed, and no generated id differs?
+    pub fn passes(&self) -> bool {
+        self.cases > 0 && self.failed == 0 && self.greedy_ids != GreedyIds::Differ
+    }
+
     /// Of what a parity report has of `backend` in `dtype`; `None` when that is nothing.
     pub fn of(report: &ParityReport, backend: Backend, dtype: Precision) -> Option<Self> {
         let here = |result: &&CaseResult| {

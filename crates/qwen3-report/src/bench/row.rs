@@ -62,6 +62,22 @@ pub enum Unit {
     TokensPerSecond,
 }
 
+impl Unit {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Seconds => "s",
+            Self::TokensPerSecond => "tok/s",
+        }
+    }
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
 /// What is done, and how much of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Workload {
@@ -154,10 +170,7 @@ impl Figures {
             workload,
             tok_per_s: (unit == Unit::TokensPerSecond).then(|| median(&values)),
             unit,
-            spread: [
-                values.iter().copied().fold(f64::INFINITY, f64::min),
-                values.iter().copied().fold(0.0, f64::max),
-            ],
+            spread: extremes(&values),
             disturbed: samples.iter().filter(|sample| sample.disturbed).count(),
             samples: values,
             warm_up_s,
@@ -181,6 +194,11 @@ impl Figures {
         median(&self.samples)
     }
 
+    /// The least and the greatest of the samples.
+    pub fn extremes(&self) -> [f64; 2] {
+        extremes(&self.samples)
+    }
+
     /// Above 1 when this is faster than `other`; `None` when either is not a number above 0.
     pub fn times_as_fast_as(&self, other: &Self) -> Option<f64> {
         let (ours, theirs) = (self.median(), other.median());
@@ -190,6 +208,12 @@ impl Figures {
         };
         (ratio.is_finite() && ratio > 0.0).then_some(ratio)
     }
+}
+
+/// The least and the greatest.
+fn extremes(values: &[f64]) -> [f64; 2] {
+    let values = values.iter().copied();
+    [values.clone().fold(f64::INFINITY, f64::min), values.fold(0.0, f64::max)]
 }
 
 /// The middle one, or the mean of the middle two; not a number when there are none.
