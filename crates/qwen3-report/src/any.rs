@@ -111,7 +111,7 @@ pub enum ReadError {
         file: String,
         /// Which, and where.
         #[source]
-        source: Impossible,
+        source: Box<Impossible>,
     },
 }
 
@@ -159,7 +159,9 @@ impl AnyReport {
             (None, Some(_), None) => Ok(Self::Parity(serde_json::from_str(text).map_err(json)?)),
             (None, None, Some(_)) => {
                 let report: BenchReport = serde_json::from_str(text).map_err(json)?;
-                report.check().map_err(|source| ReadError::Impossible { file: file.into(), source })?;
+                let impossible =
+                    |source| ReadError::Impossible { file: file.into(), source: Box::new(source) };
+                report.check().map_err(impossible)?;
                 Ok(Self::Bench(report))
             }
             _ => Err(lacks("it needs one of `runs`, `results` and `rows`")),

@@ -5,6 +5,7 @@ mod check;
 mod limits;
 mod machine;
 mod row;
+mod standing;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,7 @@ pub use self::check::Impossible;
 pub use self::limits::{DeviceLimit, Limits, Pages};
 pub use self::machine::Machine;
 pub use self::row::{Figures, PeerRow, Phase, Row, Sample, Unit, Workload};
+pub use self::standing::{Lane, Standing};
 use crate::{BURN_VERSION, Label, SCHEMA};
 
 /// The whole report.

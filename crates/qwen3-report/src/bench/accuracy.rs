@@ -51,11 +51,6 @@ pub struct Accuracy {
 }
 
 impl Accuracy {
-    /// Is what was run right: no case failed, and no generated id differs?
-    pub fn passes(&self) -> bool {
-        self.cases > 0 && self.failed == 0 && self.greedy_ids != GreedyIds::Differ
-    }
-
     /// Of what a parity report has of `backend` in `dtype`; `None` when that is nothing.
     pub fn of(report: &ParityReport, backend: Backend, dtype: Precision) -> Option<Self> {
         let here = |result: &&CaseResult| {

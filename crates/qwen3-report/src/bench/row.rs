@@ -108,11 +108,15 @@ impl fmt::Display for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { phase, tokens, context, batch } = self;
         match phase {
-            Phase::Load => write!(f, "load"),
-            Phase::FirstToken => write!(f, "first token after {tokens}"),
-            Phase::Prefill => write!(f, "prefill of {tokens}"),
-            Phase::Decode => write!(f, "decode of {tokens} at {context}, batch {batch}"),
+            Phase::Load => return write!(f, "load"),
+            Phase::FirstToken => write!(f, "first token after {tokens}")?,
+            Phase::Prefill => write!(f, "prefill of {tokens}")?,
+            Phase::Decode => return write!(f, "decode of {tokens} at {context}, batch {batch}"),
         }
+        if *context > 0 {
+            write!(f, " at {context}")?;
+        }
+        if *batch == 1 { Ok(()) } else { write!(f, ", batch {batch}") }
     }
 }
 
@@ -275,6 +279,16 @@ mod tests {
         assert_eq!((decode.spread, decode.disturbed), ([32.0, 128.0], 1));
         let load = figures(Phase::Load, &[4.0, 1.0]);
         assert_eq!((load.samples.clone(), load.tok_per_s, load.median()), (vec![4.0, 1.0], None, 2.5));
+    }
+
+    #[test]
+    fn workloads_have_names_of_their_own() {
+        let shown = |phase, context, batch| Workload { phase, tokens: 64, context, batch }.to_string();
+        assert_eq!(shown(Phase::Prefill, 0, 1), "prefill of 64");
+        assert_eq!(shown(Phase::Prefill, 8, 2), "prefill of 64 at 8, batch 2");
+        assert_eq!(shown(Phase::FirstToken, 0, 4), "first token after 64, batch 4");
+        assert_eq!(shown(Phase::Decode, 0, 1), "decode of 64 at 0, batch 1");
+        assert_eq!(Workload::LOAD.to_string(), "load");
     }
 
     #[test]

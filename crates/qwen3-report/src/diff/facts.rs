@@ -6,7 +6,7 @@ use qwen3_trace::Preset;
 
 use super::Change;
 use super::row::MORE;
-use crate::bench::{Limits, Pages};
+use crate::bench::Limits;
 use crate::measure::three_digits;
 use crate::{AnyReport, BenchReport, VerifyReport};
 
@@ -129,11 +129,7 @@ fn of_bench(report: &BenchReport) -> Vec<Fact> {
 fn of_limits(limits: &Limits) -> Vec<Fact> {
     let mut facts = Vec::new();
     for (pages, rate) in &limits.read_gb_per_s {
-        let pages = match pages {
-            Pages::Ordinary => "ordinary",
-            Pages::Huge => "huge",
-        };
-        facts.push(Fact::rate("limits", format!("reading {pages} pages"), *rate, " GB/s"));
+        facts.push(Fact::rate("limits", format!("reading {} pages", pages.name()), *rate, " GB/s"));
     }
     for (dtype, rate) in &limits.matmul_gflop_per_s {
         facts.push(Fact::rate("limits", format!("multiplying {dtype}"), *rate, " GFLOP/s"));

@@ -9,7 +9,7 @@ use super::judged::shown;
 use super::run::grew;
 use super::timed::Timed;
 use super::{Change, Diff};
-use crate::bench::{Accuracy, GreedyIds};
+use crate::bench::{Accuracy, GreedyIds, Standing};
 use crate::measure::three_digits;
 
 /// A median changes when one takes more than this many times as long as the other, and no sample of one lies
@@ -49,7 +49,7 @@ impl Diff {
             (None, None) => return,
             (Some(_), None) => return once(&mut self.worse, place, "parity: no longer run".into()),
             (None, Some(new)) => {
-                let list = if new.passes() { &mut self.new } else { &mut self.worse };
+                let list = if new.standing() != Standing::Wrong { &mut self.new } else { &mut self.worse };
                 let what = format!(
                     "parity: {} of {} cases fail, greedy ids {}",
                     new.failed, new.cases, new.greedy_ids
