@@ -1,4 +1,4 @@
-//! Compares two reports and writes the later one, of a verification, as a page:
+//! Compares two reports and writes the later one, of a verification or a benchmark, as a page:
 //! `cargo run -p qwen3-report --example compare -- OLD.json NEW.json PAGE.html`
 
 use std::path::Path;
@@ -14,8 +14,10 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let (before, after) = (AnyReport::read(Path::new(old))?, AnyReport::read(Path::new(new))?);
     let diff = diff::compare(&before, &after, [old, new])?;
     print!("{diff}");
-    if let AnyReport::Verify(report) = &after {
-        std::fs::write(page, html::render(report))?;
+    match &after {
+        AnyReport::Verify(report) => std::fs::write(page, html::render(report))?,
+        AnyReport::Bench(report) => std::fs::write(page, html::render_bench(report))?,
+        AnyReport::Parity(_) => {}
     }
     Ok(ExitCode::from(diff.exit_code()))
 }

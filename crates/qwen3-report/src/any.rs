@@ -1,5 +1,6 @@
 //! Reports read from files.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -7,9 +8,10 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::{ParityReport, SCHEMA, VerifyReport};
+use crate::bench::Impossible;
+use crate::{BenchReport, ParityReport, SCHEMA, VerifyReport};
 
-/// A report of either command.
+/// A report of any of the commands that write one.
 #[expect(clippy::large_enum_variant, reason = "there are two of them at a time")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum AnyReport {
@@ -17,6 +19,46 @@ pub enum AnyReport {
     Verify(VerifyReport),
     /// Of `parity`.
     Parity(ParityReport),
+    /// Of `bench`.
+    Bench(BenchReport),
+}
+
+/// Which command writes a report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReportKind {
+    /// `verify`.
+    #[default]
+    Verify,
+    /// `parity`.
+    Parity,
+    /// `bench`.
+    Bench,
+}
+
+impl ReportKind {
+    /// The command's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Verify => "verify",
+            Self::Parity => "parity",
+            Self::Bench => "bench",
+        }
+    }
+
+    /// One of what its reports list: `run`, `case`, `row`.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Verify => "run",
+            Self::Parity => "case",
+            Self::Bench => "row",
+        }
+    }
+}
+
+impl fmt::Display for ReportKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
 }
 
 /// Why a report cannot be read.
@@ -62,6 +104,15 @@ pub enum ReadError {
         /// Its version.
         found: u64,
     },
+    /// It has a figure that no measurement can give.
+    #[error("{file}: {source}")]
+    Impossible {
+        /// The file.
+        file: String,
+        /// Which, and where.
+        #[source]
+        source: Box<Impossible>,
+    },
 }
 
 /// What tells the kinds of reports apart.
@@ -70,13 +121,14 @@ struct Head {
     schema: Option<u64>,
     runs: Option<IgnoredAny>,
     results: Option<IgnoredAny>,
+    rows: Option<IgnoredAny>,
 }
 
 impl AnyReport {
     /// Reads a report from a file.
     ///
     /// # Errors
-    /// When it cannot be read, or is no report of schema 1.
+    /// When it cannot be read, is no report of schema 1, or has a figure that cannot be.
     pub fn read(file: &Path) -> Result<Self, ReadError> {
         let name = file.display().to_string();
         let io = |source| ReadError::Io { file: name.clone(), source };
@@ -89,7 +141,7 @@ impl AnyReport {
     /// Reads a report from its JSON text; `file` names it in errors.
     ///
     /// # Errors
-    /// When it is no report of schema 1.
+    /// When it is no report of schema 1, or has a figure that cannot be.
     pub fn from_json(text: &str, file: &str) -> Result<Self, ReadError> {
         let json = |source| ReadError::Json { file: file.into(), source };
         let lacks = |lacks| ReadError::NoReport { file: file.into(), lacks };
@@ -102,18 +154,26 @@ impl AnyReport {
         if found != u64::from(SCHEMA) {
             return Err(ReadError::Schema { file: file.into(), found });
         }
-        match (head.runs, head.results) {
-            (Some(_), None) => Ok(Self::Verify(serde_json::from_str(text).map_err(json)?)),
-            (None, Some(_)) => Ok(Self::Parity(serde_json::from_str(text).map_err(json)?)),
-            _ => Err(lacks("it needs either `runs` or `results`")),
+        match (head.runs, head.results, head.rows) {
+            (Some(_), None, None) => Ok(Self::Verify(serde_json::from_str(text).map_err(json)?)),
+            (None, Some(_), None) => Ok(Self::Parity(serde_json::from_str(text).map_err(json)?)),
+            (None, None, Some(_)) => {
+                let report: BenchReport = serde_json::from_str(text).map_err(json)?;
+                let impossible =
+                    |source| ReadError::Impossible { file: file.into(), source: Box::new(source) };
+                report.check().map_err(impossible)?;
+                Ok(Self::Bench(report))
+            }
+            _ => Err(lacks("it needs one of `runs`, `results` and `rows`")),
         }
     }
 
-    /// `verify` or `parity`.
-    pub fn kind(&self) -> &'static str {
+    /// Which command writes it.
+    pub fn kind(&self) -> ReportKind {
         match self {
-            Self::Verify(_) => "verify",
-            Self::Parity(_) => "parity",
+            Self::Verify(_) => ReportKind::Verify,
+            Self::Parity(_) => ReportKind::Parity,
+            Self::Bench(_) => ReportKind::Bench,
         }
     }
 }
@@ -127,6 +187,22 @@ mod tests {
 
     fn read(report: &Value) -> Result<AnyReport, ReadError> {
         AnyReport::from_json(&report.to_string(), "FILE")
+    }
+
+    /// The last bit of a number that is read may differ.
+    fn rounded(value: Value) -> Value {
+        match value {
+            Value::Number(number) => json!(format!("{:.9e}", number.as_f64().unwrap())),
+            Value::Array(values) => values.into_iter().map(rounded).collect(),
+            Value::Object(fields) => {
+                Value::Object(fields.into_iter().map(|(key, value)| (key, rounded(value))).collect())
+            }
+            other => other,
+        }
+    }
+
+    fn read_error(report: &Value) -> String {
+        read(report).unwrap_err().to_string()
     }
 
     /// A tensor as parity has it, and verify with more; numbers that are not finite are null.
@@ -201,6 +277,29 @@ mod tests {
     }
 
     #[test]
+    fn a_benchmark_is_told_by_its_rows() {
+        let report = sample::bench();
+        let AnyReport::Bench(read) = AnyReport::from_json(&report.to_json(), "FILE").unwrap() else {
+            panic!("it is a benchmark");
+        };
+        let values = [&read, &report].map(|report| rounded(serde_json::to_value(report).unwrap()));
+        assert!(values[0] == values[1], "{}", values[0]);
+        let error = |change: &dyn Fn(&mut Value)| {
+            let mut report = serde_json::to_value(&report).unwrap();
+            change(&mut report);
+            read_error(&report)
+        };
+        let empty = error(&|report| report["rows"][0]["samples"] = json!([]));
+        assert_eq!(empty, "FILE: flex f32, load has no samples");
+        let none = error(&|report| report["rows"][0]["samples"] = json!([null]));
+        assert!(none.starts_with("FILE: invalid type: null, expected f64"), "{none}");
+        let phase = error(&|report| report["rows"][0]["phase"] = json!("sleep"));
+        assert!(phase.contains("unknown variant `sleep`"), "{phase}");
+        let both = error(&|report| report["runs"] = json!([]));
+        assert!(both.contains("one of `runs`, `results` and `rows`"), "{both}");
+    }
+
+    #[test]
     fn reports_of_the_old_form_are_read() {
         for (old, new) in [("seed-003", "layer-verification"), ("seed-004", "bf16-reference")] {
             let AnyReport::Verify(report) = read(&with(verify(run()), json!({"preset": old}))).unwrap()
@@ -231,13 +330,13 @@ mod tests {
 
     #[test]
     fn what_is_no_report_is_an_error() {
-        let error = |report: Value| read(&report).unwrap_err().to_string();
+        let error = |report: Value| read_error(&report);
         assert!(error(json!({})).contains("FILE is no report: it has no `schema`"));
         for other in [json!([1]), json!(null), json!("report"), json!(1)] {
             assert!(error(other).contains("FILE is no report"));
         }
         assert!(error(json!({"schema": 2, "runs": []})).contains("FILE has schema 2, not 1"));
-        let either = "it needs either `runs` or `results`";
+        let either = "it needs one of `runs`, `results` and `rows`";
         assert!(error(json!({"schema": 1})).contains(either));
         assert!(error(json!({"schema": 1, "runs": [], "results": []})).contains(either));
         let mut nameless = tensor();
@@ -269,6 +368,6 @@ mod tests {
         let file = folder.path().join("report.json");
         assert!(error(&file).starts_with(&file.display().to_string()));
         fs::write(&file, sample::report(4).to_json()).unwrap();
-        assert_eq!(AnyReport::read(&file).unwrap().kind(), "verify");
+        assert_eq!(AnyReport::read(&file).unwrap().kind(), ReportKind::Verify);
     }
 }

@@ -1,16 +1,20 @@
 //! What a benchmark measured, as its JSON has it.
 
 mod accuracy;
+mod check;
 mod limits;
 mod machine;
 mod row;
+mod standing;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::accuracy::{Accuracy, GreedyIds};
+pub use self::check::Impossible;
 pub use self::limits::{DeviceLimit, Limits, Pages};
 pub use self::machine::Machine;
 pub use self::row::{Figures, PeerRow, Phase, Row, Sample, Unit, Workload};
+pub use self::standing::{Lane, Standing};
 use crate::{BURN_VERSION, Label, SCHEMA};
 
 /// The whole report.

@@ -1,21 +1,27 @@
-//! What got worse from one report to the next, of `verify` or of `parity`.
+//! What got worse from one report to the next, of `verify`, `parity` or `bench`.
 
 mod display;
 mod entry;
+mod facts;
+mod judged;
+mod row;
 mod run;
 #[cfg(test)]
 mod tests;
+mod timed;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use self::entry::{Entry, entries, facts};
-use crate::{AnyReport, ReadError, Status};
+use self::entry::{Entry, entries};
+use self::facts::{MACHINE, changes};
+use crate::{AnyReport, ReadError, ReportKind};
 
 /// One thing that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The run, such as `wgpu f32`, or the case on its backend; `report` for what holds for the whole.
+    /// The run, such as `wgpu f32`, or the case or workload on its backend; `report`, `machine` and so on for
+    /// what holds for the whole.
     pub place: String,
     /// What differs, old and new.
     pub what: String,
@@ -24,9 +30,11 @@ pub struct Change {
 /// Everything that differs between two reports; its `Display` is what the command prints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diff {
-    /// `verify` or `parity`.
-    pub kind: &'static str,
-    /// Runs or cases that both reports have.
+    /// The command of both.
+    pub kind: ReportKind,
+    /// What has to be known before anything below is believed.
+    pub caution: Option<&'static str>,
+    /// Runs, cases or rows that both reports have.
     pub runs: usize,
     /// Tensors that both reports have.
     pub tensors: usize,
@@ -36,7 +44,8 @@ pub struct Diff {
     pub better: Vec<Change>,
     /// What only the new report has.
     pub new: Vec<Change>,
-    /// What is neither: times, ties, and what was compared with what.
+    /// What is neither: times of what was not timed for its own sake, ties, other engines, and what was compared
+    /// with what.
     pub notes: Vec<Change>,
 }
 
@@ -51,12 +60,12 @@ pub enum DiffError {
     Kinds {
         /// The old report's file.
         old: String,
-        /// `verify` or `parity`.
-        old_kind: &'static str,
+        /// Its command.
+        old_kind: ReportKind,
         /// The new report's file.
         new: String,
-        /// `verify` or `parity`.
-        new_kind: &'static str,
+        /// Its command.
+        new_kind: ReportKind,
     },
 }
 
@@ -70,7 +79,7 @@ impl Diff {
 /// Reads two reports and compares them as [`compare`] does.
 ///
 /// # Errors
-/// When a file is no report of schema 1, or when both are of different kinds.
+/// When a file is no report of schema 1 or has an impossible figure, or when both are of different kinds.
 pub fn compare_files(old: &Path, new: &Path) -> Result<Diff, DiffError> {
     let names = [old, new].map(|file| file.display().to_string());
     compare(&AnyReport::read(old)?, &AnyReport::read(new)?, [&names[0], &names[1]])
@@ -82,6 +91,10 @@ pub fn compare_files(old: &Path, new: &Path) -> Result<Diff, DiffError> {
 /// beyond its limit; an error over its limit that more than doubled and is above 0.1; a token that is now wrong
 /// and no tie; a first divergence that moved forward; and whatever the new report lacks, but for what was
 /// unavailable. `names` are for errors.
+///
+/// Of benchmarks, worse are: a median that is slower by more than 10 % while both spreads do not overlap; a peak of
+/// memory that is higher by more than 10 %; a case more that fails, ids that are no longer equal, and a worst error
+/// over its limit that grew as above; and rows that the new report lacks. Other engines' rows are notes.
 ///
 /// # Errors
 /// When both are of different kinds.
@@ -95,45 +108,50 @@ pub fn compare(old: &AnyReport, new: &AnyReport, names: [&str; 2]) -> Result<Dif
         });
     }
     let mut diff = Diff { kind: new.kind(), ..Diff::default() };
-    for ((name, before), (_, after)) in facts(old).into_iter().zip(facts(new)) {
-        if before != after {
-            let what = format!("{name}: {before} -> {after}");
-            let place = "report".into();
-            diff.notes.push(Change { place, what });
-        }
+    diff.notes = changes(old, new);
+    if diff.notes.iter().any(|note| note.place == MACHINE) {
+        diff.caution = Some("the machines differ, see below: only ratios within one run count");
     }
     let (old, new) = (entries(old), entries(new));
-    let (before, after) = (numbered(&old, |run| &run.name), numbered(&new, |run| &run.name));
+    let (before, after) = (numbered(&old, Entry::name), numbered(&new, Entry::name));
     let mut missing = Vec::new();
-    for (key, run) in &before {
+    for (key, entry) in &before {
         match after.get(key) {
-            Some(other) => diff.run(run, other),
-            // It never said anything.
-            None if run.status == Status::Unavailable => diff.notes.push(run.change("missing".into())),
-            None => missing.push(*run),
+            Some(other) => diff.entry(entry, other),
+            // It never said anything, or nothing about ours.
+            None if !entry.missed() => diff.notes.push(entry.change("missing".into())),
+            None => missing.push(*entry),
         }
     }
-    let added = after.iter().filter(|(key, _)| !before.contains_key(key));
-    let added: Vec<&Entry> = added.map(|(_, run)| *run).collect();
-    let was = |run: &Entry| format!("missing; was {}", run.status);
-    diff.worse.extend(absent(&missing, &new, "missing: ", was));
-    diff.new.extend(absent(&added, &old, "", |run| run.status.to_string()));
+    let added = after.iter().filter(|(key, _)| !before.contains_key(key)).map(|(_, entry)| *entry);
+    let (added, theirs): (Vec<&Entry>, Vec<&Entry>) = added.partition(|entry| entry.ours());
+    let was = |entry: &Entry| format!("missing; was {}", entry.outcome());
+    let noun = diff.kind.noun();
+    diff.worse.extend(absent(&missing, &new, noun, "missing: ", was));
+    diff.new.extend(absent(&added, &old, noun, "", |entry| entry.outcome()));
+    diff.notes.extend(absent(&theirs, &old, noun, "new: ", |entry| format!("new: {}", entry.outcome())));
     Ok(diff)
 }
 
-/// Says of each run that it is absent from `other`; of a parity report that lacks a whole backend only once.
-fn absent(runs: &[&Entry], other: &[Entry], all: &str, one: impl Fn(&Entry) -> String) -> Vec<Change> {
-    let (mut changes, mut cases) = (Vec::new(), BTreeMap::<&str, Vec<&str>>::new());
-    for run in runs {
-        let known = other.iter().any(|other| other.place == run.place);
-        match run.case {
-            Some(case) if !known => cases.entry(&run.place).or_default().push(case),
-            _ => changes.push(run.change(one(run))),
+/// Says of each entry that it is absent from `other`; of a whole backend that is, among cases or rows, only once.
+fn absent(
+    entries: &[&Entry],
+    other: &[Entry],
+    noun: &str,
+    all: &str,
+    one: impl Fn(&Entry) -> String,
+) -> Vec<Change> {
+    let (mut changes, mut parts) = (Vec::new(), BTreeMap::<&str, Vec<String>>::new());
+    for entry in entries {
+        let known = other.iter().any(|other| other.place() == entry.place());
+        match entry.part() {
+            Some(part) if !known => parts.entry(entry.place()).or_default().push(part),
+            _ => changes.push(entry.change(one(entry))),
         }
     }
-    changes.extend(cases.into_iter().map(|(place, cases)| Change {
-        place: place.into(),
-        what: format!("{all}{}", run::names(&cases, "case")),
+    changes.extend(parts.into_iter().map(|(place, parts)| {
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        Change { place: place.into(), what: format!("{all}{}", run::names(&parts, noun)) }
     }));
     changes
 }

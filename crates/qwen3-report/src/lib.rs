@@ -20,7 +20,7 @@ mod status;
 pub mod text;
 mod verify;
 
-pub use any::{AnyReport, ReadError};
+pub use any::{AnyReport, ReadError, ReportKind};
 pub use bench::BenchReport;
 pub use label::Label;
 pub use layer_results::LayerResult;

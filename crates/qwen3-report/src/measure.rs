@@ -41,6 +41,18 @@ pub fn title(tensor: &LayerVerdict) -> String {
     }
 }
 
+/// A number above 0 with three digits, or all those before its point.
+pub fn three_digits(value: f64) -> String {
+    match value {
+        value if !value.is_finite() => "not finite".into(),
+        value if value >= 99.95 => format!("{value:.0}"),
+        value if value >= 9.995 => format!("{value:.1}"),
+        value if value >= 0.9995 => format!("{value:.2}"),
+        value if value >= 0.001 || value == 0.0 => format!("{value:.3}"),
+        value => format!("{value:.2e}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use qwen3_trace::Mode;
@@ -81,6 +93,15 @@ mod tests {
         assert_eq!(worst(&run).unwrap().verdict.name, "c");
         assert_eq!(worst(&run[..2]).unwrap().verdict.name, "b");
         assert!(worst(&[]).is_none());
+    }
+
+    #[test]
+    fn figures_have_three_digits() {
+        let shown =
+            [1234.5, 99.96, 12.34, 9.996, 1.0, 0.9994, 0.0123, 0.0, 0.000_012, f64::NAN].map(three_digits);
+        let expected =
+            ["1234", "100", "12.3", "10.0", "1.00", "0.999", "0.012", "0.000", "1.20e-5", "not finite"];
+        assert_eq!(shown, expected);
     }
 
     #[test]

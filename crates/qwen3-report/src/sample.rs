@@ -1,5 +1,7 @@
 //! A made-up report with every part in it, for the renderers' tests.
 
+mod bench;
+
 use qwen3_blame::{Cause, Diagnosis, Divergence};
 use qwen3_config::Qwen3Config;
 use qwen3_trace::consensus::{Consensus, Pair};
@@ -8,6 +10,7 @@ use qwen3_trace::{
     Backend, LayerVerdict, Mode, Neighbours, Precision, Switches, TokenVerdict, Verdict, Verdicts,
 };
 
+pub use self::bench::bench;
 use crate::{CaseResult, Kind, Label, Memory, RunResult, Status, VerifyReport};
 
 /// What each layer records, in the order of computation.

@@ -1,5 +1,6 @@
 //! Reports on a terminal.
 
+mod bench;
 mod cause;
 mod parity;
 mod screen;
@@ -7,6 +8,7 @@ mod verify;
 
 use std::io::{IsTerminal, Result, Write, stdout};
 
+pub use bench::write_bench;
 pub use parity::ParityText;
 pub use verify::write_verify;
 

@@ -1,5 +1,7 @@
 //! How right what is fast is.
 
+use std::fmt;
+
 use qwen3_trace::{Backend, Precision};
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +18,23 @@ pub enum GreedyIds {
     Differ,
     /// No case of this run decodes.
     NotRun,
+}
+
+impl GreedyIds {
+    /// `equal`, `differ`, `not run`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Equal => "equal",
+            Self::Differ => "differ",
+            Self::NotRun => "not run",
+        }
+    }
+}
+
+impl fmt::Display for GreedyIds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
 }
 
 /// What parity says of one backend in one dtype.

@@ -15,6 +15,16 @@ pub enum Pages {
     Huge,
 }
 
+impl Pages {
+    /// `ordinary`, `huge`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ordinary => "ordinary",
+            Self::Huge => "huge",
+        }
+    }
+}
+
 /// Rates measured beside the benchmark, with as many threads.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

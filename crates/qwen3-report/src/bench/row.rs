@@ -62,6 +62,22 @@ pub enum Unit {
     TokensPerSecond,
 }
 
+impl Unit {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Seconds => "s",
+            Self::TokensPerSecond => "tok/s",
+        }
+    }
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
 /// What is done, and how much of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Workload {
@@ -92,11 +108,15 @@ impl fmt::Display for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { phase, tokens, context, batch } = self;
         match phase {
-            Phase::Load => write!(f, "load"),
-            Phase::FirstToken => write!(f, "first token after {tokens}"),
-            Phase::Prefill => write!(f, "prefill of {tokens}"),
-            Phase::Decode => write!(f, "decode of {tokens} at {context}, batch {batch}"),
+            Phase::Load => return write!(f, "load"),
+            Phase::FirstToken => write!(f, "first token after {tokens}")?,
+            Phase::Prefill => write!(f, "prefill of {tokens}")?,
+            Phase::Decode => return write!(f, "decode of {tokens} at {context}, batch {batch}"),
         }
+        if *context > 0 {
+            write!(f, " at {context}")?;
+        }
+        if *batch == 1 { Ok(()) } else { write!(f, ", batch {batch}") }
     }
 }
 
@@ -154,10 +174,7 @@ impl Figures {
             workload,
             tok_per_s: (unit == Unit::TokensPerSecond).then(|| median(&values)),
             unit,
-            spread: [
-                values.iter().copied().fold(f64::INFINITY, f64::min),
-                values.iter().copied().fold(0.0, f64::max),
-            ],
+            spread: extremes(&values),
             disturbed: samples.iter().filter(|sample| sample.disturbed).count(),
             samples: values,
             warm_up_s,
@@ -181,6 +198,11 @@ impl Figures {
         median(&self.samples)
     }
 
+    /// The least and the greatest of the samples.
+    pub fn extremes(&self) -> [f64; 2] {
+        extremes(&self.samples)
+    }
+
     /// Above 1 when this is faster than `other`; `None` when either is not a number above 0.
     pub fn times_as_fast_as(&self, other: &Self) -> Option<f64> {
         let (ours, theirs) = (self.median(), other.median());
@@ -190,6 +212,12 @@ impl Figures {
         };
         (ratio.is_finite() && ratio > 0.0).then_some(ratio)
     }
+}
+
+/// The least and the greatest.
+fn extremes(values: &[f64]) -> [f64; 2] {
+    let values = values.iter().copied();
+    [values.clone().fold(f64::INFINITY, f64::min), values.fold(0.0, f64::max)]
 }
 
 /// The middle one, or the mean of the middle two; not a number when there are none.
@@ -251,6 +279,16 @@ mod tests {
         assert_eq!((decode.spread, decode.disturbed), ([32.0, 128.0], 1));
         let load = figures(Phase::Load, &[4.0, 1.0]);
         assert_eq!((load.samples.clone(), load.tok_per_s, load.median()), (vec![4.0, 1.0], None, 2.5));
+    }
+
+    #[test]
+    fn workloads_have_names_of_their_own() {
+        let shown = |phase, context, batch| Workload { phase, tokens: 64, context, batch }.to_string();
+        assert_eq!(shown(Phase::Prefill, 0, 1), "prefill of 64");
+        assert_eq!(shown(Phase::Prefill, 8, 2), "prefill of 64 at 8, batch 2");
+        assert_eq!(shown(Phase::FirstToken, 0, 4), "first token after 64, batch 4");
+        assert_eq!(shown(Phase::Decode, 0, 1), "decode of 64 at 0, batch 1");
+        assert_eq!(Workload::LOAD.to_string(), "load");
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use std::fmt::{Display, Formatter, Result};
 
+use super::row::SLOWER;
 use super::run::{FACTOR, SHARE};
 use super::{Change, Diff};
+use crate::ReportKind;
 
 /// How much of a list is printed: places, and lines of each.
 struct Cap {
@@ -16,12 +18,27 @@ const SHORT: Cap = Cap { places: 12, lines: 3 };
 
 impl Display for Diff {
     fn fmt(&self, f: &mut Formatter) -> Result {
-        let runs = if self.kind == "parity" { "cases" } else { "runs" };
-        writeln!(f, "{} reports: {} {runs} and {} tensors are in both", self.kind, self.runs, self.tensors)?;
-        writeln!(
-            f,
-            "an error counts as changed when error/limit changes by more than a factor of {FACTOR} and is above {SHARE}"
-        )?;
+        let (kind, runs, noun, tensors) = (self.kind, self.runs, self.kind.noun(), self.tensors);
+        let factors = match kind {
+            ReportKind::Bench => {
+                writeln!(f, "{kind} reports: {runs} {noun}s are in both")?;
+                format!(
+                    "a median counts as changed when it changes by more than {:.0} % and the spreads do not overlap",
+                    100.0 * (SLOWER - 1.0)
+                )
+            }
+            ReportKind::Verify | ReportKind::Parity => {
+                writeln!(f, "{kind} reports: {runs} {noun}s and {tensors} tensors are in both")?;
+                format!(
+                    "an error counts as changed when error/limit changes by more than a factor of {FACTOR} and is \
+                     above {SHARE}"
+                )
+            }
+        };
+        if let Some(caution) = self.caution {
+            writeln!(f, "{caution}")?;
+        }
+        writeln!(f, "{factors}")?;
         if self.worse.is_empty() {
             writeln!(f, "\nnothing got worse")?;
         }

@@ -1,145 +1,95 @@
-//! A run of a verification and a case of parity, as far as they are compared in the same way.
+//! What is compared by its name: runs, cases and rows.
 
-use std::collections::BTreeMap;
+use super::judged::Judged;
+use super::timed::Timed;
+use super::{Change, Diff};
+use crate::{AnyReport, Status};
 
-use qwen3_blame::Divergence;
-use qwen3_trace::names::layer_of;
-use qwen3_trace::{LayerVerdict, Preset, Switches, TokenVerdict, Verdict};
-
-use super::Change;
-use crate::measure::{error_over_limit, ratio, title};
-use crate::{AnyReport, CaseResult, Label, RunResult, Status};
-
-/// A run, or a case on a backend in a dtype.
-pub struct Entry<'a> {
-    /// The place, and for parity the case.
-    pub name: String,
-    /// The backend, dtype and variant.
-    pub place: String,
-    /// The case of a parity report.
-    pub case: Option<&'a str>,
-    /// How it ended.
-    pub status: Status,
-    /// Wall time in milliseconds.
-    pub elapsed_ms: f64,
-    /// `fusion on, autotune off`; `none` where the backend has none.
-    pub switches: String,
-    /// Where it first leaves the reference.
-    pub first: Option<&'a Divergence>,
-    /// Its tensors, in the order of computation.
-    pub tensors: Vec<Tensor<'a>>,
-    /// Its generated tokens by row and step.
-    pub tokens: BTreeMap<(usize, usize), &'a TokenVerdict>,
-}
-
-/// A tensor that was compared.
-pub struct Tensor<'a> {
-    /// Unique within its run unless the report has it twice: with the mode, and in patched mode the layer.
-    pub name: String,
-    /// The reference's name for it.
-    pub tensor: &'a str,
-    /// The error over its limit; infinite when it is not finite.
-    pub ratio: f64,
-    /// Is it within its limit?
-    pub pass: bool,
+/// One of what a report lists.
+pub enum Entry<'a> {
+    /// A run of a verification, a case of parity.
+    Judged(Judged<'a>),
+    /// A row of a benchmark.
+    Timed(Timed<'a>),
 }
 
 impl Entry<'_> {
-    /// A change of this run.
+    /// The place, and the case or workload; unique but for what a report has twice.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Judged(judged) => &judged.name,
+            Self::Timed(timed) => &timed.name,
+        }
+    }
+
+    /// The backend or other engine, dtype and variant.
+    pub fn place(&self) -> &str {
+        match self {
+            Self::Judged(judged) => &judged.place,
+            Self::Timed(timed) => &timed.place,
+        }
+    }
+
+    /// The case or workload, where a place has many.
+    pub fn part(&self) -> Option<String> {
+        match self {
+            Self::Judged(judged) => judged.case.map(Into::into),
+            Self::Timed(timed) => Some(timed.figures.workload.to_string()),
+        }
+    }
+
+    /// What came of it: `pass`, `12.3 tok/s`.
+    pub fn outcome(&self) -> String {
+        match self {
+            Self::Judged(judged) => judged.status.to_string(),
+            Self::Timed(timed) => timed.median(),
+        }
+    }
+
+    /// Is it of ours, and not of another engine?
+    pub fn ours(&self) -> bool {
+        match self {
+            Self::Judged(_) => true,
+            Self::Timed(timed) => timed.ours,
+        }
+    }
+
+    /// Is it worse not to have it any more?
+    pub fn missed(&self) -> bool {
+        match self {
+            Self::Judged(judged) => judged.status != Status::Unavailable,
+            Self::Timed(timed) => timed.ours,
+        }
+    }
+
+    /// A change of this entry.
     pub fn change(&self, what: String) -> Change {
-        Change { place: self.name.clone(), what }
+        Change { place: self.name().into(), what }
     }
 }
 
-impl<'a> Tensor<'a> {
-    fn new(name: String, verdict: &'a Verdict, ratio: f64) -> Self {
-        Self { name, tensor: &verdict.name, ratio, pass: verdict.pass }
-    }
-}
-
-impl<'a> From<&'a RunResult> for Entry<'a> {
-    fn from(run: &'a RunResult) -> Self {
-        let name = |tensor: &LayerVerdict| format!("{} {}", tensor.mode, title(tensor));
-        let tensors = run.verdicts.tensors.iter();
-        let tokens = run.verdicts.tokens.iter();
-        Self {
-            name: run.label.to_string(),
-            place: run.label.to_string(),
-            case: None,
-            status: run.status,
-            elapsed_ms: run.elapsed_ms,
-            switches: switches(run.switches),
-            first: run.diagnosis.first_divergence.as_ref(),
-            tensors: tensors.map(|t| Tensor::new(name(t), &t.verdict, ratio(t))).collect(),
-            tokens: tokens.map(|token| ((token.row, token.step), token)).collect(),
+impl Diff {
+    /// Adds what differs between an old entry and the new one of its name.
+    ///
+    /// # Panics
+    /// When one is judged and the other timed: reports of two kinds are not compared.
+    pub fn entry(&mut self, old: &Entry, new: &Entry) {
+        match (old, new) {
+            (Entry::Judged(old), Entry::Judged(new)) => self.run(old, new),
+            (Entry::Timed(old), Entry::Timed(new)) => self.row(old, new),
+            _ => unreachable!("{} and {} are of two kinds of reports", old.name(), new.name()),
         }
     }
 }
 
-impl<'a> From<&'a CaseResult> for Entry<'a> {
-    fn from(result: &'a CaseResult) -> Self {
-        let place = Label::new(result.backend.name(), result.dtype).to_string();
-        let tensors = result.tensors.iter();
-        Self {
-            name: format!("{} on {place}", result.case),
-            place,
-            case: Some(&result.case),
-            status: result.status,
-            elapsed_ms: result.elapsed_ms,
-            switches: switches(result.switches),
-            first: None,
-            tensors: tensors.map(|t| Tensor::new(t.name.clone(), t, error_over_limit(t))).collect(),
-            tokens: BTreeMap::new(),
-        }
-    }
-}
-
-fn switches(switches: Option<Switches>) -> String {
-    switches.map_or("none".into(), |switches| switches.to_string())
-}
-
-/// The runs of a verification, the results of a parity report.
+/// The runs of a verification, the results of a parity report, all rows of a benchmark.
 pub fn entries(report: &AnyReport) -> Vec<Entry<'_>> {
     match report {
-        AnyReport::Verify(report) => report.runs.iter().map(Entry::from).collect(),
-        AnyReport::Parity(report) => report.results.iter().map(Entry::from).collect(),
-    }
-}
-
-/// What the whole holds for, by name; always the same names for a kind of report.
-pub fn facts(report: &AnyReport) -> Vec<(&'static str, &str)> {
-    let report = match report {
-        AnyReport::Verify(report) => report,
-        AnyReport::Parity(report) => return vec![("burn", &report.burn)],
-    };
-    let outlier = report.consensus.as_ref().and_then(|consensus| consensus.outlier.as_deref());
-    vec![
-        ("burn", &report.burn),
-        ("limits", &report.limits),
-        ("model_path", &report.model_path),
-        ("observed", report.observed.as_deref().unwrap_or("none")),
-        ("outlier", outlier.unwrap_or("none")),
-        ("preset", report.preset.map_or("none", Preset::name)),
-        ("reference", report.reference.as_deref().unwrap_or("none")),
-        ("test_input", &report.test_input),
-    ]
-}
-
-/// The layer, counted from 1; before all of them the embedding, behind them the last norm and the logits.
-pub fn depth(place: &Divergence) -> usize {
-    match place.layer.or_else(|| layer_of(&place.tensor)) {
-        Some(layer) => layer.saturating_add(1),
-        None if place.tensor.starts_with("embedding") => 0,
-        None => usize::MAX,
-    }
-}
-
-/// An error over its limit for a person.
-pub fn shown(ratio: f64) -> String {
-    match ratio {
-        ratio if !ratio.is_finite() => "not finite".into(),
-        0.0 => "0".into(),
-        ratio if (0.001..1000.0).contains(&ratio) => format!("{ratio:.3}"),
-        ratio => format!("{ratio:.2e}"),
+        AnyReport::Verify(report) => report.runs.iter().map(|run| Entry::Judged(run.into())).collect(),
+        AnyReport::Parity(report) => report.results.iter().map(|case| Entry::Judged(case.into())).collect(),
+        AnyReport::Bench(report) => {
+            let ours = report.rows.iter().map(|row| Entry::Timed(row.into()));
+            ours.chain(report.peers.iter().map(|row| Entry::Timed(row.into()))).collect()
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use qwen3_blame::Divergence;
 use qwen3_trace::TokenVerdict;
 
-use super::entry::{Entry, Tensor, depth, shown};
+use super::judged::{Judged, Tensor, depth, shown};
 use super::{Diff, numbered};
 use crate::Status;
 
@@ -25,7 +25,7 @@ const WRONG_TOKENS: usize = 4;
 
 impl Diff {
     /// Adds what differs between an old run and the new one of its name.
-    pub fn run(&mut self, old: &Entry, new: &Entry) {
+    pub fn run(&mut self, old: &Judged, new: &Judged) {
         self.runs += 1;
         if old.status != new.status {
             let change = new.change(format!("status: {} -> {}", old.status, new.status));
@@ -53,7 +53,7 @@ impl Diff {
         }
     }
 
-    fn divergence(&mut self, old: &Entry, new: &Entry) {
+    fn divergence(&mut self, old: &Judged, new: &Judged) {
         if old.first == new.first {
             return;
         }
@@ -61,7 +61,7 @@ impl Diff {
         let what = format!("first divergence: {} -> {}", name(old.first), name(new.first));
         let change = new.change(what);
         // The order of computation is the order in which a run lists its tensors.
-        let listed = |run: &Entry, first: &Divergence| {
+        let listed = |run: &Judged, first: &Divergence| {
             run.tensors.iter().position(|tensor| tensor.tensor == first.tensor)
         };
         let order = |first| (depth(first), listed(new, first).or_else(|| listed(old, first)));
@@ -78,7 +78,7 @@ impl Diff {
         }
     }
 
-    fn tensors(&mut self, old: &Entry, new: &Entry) {
+    fn tensors(&mut self, old: &Judged, new: &Judged) {
         let before = numbered(&old.tensors, |tensor| &tensor.name);
         let after = numbered(&new.tensors, |tensor| &tensor.name);
         // In the report's order, so that the first to change comes first.
@@ -106,12 +106,11 @@ impl Diff {
         }
     }
 
-    fn tensor(&mut self, run: &Entry, old: &Tensor, new: &Tensor) {
+    fn tensor(&mut self, run: &Judged, old: &Tensor, new: &Tensor) {
         let change = |verdict: &str| {
             let (before, after) = (shown(old.ratio), shown(new.ratio));
             run.change(format!("{}: {verdict}error/limit {before} -> {after}", new.name))
         };
-        let grew = |from: f64, to: f64| to > SHARE && to > FACTOR * from;
         match (old.pass, new.pass) {
             (true, false) => self.worse.push(change("now beyond its limit, ")),
             (false, true) => self.better.push(change("now within its limit, ")),
@@ -121,7 +120,7 @@ impl Diff {
         }
     }
 
-    fn tokens(&mut self, old: &Entry, new: &Entry) {
+    fn tokens(&mut self, old: &Judged, new: &Judged) {
         let common = old.tokens.keys().filter(|key| new.tokens.contains_key(key)).count();
         let right = |token: &TokenVerdict| i64::from(token.expected) == token.observed;
         if common < old.tokens.len() {
@@ -160,6 +159,11 @@ impl Diff {
         }
         self.worse.extend(wrong.into_iter().map(|what| new.change(what)));
     }
+}
+
+/// Does an error over its limit count as grown?
+pub fn grew(from: f64, to: f64) -> bool {
+    to > SHARE && to > FACTOR * from
 }
 
 /// `2 tensors: a, b`; the first few of many.

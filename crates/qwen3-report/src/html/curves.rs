@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use maud::{Markup, PreEscaped, html};
 use qwen3_trace::Mode;
 
-use self::axes::{BOTTOM, HEIGHT, LEFT, RIGHT, Scale, TOP, decades, label, one, ticks};
+use self::axes::{Scale, decades, ticks};
 use super::grid::{Grid, Place, modes};
+use super::svg::{BOTTOM, HEIGHT, LEFT, MARKERS, RIGHT, TOP, axis_names, keys, label, one};
 use super::text::{chip, ratio};
 use crate::RunResult;
 
@@ -35,16 +36,7 @@ pub fn section(runs: &[RunResult]) -> Option<Markup> {
              earlier layer; a patched point is the error of the logits once the reference is put in after that \
              layer."
         }
-        p.keys {
-            @for (index, mode) in modes.iter().enumerate() {
-                span {
-                    svg width="44" height="12" aria-hidden="true" {
-                        path class={ "line s" (index) } d="M4 6L22 6L40 6" {}
-                    }
-                    " " (mode)
-                }
-            }
-        }
+        (keys(modes.iter().enumerate().map(|(index, mode)| (format!("line s{index}"), mode.name()))))
         (PreEscaped(MARKERS))
         div.plots {
             @for (run, lines) in &plots {
@@ -63,14 +55,6 @@ fn lines<'a>(run: &'a RunResult, modes: &[Mode]) -> Vec<Line<'a>> {
     modes.iter().enumerate().filter_map(line).collect()
 }
 
-/// A shape for each line, so that colour is not the only difference.
-const MARKERS: &str = r#"<svg width="0" height="0" class="defs" aria-hidden="true"><defs>
-<marker id="k0" viewBox="0 0 6 6" refX="3" refY="3" markerWidth="5" markerHeight="5" markerUnits="userSpaceOnUse"><circle class="s0" cx="3" cy="3" r="2.6"/></marker>
-<marker id="k1" viewBox="0 0 6 6" refX="3" refY="3" markerWidth="6" markerHeight="6" markerUnits="userSpaceOnUse"><rect class="s1" x="1" y="1" width="4" height="4"/></marker>
-<marker id="k2" viewBox="0 0 6 6" refX="3" refY="3" markerWidth="7" markerHeight="7" markerUnits="userSpaceOnUse"><path class="s2" d="M3 .5L5.6 5.2L.4 5.2Z"/></marker>
-</defs></svg>
-"#;
-
 /// A plot; `name` is what it is to those who do not see it.
 fn plot(name: &str, lines: &[Line], scale: &Scale) -> Markup {
     let mut places: Vec<Place> = lines.iter().flat_map(|line| line.2.keys().copied()).collect();
@@ -81,14 +65,12 @@ fn plot(name: &str, lines: &[Line], scale: &Scale) -> Markup {
     let (bottom, right) = (HEIGHT - BOTTOM, scale.width - RIGHT);
     let limit = scale.y(1.0);
     let rule = format!("M{LEFT} {limit:.1}H{right:.1}");
-    let turned = format!("translate(12 {:.1}) rotate(-90)", (TOP + bottom) / 2.0);
     html! {
         svg.plot viewBox={ "0 0 " (scale.width) " " (HEIGHT) } role="img" aria-label=(name) {
             rect.beyond x=(LEFT) y=(TOP) width=(one(right - LEFT)) height=(one(limit - TOP)) {}
             (decades(scale))
             @for (at, name) in ticks(&places, step) { (label("tick", [x(at), bottom + 14.0], "middle", &name)) }
-            (label("axis", [(LEFT + right) / 2.0, HEIGHT - 6.0], "middle", "layer"))
-            text.axis transform=(turned) text-anchor="middle" { "error / limit" }
+            (axis_names(scale.width, "layer", "error / limit"))
             path.one d=(rule) {}
             (label("one-label", [LEFT + 4.0, limit - 5.0], "start", "limit"))
             @for (index, _, values) in lines { path class={ "line s" (index) } d=(path(values, &places, x, scale)) {} }

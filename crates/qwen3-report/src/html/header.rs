@@ -8,9 +8,13 @@ use crate::{Memory, Status, VerifyReport};
 
 /// The page's title.
 pub fn title(report: &VerifyReport) -> String {
-    let model = report.model_path.trim_end_matches(['/', '\\']);
-    let model = model.rsplit(['/', '\\']).next().unwrap_or(model);
-    format!("{} \u{2013} {model} \u{2013} verification", verdict(report).1)
+    format!("{} \u{2013} {} \u{2013} verification", verdict(report).1, last_part(&report.model_path))
+}
+
+/// A path's last part.
+pub fn last_part(path: &str) -> &str {
+    let path = path.trim_end_matches(['/', '\\']);
+    path.rsplit(['/', '\\']).next().unwrap_or(path)
 }
 
 /// The part above the sections.

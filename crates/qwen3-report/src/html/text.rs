@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use crate::Status;
+use crate::bench::Standing;
 
 /// What stands where the report has nothing.
 pub const NOTHING: &str = "\u{2013}";
@@ -47,7 +48,21 @@ pub fn chip(status: Status) -> Markup {
         Status::Crash => ("fail", '\u{26a0}'),
         Status::Unavailable => ("none", '\u{2205}'),
     };
-    html! { span class={ "chip " (class) } { (sign) " " (status) } }
+    sign_and_word(class, sign, status.name())
+}
+
+/// What parity makes of a speed, as [`chip`].
+pub fn standing_chip(standing: Standing) -> Markup {
+    let (class, sign, word) = match standing {
+        Standing::Right => ("pass", '\u{2713}', "right"),
+        Standing::Unchecked => ("none", '\u{2205}', "not checked"),
+        Standing::Wrong => ("fail", '\u{2717}', "WRONG"),
+    };
+    sign_and_word(class, sign, word)
+}
+
+fn sign_and_word(class: &str, sign: char, word: &str) -> Markup {
+    html! { span class={ "chip " (class) } { (sign) " " (word) } }
 }
 
 /// `[0, 1, 2]`, in a shape or an index per axis.

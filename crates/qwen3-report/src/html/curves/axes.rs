@@ -3,17 +3,8 @@
 use maud::{Markup, html};
 
 use crate::html::grid::Place;
+use crate::html::svg::{BOTTOM, HEIGHT, LEFT, RIGHT, TOP, label};
 
-/// A plot's height, in units of its `viewBox`; so are the margins.
-pub const HEIGHT: f64 = 250.0;
-/// Room for the labels of the decades.
-pub const LEFT: f64 = 50.0;
-/// Room for half a label.
-pub const RIGHT: f64 = 14.0;
-/// Room above.
-pub const TOP: f64 = 16.0;
-/// Room for the layers' labels and the axis' name.
-pub const BOTTOM: f64 = 40.0;
 /// The band above the plot for what is not finite.
 const BAND: f64 = 26.0;
 /// Decades below the limit that a plot shows at most: what is smaller lies on the axis.
@@ -50,16 +41,6 @@ impl Scale {
         let share = (ratio.log10().max(self.low) - self.low) / (self.high - self.low);
         HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - self.top())
     }
-}
-
-/// A coordinate with one decimal.
-pub fn one(value: f64) -> String {
-    format!("{value:.1}")
-}
-
-/// A word in the plot, anchored at a point.
-pub fn label(class: &str, [x, y]: [f64; 2], anchor: &str, name: &str) -> Markup {
-    html! { text class=(class) x=(one(x)) y=(one(y)) text-anchor=(anchor) { (name) } }
 }
 
 /// The grid lines and their labels, powers of ten with one among them.
