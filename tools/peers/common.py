@@ -18,6 +18,16 @@ DTYPES = ("f32", "bf16", "f16")
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 WARM_UP_STEPS = 3
+# What every configuration has to have; the rest has Transformers' defaults.
+SIZES = (
+    "vocab_size",
+    "max_position_embeddings",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+)
 
 
 class InputError(Exception):
@@ -145,7 +155,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     model_type = config.get("model_type") if isinstance(config, dict) else None
     if model_type != "qwen3":
         raise InputError(f"{file} is not a dense Qwen3 configuration: model_type is {model_type!r}")
-    for name in ("vocab_size", "max_position_embeddings"):
+    for name in SIZES:
         if not isinstance(config.get(name), int) or config[name] < 1:
             raise InputError(f"{file}: {name} is {config.get(name)!r}")
     if config.get("use_sliding_window"):
