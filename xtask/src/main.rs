@@ -2,6 +2,7 @@
 
 mod backend;
 mod bench;
+mod bundle;
 mod cache;
 mod compare;
 mod diff;
@@ -75,6 +76,9 @@ enum Command {
     /// Measure how fast backends, dtypes and other engines load, read and decode, beside what the machine can do.
     #[command(after_help = bench::NOTES)]
     Bench(bench::Args),
+    /// Pack the programs and fixtures for a machine with a GPU and without Rust or a network.
+    #[command(after_help = bundle::NOTES)]
+    Bundle(bundle::Args),
     /// Plant faults in a copy of the sources and show that parity notices each.
     #[command(after_help = faults::NOTES)]
     Faults(faults::Args),
@@ -102,6 +106,7 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::run(&args),
         Command::Fixtures(args) => fixtures::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Bundle(args) => bundle::run(&args),
         Command::Faults(args) => faults::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Reliability(args) => reliability::run(&args),

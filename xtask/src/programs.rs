@@ -6,12 +6,12 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 use qwen3_command::child;
 
-use crate::backend::Backends;
+use crate::backend::{Backends, join};
 use crate::runner::{Plan, executable};
 use crate::test::Features;
 use crate::workspace::Workspace;
 
-/// Builds the programs of these names; their executables.
+/// Builds the programs of these names, with the backends asked for and those built last; their executables.
 ///
 /// # Errors
 /// When the build fails.
@@ -23,19 +23,42 @@ pub fn build<const N: usize>(
 ) -> Result<[PathBuf; N]> {
     let plan = Plan::new(workspace, asked, libtorch);
     plan.announce();
+    let built = built(workspace, &plan.backends, plan.libtorch.as_deref(), names)?;
+    plan.remember()?;
+    Ok(built)
+}
+
+/// The same with these backends alone, tch not among them: for another machine.
+///
+/// # Errors
+/// When the build fails.
+pub fn build_only<const N: usize>(
+    workspace: &Workspace,
+    backends: &Backends,
+    names: [&str; N],
+) -> Result<[PathBuf; N]> {
+    eprintln!("xtask: building with {}; a first build with other backends takes minutes", join(backends));
+    built(workspace, backends, None, names)
+}
+
+fn built<const N: usize>(
+    workspace: &Workspace,
+    backends: &Backends,
+    libtorch: Option<&Path>,
+    names: [&str; N],
+) -> Result<[PathBuf; N]> {
     // All packages, so that the features are those of the tests and nothing is compiled twice.
-    let mut cargo = workspace.cargo(plan.libtorch.as_deref());
+    let mut cargo = workspace.cargo(libtorch);
     cargo.args(["build", "--release", "--workspace", "--message-format", "json-render-diagnostics"]);
-    cargo.args(Features::of(&plan.backends).words());
+    cargo.args(Features::of(backends).words());
     for name in names {
         cargo.args(["--bin", name]);
     }
     let output = child::output(cargo.stdin(Stdio::null()).stderr(Stdio::inherit()))
         .context("cargo cannot be started")?;
     if !output.status.success() {
-        bail!("the programs could not be built");
+        bail!("the programs could not be built with {}", join(backends));
     }
-    plan.remember()?;
     let messages = String::from_utf8_lossy(&output.stdout);
     let mut built = Vec::new();
     for name in names {

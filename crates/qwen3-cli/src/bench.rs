@@ -76,7 +76,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     assemble(&mut report, &config, &[process], |_, _| None);
     let mut out = stdout().lock();
-    write_bench(&mut out, &report, coloured())?;
+    write_bench(&report, &mut out, coloured())?;
     out.flush()?;
     if let Some(json) = json {
         json.write(&report.to_json())?;

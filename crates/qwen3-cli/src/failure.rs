@@ -13,6 +13,8 @@ use qwen3_command::{is_closed_pipe, line};
 const FAILED: u8 = 1;
 /// Exit code of bad input; clap uses it for usage.
 const BAD_INPUT: u8 = 2;
+/// Exit code of a process that measures what is not to be had here.
+const ABSENT: u8 = 3;
 
 /// Marks an error as one of the input's.
 #[derive(Debug)]
@@ -26,8 +28,26 @@ impl fmt::Display for BadInput {
 
 impl std::error::Error for BadInput {}
 
-/// Says of an error that the input is to blame.
+/// Marks an error as one of a backend or dtype that is not to be had here.
+#[derive(Debug)]
+struct Absent(Error);
+
+impl fmt::Display for Absent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&line(&self.0))
+    }
+}
+
+impl std::error::Error for Absent {}
+
+/// Says of an error what is to blame.
 pub trait Blame<T> {
+    /// The same, ending in exit code 3.
+    ///
+    /// # Errors
+    /// The one there was.
+    fn absent(self) -> Result<T>;
+
     /// The same, ending in exit code 2.
     ///
     /// # Errors
@@ -36,6 +56,10 @@ pub trait Blame<T> {
 }
 
 impl<T, E: Into<Error>> Blame<T> for Result<T, E> {
+    fn absent(self) -> Result<T> {
+        self.map_err(|error| Error::new(Absent(error.into())))
+    }
+
     fn bad_input(self) -> Result<T> {
         self.map_err(|error| Error::new(BadInput(error.into())))
     }
@@ -52,8 +76,15 @@ pub fn report(error: &Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     note(&format!("error: {}", line(error)));
-    let blamed = error.chain().any(|cause| cause.is::<BadInput>());
-    ExitCode::from(if blamed { BAD_INPUT } else { FAILED })
+    ExitCode::from(code(error))
+}
+
+fn code(error: &Error) -> u8 {
+    let code = |cause: &(dyn std::error::Error + 'static)| {
+        let bad = cause.is::<BadInput>().then_some(BAD_INPUT);
+        bad.or(cause.is::<Absent>().then_some(ABSENT))
+    };
+    error.chain().find_map(code).unwrap_or(FAILED)
 }
 
 /// Prints a line on standard error, whether anybody reads it or not.
@@ -86,8 +117,14 @@ mod tests {
     fn blame_survives_context() {
         let blamed = Err::<(), _>(Error::msg("no such file")).bad_input();
         let error = anyhow::Context::context(blamed, "opening").unwrap_err();
-        assert!(error.chain().any(|cause| cause.is::<BadInput>()));
+        assert_eq!(code(&error), BAD_INPUT);
         assert_eq!(error.chain().nth(1).unwrap().to_string(), "no such file");
+    }
+
+    #[test]
+    fn what_is_not_to_be_had_is_no_bad_input() {
+        let absent = Err::<(), _>(bad_input("flex does not compute in f16")).absent();
+        assert_eq!((code(&absent.unwrap_err()), code(&Error::msg("else"))), (ABSENT, FAILED));
     }
 
     #[test]

@@ -67,7 +67,7 @@ fn every_backend() -> [(Backend, PossibleValue); 5] {
 }
 
 /// A backend's name, or `all`.
-pub(crate) fn backend_word() -> impl TypedValueParser<Value = BackendWord> {
+pub fn backend_word() -> impl TypedValueParser<Value = BackendWord> {
     let all = "ndarray, flex, wgpu and tch, as far as this machine has them; not cuda";
     let one = every_backend().map(|(backend, name)| (BackendWord::One(backend), name));
     one_of(one.into_iter().chain([(BackendWord::All, PossibleValue::new("all").help(all))]))

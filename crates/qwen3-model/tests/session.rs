@@ -155,6 +155,22 @@ fn what_was_truncated_leaves_no_trace() {
 }
 
 #[test]
+fn noise_is_a_context_like_any_other() {
+    let mut session = Session::new(&model(), options(2, 16)).unwrap();
+    session.read_noise(5).unwrap();
+    assert_eq!((session.used(), session.positions()), (5, &[5, 5][..]));
+    let seen = session.step(&[7, 8]).unwrap().into_data();
+    session.truncate(5);
+    assert_eq!(seen, session.step(&[7, 8]).unwrap().into_data(), "the noise stays");
+    let mut alone = Session::new(&model(), options(2, 16)).unwrap();
+    alone.prefill(&[[7], [8]]).unwrap();
+    assert_ne!(seen, alone.step(&[7, 8]).unwrap().into_data(), "it is seen");
+    let error = session.read_noise(11).unwrap_err();
+    assert_eq!(error, SessionError::CacheFull { used: 6, capacity: 16, needed: 11 });
+    assert_eq!(session.used(), 6);
+}
+
+#[test]
 fn a_session_that_grows_keeps_what_it_has_read() {
     let mut session = Session::new(&model(), options(2, 4)).unwrap();
     session.prefill(&[&[1, 2, 3][..], &[4]]).unwrap();

@@ -12,6 +12,7 @@ use qwen3_report::{BURN_VERSION, peak_rss_mb};
 
 use super::rates;
 use crate::device::DeviceArgs;
+use crate::failure::Blame;
 use crate::files::{ModelArg, Need};
 use crate::model;
 
@@ -24,7 +25,7 @@ const WARM_UP_STEPS: usize = 3;
 /// When the model or the device cannot be opened.
 pub fn measurements(model: &ModelArg, device: &DeviceArgs, sizes: &BenchSizes) -> Result<Measurements> {
     let backend = device.backend()?;
-    let (device, dtype) = device.device()?;
+    let (device, dtype) = device.device().absent()?;
     let version = format!("qwen3 {}, Burn {BURN_VERSION}", env!("CARGO_PKG_VERSION"));
     let mut found = Measurements::new("qwen3", version, sizes.threads());
     let mut load = Vec::new();

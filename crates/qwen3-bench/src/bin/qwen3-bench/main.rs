@@ -104,7 +104,7 @@ fn run(args: &Args) -> Result<u8> {
     }));
 
     let mut out = stdout().lock();
-    unless_closed(write_bench(&mut out, &report, coloured()).and_then(|()| out.flush()))?;
+    unless_closed(write_bench(&report, &mut out, coloured()).and_then(|()| out.flush()))?;
     drop(out);
     if let Some(file) = json {
         file.write(&report.to_json())?;
