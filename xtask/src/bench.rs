@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use qwen3_command::{BenchArgs, Peer, backends, child, line};
+use qwen3_command::{BackendWord, BenchArgs, BenchSizes, Peer, Synthetic, backends, child, line};
+use qwen3_trace::{Backend, Precision};
 
 use crate::fixtures::python;
 use crate::launch::{self, SetUp};
@@ -38,6 +39,34 @@ Exit codes:
 pub struct Args {
     #[command(flatten)]
     shared: BenchArgs,
+}
+
+impl Args {
+    /// Two rounds of a small model on every backend, whatever else the machine does.
+    pub fn small(json: PathBuf, html: PathBuf) -> Self {
+        let sizes = BenchSizes {
+            prompt: vec![8, 64],
+            generate: 8,
+            context: vec![16, 200],
+            batch: vec![1, 3],
+            runs: 2,
+            threads: None,
+            seed: 7,
+        };
+        let shared = BenchArgs {
+            backend: Backend::ALL.map(BackendWord::One).into(),
+            dtype: vec![Precision::F32],
+            model: None,
+            synthetic: Some(Synthetic::Tiny),
+            sizes,
+            peers: Vec::new(),
+            wait: 0,
+            give_up: 120,
+            json: Some(json),
+            html: Some(html),
+        };
+        Self { shared }
+    }
 }
 
 /// Builds and measures; returns the program's exit code.

@@ -90,7 +90,7 @@ enum Command {
     Reliability(reliability::Args),
     /// Write the README's support table from a parity report.
     Support(support::Args),
-    /// Set-up, formatting, clippy, all tests, parity on ndarray, flex, wgpu and tch, and hostile input.
+    /// Set-up, formatting, clippy, all tests, parity and a small benchmark on ndarray, flex, wgpu and tch, and hostile input.
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", test::NOTES))]
     Test,
 }

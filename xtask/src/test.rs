@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that has to hold before a change lands.
 
+mod bench;
 mod counts;
 
 use std::io::{BufRead, BufReader};
@@ -20,11 +21,11 @@ use qwen3_command::child;
 
 /// The end of `cargo xtask test --help`.
 pub const NOTES: &str = "\
-Steps: set-up, fmt, clippy, build, test, parity on ndarray, flex, wgpu and tch, two minutes of fuzz. A
-failed step does not stop the others, but without a build there are no tests, no parity and no fuzz.
+Steps: set-up, fmt, clippy, build, test, parity on ndarray, flex, wgpu and tch, a small benchmark of all four, two
+minutes of fuzz. A failed step does not stop the others, but without a build there is none of the later ones.
 
-The last line is `N passed, N failed`: the tests of cargo test, the cases of parity and the formats of
-fuzz, and one failure for each step that failed without a count of its own. A backend that is unavailable
+The last line is `N passed, N failed`: the tests of cargo test, the cases of parity, the rows of the
+benchmark, the formats of fuzz, and one failure for each step that failed without a count of its own. A backend that is unavailable
 counts as failed, and so does a format with findings.";
 
 /// What one step came to: its counts, or why there are none.
@@ -68,9 +69,10 @@ pub fn run() -> Result<u8> {
     if report.step("build", build) {
         report.step("test", || count_tests(&mut test()));
         report.step("parity", parity);
+        report.step("bench", bench::bench);
         report.step("fuzz", fuzz);
     } else {
-        println!("\n== test, parity and fuzz: skipped, for the build failed");
+        println!("\n== test, parity, bench and fuzz: skipped, for the build failed");
     }
     Ok(report.end())
 }

@@ -3,6 +3,7 @@ use burn::tensor::{DType, Tensor, activation::softmax};
 
 use qwen3_config::Reach;
 
+use crate::linear::project;
 use crate::norm::to_dtype;
 use crate::rope::rotate;
 use crate::{LayerCache, Linear, Qwen3Config, RmsNorm, Step, Tap, Taps, WeightSource};
@@ -69,15 +70,17 @@ impl Attention {
         cache: Option<&mut LayerCache>,
         taps: &mut Taps,
     ) -> Tensor<3> {
-        let [batch, seq, _] = x.dims();
+        let [batch, seq, hidden] = x.dims();
+        let x = x.reshape([batch * seq, hidden]); // [batch * seq, hidden_size]
         let heads = |x: Tensor<3>| {
             let count = x.dims()[2] / self.head_dim;
             x.reshape([batch, seq, count, self.head_dim]) // [batch, seq, heads, head_dim]
         };
 
-        let q = self.q_proj.forward3(x.clone());
-        let k = self.k_proj.forward3(x.clone());
-        let v = self.v_proj.forward3(x);
+        let [q, k, v] = project([&self.q_proj, &self.k_proj, &self.v_proj], &x).map(|x| {
+            let features = x.dims()[1];
+            x.reshape([batch, seq, features]) // [batch, seq, heads * head_dim]
+        });
         taps.rank3(Tap::QProj, &q);
         taps.rank3(Tap::KProj, &k);
         taps.rank3(Tap::VProj, &v);

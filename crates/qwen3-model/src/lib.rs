@@ -46,6 +46,7 @@ pub use precision::{burn_dtype, precision_of};
 pub use qwen3_config::{
     ConfigError, FeedForwardKind, LayerKind, Precision, Qwen3Config, Reach, Rope, Rows, Site, Tap,
 };
+pub use qwen3_kernels::Kernel;
 pub use random::RandomWeights;
 pub use rope::RotaryEmbedding;
 pub use session::{Logits, Prefill, Session, SessionError, SessionOptions};

@@ -3,7 +3,7 @@ use std::sync::RwLock;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use crate::WeightSource;
+use crate::{Kernel, WeightSource};
 
 /// A linear map with the weight kept `[out, in]`, as the checkpoint stores it.
 ///
@@ -14,6 +14,9 @@ pub struct Linear {
     pub weight: Param<Tensor<2>>,
     /// `[out]`
     pub bias: Option<Param<Tensor<1>>>,
+    /// How products are computed.
+    #[module(skip)]
+    pub kernel: Kernel,
 }
 
 /// Does `device` compile its kernels when they are first used? Such a device has memory pools of its own.
@@ -34,12 +37,35 @@ pub(crate) fn compiles_kernels(device: &Device) -> bool {
 }
 
 /// `x` `[tokens, in]` times the rows of each of `weights` `[out, in]`, side by side: `[tokens, sum of out]`.
+pub(crate) fn joined(x: Tensor<2>, weights: Vec<Tensor<2>>, kernel: Kernel) -> Tensor<2> {
+    kernel.joined(&x, &weights).unwrap_or_else(|| composed(x, weights))
+}
+
+/// Each of `linears` of `x` `[tokens, in]`: `[tokens, out]`, in their order.
+pub(crate) fn project<const N: usize>(linears: [&Linear; N], x: &Tensor<2>) -> [Tensor<2>; N] {
+    let weights = linears.map(|linear| linear.weight.val());
+    let products = linears[0].kernel.products(x, &weights);
+    let mut products = products.map(Vec::into_iter);
+    let mut weights = weights.into_iter();
+    linears.map(|linear| {
+        let weight = weights.next().expect("a weight of each");
+        let product = products.as_mut().map(|products| products.next().expect("a product of each"));
+        let y = product.unwrap_or_else(|| composed(x.clone(), vec![weight])); // [tokens, out]
+        match &linear.bias {
+            Some(bias) => y + bias.val().unsqueeze(),
+            None => y,
+        }
+    })
+}
+
+/// [`joined`], composed of Burn's own operations.
 ///
 /// On the CPU the large operand is best on the left, contiguous: ndarray copies a transposed weight on
 /// every call. A device that compiles its kernels does not copy, and with `W` on the left would compile
 /// another kernel for each remainder of the number of tokens, by which it vectorises the output; with `x` on
 /// the left that is the weight's fixed size.
-pub(crate) fn products(x: Tensor<2>, weights: impl Iterator<Item = Tensor<2>>) -> Tensor<2> {
+fn composed(x: Tensor<2>, weights: Vec<Tensor<2>>) -> Tensor<2> {
+    let weights = weights.into_iter();
     if compiles_kernels(&x.device()) {
         let products = weights.map(|weight| x.clone().matmul(weight.transpose()));
         return side_by_side(products.collect(), 1); // [tokens, sum of out]
@@ -68,21 +94,22 @@ impl Linear {
     ) -> Result<Self, S::Error> {
         let weight = source.tensor(&format!("{prefix}.weight"), [out, input])?;
         let bias = bias.then(|| source.tensor(&format!("{prefix}.bias"), [out]));
-        Ok(Self::new(weight, bias.transpose()?))
+        Ok(Self { kernel: source.kernel(), ..Self::new(weight, bias.transpose()?) })
     }
 
     /// A map with `weight` `[out, in]` and, where there is one, `bias` `[out]`.
     pub fn new(weight: Tensor<2>, bias: Option<Tensor<1>>) -> Self {
-        Self { weight: Param::from_tensor(weight), bias: bias.map(Param::from_tensor) }
+        Self {
+            weight: Param::from_tensor(weight),
+            bias: bias.map(Param::from_tensor),
+            kernel: Kernel::default(),
+        }
     }
 
     /// Maps `x` `[tokens, in]` to `[tokens, out]`, in the dtype of the weight.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let y = products(x, [self.weight.val()].into_iter()); // [tokens, out]
-        match &self.bias {
-            Some(bias) => y + bias.val().unsqueeze(),
-            None => y,
-        }
+        let [y] = project([self], &x);
+        y
     }
 
     /// [`forward`](Self::forward) over `[batch, seq, in]`, giving `[batch, seq, out]`.

@@ -1,6 +1,7 @@
 use burn::module::Module;
 use burn::tensor::{Tensor, activation::silu};
 
+use crate::linear::project;
 use crate::{Linear, WeightSource};
 
 /// The gated feed-forward block, SwiGLU: `down(silu(gate(x)) * up(x))`.
@@ -40,8 +41,8 @@ impl Mlp {
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let [batch, seq, hidden] = x.dims();
         let x = x.reshape([batch * seq, hidden]); // [batch * seq, hidden_size]
-        let gate = silu(self.gate_proj.forward(x.clone()));
-        let inner = gate * self.up_proj.forward(x); // [batch * seq, intermediate_size]
+        let [gate, up] = project([&self.gate_proj, &self.up_proj], &x);
+        let inner = silu(gate) * up; // [batch * seq, intermediate_size]
         self.down_proj.forward(inner).reshape([batch, seq, hidden]) // [batch, seq, hidden_size]
     }
 }

@@ -2,6 +2,8 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 
+use crate::Kernel;
+
 /// Where a model gets its weights from: a checkpoint, a record, or a random generator.
 ///
 /// The modules ask for every tensor by its key in the Hugging Face checkpoint
@@ -25,4 +27,9 @@ pub trait WeightSource {
     /// # Errors
     /// As [`tensor`](Self::tensor).
     fn rows(&mut self, key: &str, shape: [usize; 2], rows: Range<usize>) -> Result<Tensor<2>, Self::Error>;
+
+    /// How modules with these weights compute.
+    fn kernel(&self) -> Kernel {
+        Kernel::default()
+    }
 }

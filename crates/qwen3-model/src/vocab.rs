@@ -3,8 +3,8 @@ use burn::tensor::{Int, Tensor};
 
 use qwen3_config::{EMBEDDING, HEAD};
 
-use crate::linear::products;
-use crate::{Qwen3Config, WeightSource};
+use crate::linear::joined;
+use crate::{Kernel, Qwen3Config, WeightSource};
 
 /// The largest block of a [`VocabMatrix`] in bytes, counted in f32 whatever the dtype so that a
 /// model has the same blocks in every precision: 128 MiB, the smallest binding limit of a wgpu
@@ -19,6 +19,9 @@ pub const MAX_BLOCK_BYTES: usize = 128 << 20;
 pub struct VocabMatrix {
     /// `[rows of the block, hidden_size]` each, in order; all but the last have the same number of rows.
     pub weight: Vec<Param<Tensor<2>>>,
+    /// How logits are computed.
+    #[module(skip)]
+    pub kernel: Kernel,
 }
 
 impl VocabMatrix {
@@ -64,7 +67,7 @@ impl VocabMatrix {
             .map(|start| source.rows(key, [vocab, hidden], start..vocab.min(start + rows)))
             .map(|block| block.map(Param::from_tensor))
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { weight })
+        Ok(Self { weight, kernel: source.kernel() })
     }
 
     /// The rows of the tokens `ids` `[batch, seq]`: `[batch, seq, hidden_size]`.
@@ -100,7 +103,7 @@ impl VocabMatrix {
 
     /// The product of `x` `[tokens, hidden_size]` with every row: logits `[tokens, vocab_size]`.
     pub fn logits(&self, x: Tensor<2>) -> Tensor<2> {
-        products(x, self.weight.iter().map(|block| block.val())) // [tokens, vocab_size]
+        joined(x, self.weight.iter().map(|block| block.val()).collect(), self.kernel) // [tokens, vocab_size]
     }
 }
 
