@@ -12,7 +12,6 @@ use crate::bench::Impossible;
 use crate::{BenchReport, ParityReport, SCHEMA, VerifyReport};
 
 /// A report of any of the commands that write one.
-#[expect(clippy::large_enum_variant, reason = "there are two of them at a time")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum AnyReport {
     /// Of `verify`.
