@@ -15,6 +15,8 @@ struct Cap {
 
 const ALL: Cap = Cap { places: usize::MAX, lines: 12 };
 const SHORT: Cap = Cap { places: 12, lines: 3 };
+/// As many lines as a machine has facts.
+const NOTES: Cap = Cap { places: 12, lines: 8 };
 
 impl Display for Diff {
     fn fmt(&self, f: &mut Formatter) -> Result {
@@ -45,7 +47,7 @@ impl Display for Diff {
         list(f, "WORSE", &self.worse, &ALL)?;
         list(f, "better", &self.better, &SHORT)?;
         list(f, "new", &self.new, &SHORT)?;
-        list(f, "for information", &self.notes, &SHORT)
+        list(f, "for information", &self.notes, &NOTES)
     }
 }
 

@@ -15,7 +15,7 @@ pub const MACHINE: &str = "machine";
 
 /// Something that both reports should have in common.
 struct Fact {
-    /// What it belongs to: `report`, `model`, [`MACHINE`], `limits`, `ratios`.
+    /// What it belongs to: `report`, `model`, [`MACHINE`], `limits`, `ratios`, `skipped`.
     place: &'static str,
     name: String,
     value: Value,
@@ -122,6 +122,10 @@ fn of_bench(report: &BenchReport) -> Vec<Fact> {
     facts.extend(report.ratios.iter().map(|ratio| {
         let name = format!("{} {} over {}, {}", ratio.backend, ratio.dtype, ratio.peer, ratio.workload);
         Fact::rate("ratios", name, ratio.ratio, "")
+    }));
+    facts.extend(report.skipped.iter().map(|skipped| {
+        let workload = skipped.workload.map_or(String::new(), |workload| format!(", {workload}"));
+        Fact::text("skipped", &format!("{}{workload}", skipped.who), &skipped.reason)
     }));
     facts
 }

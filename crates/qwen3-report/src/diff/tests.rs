@@ -291,6 +291,9 @@ fn a_backend_that_is_missing_is_missing_once() {
 fn reports_of_two_kinds_are_an_error() {
     let error = compare(&verify(|_| {}), &parity(Status::Pass, Some(0.0), 0.0)).unwrap_err();
     assert_eq!(error.to_string(), "OLD is a verify report and NEW is a parity report");
+    let bench = AnyReport::Bench(sample::bench());
+    let error = compare(&bench, &verify(|_| {})).unwrap_err();
+    assert_eq!(error.to_string(), "OLD is a bench report and NEW is a verify report");
 }
 
 #[test]

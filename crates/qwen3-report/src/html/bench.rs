@@ -6,7 +6,7 @@ mod ratios;
 mod tables;
 
 use crate::BenchReport;
-use crate::bench::{Figures, Standing};
+use crate::bench::{Accuracy, Figures, Standing};
 use crate::html::page::page;
 
 /// The report of a benchmark as a whole page. Never fails; the same report gives the same bytes.
@@ -32,6 +32,7 @@ struct Shown<'a> {
     version: Option<&'a str>,
     /// What parity makes of it; nothing is known of other engines.
     standing: Option<Standing>,
+    accuracy: Option<Accuracy>,
     rows: Vec<&'a Figures>,
 }
 
@@ -52,12 +53,14 @@ fn lanes(report: &BenchReport) -> Vec<Shown<'_>> {
         name: lane.label.to_string(),
         version: None,
         standing: Some(lane.standing),
+        accuracy: lane.accuracy,
         rows: lane.rows,
     });
     let theirs = report.peer_lanes().into_iter().map(|(peer, rows)| Shown {
         name: format!("{} {}", peer.peer, peer.figures.dtype),
         version: Some(&peer.version),
         standing: None,
+        accuracy: None,
         rows,
     });
     ours.chain(theirs).collect()

@@ -186,7 +186,8 @@ fn a_wrong_speed_is_marked_wherever_it_stands() {
     assert_eq!(html.matches("</svg> wgpu f32 (WRONG)</span>").count(), 3);
     assert_eq!(html.matches("path class=\"line s2 solid wrong\"").count(), 6);
     assert_eq!(html.matches(" tok/s WRONG</td>").count() + html.matches(" s WRONG</td>").count(), 8);
-    assert!(html.contains("does not count, however fast it is"));
+    assert_eq!(html.matches("<tr class=\"wrong-speed\">").count(), 6, "its bars");
+    assert!(html.contains(">1 of 3 wrong</span>") && html.contains("does not count, however fast it is"));
     assert!(!html.contains("by wgpu"), "it does not win");
     let mut right = sample::bench();
     right.rows.retain(|row| row.backend == "flex");

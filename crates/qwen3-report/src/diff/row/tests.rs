@@ -158,6 +158,8 @@ fn other_machines_are_warned_of_first() {
     assert!(notes[3].starts_with("I ratios: flex f32 over transformers, first token"), "{notes:?}");
     assert_eq!(notes.len(), 4, "{notes:?}");
     assert!(!text.contains('\u{1b}'));
+    let skipped = diff(|new| drop(new.skipped.remove(0)));
+    assert_eq!(lines(&skipped), ["I skipped: cuda f32: no device -> none"]);
     let model = diff(|new| new.model.name = "another".into());
     assert_eq!(lines(&model), ["I model: name: synthetic 0.6b -> another"]);
     assert!(!model.to_string().contains(warning));

@@ -16,11 +16,14 @@ pub fn title(report: &BenchReport) -> String {
 /// The part above the sections.
 pub fn header(report: &BenchReport) -> Markup {
     let lanes = report.lanes();
-    let wrong = lanes.iter().any(|lane| lane.standing == Standing::Wrong);
-    let (class, word) = if wrong { ("failed", "Wrong") } else { ("passed", "Benchmark") };
+    let wrong = lanes.iter().filter(|lane| lane.standing == Standing::Wrong).count();
+    let (class, word) = match wrong {
+        0 => ("passed", "Benchmark".into()),
+        _ => ("failed", format!("{wrong} of {} wrong", lanes.len())),
+    };
     html! {
         header class=(class) {
-            p.verdict { span.word { (word) } " " span { (sentence(report, wrong)) } }
+            p.verdict { span.word { (word) } " " span { (sentence(report, wrong > 0)) } }
             ul.chips aria-label="Backends" {
                 @for lane in &lanes { li { span.name { (lane.label) } " " (standing_chip(lane.standing)) } }
             }

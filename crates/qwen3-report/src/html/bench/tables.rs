@@ -25,7 +25,8 @@ pub fn of_limit(lanes: &[Shown]) -> Option<Markup> {
                     tbody {
                         @for (lane, row, share) in rows {
                             @let width = (100.0 * share).clamp(0.0, 100.0);
-                            tr {
+                            @let class = lane.is_wrong().then_some("wrong-speed");
+                            tr class=[class] {
                                 th scope="row" { (lane.marked()) }
                                 td { (row.workload) }
                                 td.bar { i style=(format_args!("width:{width:.1}%")) {} }
@@ -59,11 +60,10 @@ pub fn accuracy(lanes: &[Shown]) -> Option<Markup> {
                     (heads(&columns))
                     tbody {
                         @for (lane, standing) in ours {
-                            @let accuracy = lane.rows.iter().find_map(|row| row.accuracy);
                             tr {
                                 th scope="row" { (lane.name) }
                                 td { (standing_chip(standing)) }
-                                @if let Some(accuracy) = accuracy {
+                                @if let Some(accuracy) = lane.accuracy {
                                     (num(accuracy.cases.to_string()))
                                     (num(accuracy.failed.to_string()))
                                     (num(accuracy.worst_over_limit.map_or("not finite".into(), three_digits)))
