@@ -118,5 +118,5 @@ def load(file: Path, threads: int) -> tuple[LlamaCpp, float]:
     params.n_gpu_layers = 0
     model = llama_cpp.llama_model_load_from_file(str(file).encode(), params)
     if not model:
-        raise common.Unavailable(why(f"llama.cpp does not load {file}"))
+        raise common.InputError(why(f"llama.cpp does not load {file}"))
     return LlamaCpp(model, threads), time.perf_counter() - start
