@@ -10,7 +10,7 @@ use qwen3_report::diff;
 /// Arguments of `cargo xtask diff`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The earlier report, as `--json` of verify or parity writes it.
+    /// The earlier report, as `--json` of verify, parity or bench writes it.
     old: PathBuf,
     /// The later report, of the same command.
     new: PathBuf,

@@ -51,13 +51,14 @@ impl BenchSizes {
         self.threads.unwrap_or_else(there)
     }
 
-    /// The words of a command line that parses to the same, without `--runs` and `--seed`.
+    /// The words of a command line that parses to the same, sizes that are given twice apart, without `--runs` and
+    /// `--seed`.
     fn common(&self) -> Words {
         let mut words = Words::default();
-        words.list("--prompt", &self.prompt);
+        words.list("--prompt", &once(&self.prompt));
         words.text("--gen", Some(&self.generate.to_string()));
-        words.list("--context", &self.context);
-        words.list("--batch", &self.batch);
+        words.list("--context", &once(&self.context));
+        words.list("--batch", &once(&self.batch));
         words.text("--threads", self.threads.map(|threads| threads.to_string()).as_deref());
         words
     }
@@ -75,6 +76,17 @@ impl BenchSizes {
         let seed = self.seed.wrapping_add(u32::try_from(run).unwrap_or(u32::MAX));
         Self { runs: 1, seed, threads: Some(self.threads()), ..self.clone() }
     }
+}
+
+/// Without what came before.
+fn once(sizes: &[usize]) -> Vec<usize> {
+    let mut kept = Vec::new();
+    for &size in sizes {
+        if !kept.contains(&size) {
+            kept.push(size);
+        }
+    }
+    kept
 }
 
 /// A model of random weights to measure, by its shape.
@@ -217,6 +229,12 @@ mod tests {
         let sizes = of("--runs 5 --seed 3 --threads 2").unwrap().sizes;
         let run = sizes.of_run(2);
         assert_eq!((run.runs, run.seed, run.threads), (1, 5, Some(2)));
+    }
+
+    #[test]
+    fn a_size_is_measured_once() {
+        let again = parse(of("--prompt 4,2,4 --batch 1,1").unwrap().words()).unwrap().sizes;
+        assert_eq!((again.prompt, again.batch), (vec![4, 2], vec![1]));
     }
 
     #[test]
