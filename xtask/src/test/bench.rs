@@ -37,7 +37,8 @@ fn counts(report: &BenchReport) -> Counts {
         for phase in Phase::ALL {
             let good = report.rows.iter().any(|row| {
                 let figures = &row.figures;
-                let told = figures.accuracy.is_some_and(|accuracy| accuracy.cases > 0 && accuracy.failed == 0);
+                let told =
+                    figures.accuracy.is_some_and(|accuracy| accuracy.cases > 0 && accuracy.failed == 0);
                 let limited = figures.tok_per_s.is_none() || figures.limit_tok_per_s.is_some();
                 let here = row.backend == backend.name() && figures.dtype == Precision::F32;
                 here && figures.workload.phase == phase && told && limited
