@@ -5,15 +5,20 @@
 mod avx2;
 mod convert;
 mod dot;
+mod math;
 mod portable;
 mod product;
 
 use crate::element::Element;
 use crate::instruction_set::InstructionSet;
 
-pub(crate) use convert::widen;
+pub(crate) use convert::{round_to, widen};
 pub(crate) use dot::dot;
+pub(crate) use math::{exp, silu};
 pub(crate) use product::{MAX_VECTORS, product};
+
+/// Lanes of the widest set.
+pub(crate) const MOST_LANES: usize = 16;
 
 /// Vectors of f32 of an instruction set. A value is the proof that the machine has it.
 ///
@@ -45,7 +50,7 @@ pub(crate) trait Lanes: Copy {
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
     /// The nearest whole number.
     fn round(self, a: Self::V) -> Self::V;
-    /// Two to the power of whole numbers from -126 to 127.
+    /// Two to the power of whole numbers from -127 to 127, and zero for the first.
     fn power_of_two(self, a: Self::V) -> Self::V;
     fn sum(self, a: Self::V) -> f32;
 

@@ -42,7 +42,7 @@ pub fn peak_flops<E: Element>(threads: usize, seconds: f64) -> f64 {
 /// # Panics
 /// When this machine does not have `set`.
 pub fn peak_flops_of<E: Element>(set: InstructionSet, threads: usize, seconds: f64) -> f64 {
-    const STEPS: usize = 200_000;
+    const STEPS: usize = 20_000;
     let threads = Threads::new(threads);
     let rounds = 8 * threads.count();
     let flops = isa::run(set, Peak::<E>::new(1)) * STEPS as f64 * rounds as f64;

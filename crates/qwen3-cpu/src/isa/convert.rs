@@ -1,7 +1,7 @@
 //! From one dtype to another.
 
-use super::Lanes;
-use crate::element::Element;
+use super::{Lanes, MOST_LANES};
+use crate::element::{Element, Kind};
 
 /// Widens `from` to as many f32 numbers.
 #[inline(always)]
@@ -14,4 +14,15 @@ pub(crate) fn widen<S: Lanes, E: Element>(lanes: S, from: &[E], to: &mut [f32]) 
     for (from, to) in from[whole..].iter().zip(&mut to[whole..]) {
         *to = from.widen();
     }
+}
+
+/// The nearest numbers that `E` has.
+#[inline(always)]
+pub(crate) fn round_to<S: Lanes, E: Element>(lanes: S, value: S::V) -> S::V {
+    if E::KIND == Kind::F32 {
+        return value;
+    }
+    let mut rounded = [E::default(); MOST_LANES];
+    lanes.store(&mut rounded, value);
+    lanes.load(&rounded)
 }

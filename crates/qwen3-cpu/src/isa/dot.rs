@@ -76,15 +76,16 @@ unsafe fn block<S: Lanes, W: Element, const R: usize, const T: usize, const U: u
     while at + U * S::LANES <= depth {
         for u in 0..U {
             let here = at + u * S::LANES;
-            let mut columns = [lanes.splat(0.0); T];
-            for t in 0..T {
-                // SAFETY: `here + LANES <= depth`, here and below.
-                columns[t] = unsafe { lanes.load_at(x.add(t * depth + here)) };
-            }
+            // The fewer stay in registers.
+            let mut weights = [lanes.splat(0.0); R];
             for r in 0..R {
-                let weight = unsafe { lanes.load_at(w.add(r * stride + here)) };
-                for t in 0..T {
-                    sums[u][r][t] = lanes.mul_add(weight, columns[t], sums[u][r][t]);
+                // SAFETY: `here + LANES <= depth`, here and below.
+                weights[r] = unsafe { lanes.load_at(w.add(r * stride + here)) };
+            }
+            for t in 0..T {
+                let column = unsafe { lanes.load_at(x.add(t * depth + here)) };
+                for r in 0..R {
+                    sums[u][r][t] = lanes.mul_add(weights[r], column, sums[u][r][t]);
                 }
             }
         }

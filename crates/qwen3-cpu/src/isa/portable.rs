@@ -20,7 +20,7 @@ fn each(a: [f32; LANES], b: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> [f32; 
 impl Lanes for Portable {
     type V = [f32; LANES];
     const LANES: usize = LANES;
-    const ROWS: usize = 4;
+    const ROWS: usize = 6;
     const WIDE: bool = false;
 
     #[inline(always)]

@@ -1,0 +1,69 @@
+//! The gate of a feed-forward block.
+
+use crate::element::Element;
+use crate::isa::{self, Kernel, Lanes, silu};
+use crate::kernels::Kernels;
+
+impl Kernels {
+    /// `silu(gate) * up`, where every row of `gate_up` `[rows, 2 * features]` is a gate and behind it what it gates,
+    /// as [`matmul_joined`](Self::matmul_joined) leaves them; `out` is `[rows, features]`.
+    ///
+    /// Follows Transformers `Qwen3MLP`: the gate is computed in f32 and rounded to `E`, then multiplied and rounded.
+    ///
+    /// # Panics
+    /// When a length does not fit.
+    pub fn swiglu<E: Element>(&self, gate_up: &[E], features: usize, out: &mut [E]) {
+        assert_eq!(gate_up.len(), 2 * out.len(), "a gate for everything");
+        let features = features.max(1);
+        assert!(out.len().is_multiple_of(features), "{} elements are no rows of {features}", out.len());
+        let rows = self.rows_alone(features);
+        let parts = gate_up.chunks(2 * rows * features).zip(out.chunks_mut(rows * features));
+        self.threads.for_each(parts.collect(), |(gate_up, out)| {
+            for (gate_up, out) in gate_up.chunks(2 * features).zip(out.chunks_mut(features)) {
+                let (gate, up) = gate_up.split_at(features);
+                isa::run(self.set, Gate { gate, up, out });
+            }
+        });
+    }
+
+    /// [`swiglu`](Self::swiglu) of a `gate` and an `up` that lie apart; all three have one length.
+    ///
+    /// # Panics
+    /// When a length does not fit.
+    pub fn swiglu_apart<E: Element>(&self, gate: &[E], up: &[E], out: &mut [E]) {
+        assert!(gate.len() == out.len() && up.len() == out.len(), "a gate for everything");
+        let length = crate::norm::ALONE;
+        let parts = gate.chunks(length).zip(up.chunks(length)).zip(out.chunks_mut(length));
+        self.threads.for_each(parts.collect(), |((gate, up), out)| {
+            isa::run(self.set, Gate { gate, up, out });
+        });
+    }
+}
+
+struct Gate<'a, E> {
+    gate: &'a [E],
+    up: &'a [E],
+    out: &'a mut [E],
+}
+
+impl<E: Element> Kernel for Gate<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn compute<S: Lanes>(self, lanes: S) {
+        let whole = self.gate.len() / S::LANES * S::LANES;
+        let parts = self.gate.chunks_exact(S::LANES).zip(self.up.chunks_exact(S::LANES));
+        for ((gate, up), out) in parts.zip(self.out.chunks_exact_mut(S::LANES)) {
+            // Rounded to `E` in between, by way of memory.
+            lanes.store(out, silu(lanes, lanes.load(gate)));
+            let gate = lanes.load(out);
+            lanes.store(out, lanes.mul(gate, lanes.load(up)));
+        }
+        let rest = self.gate[whole..].iter().zip(&self.up[whole..]);
+        for ((gate, up), out) in rest.zip(&mut self.out[whole..]) {
+            let gate = gate.widen();
+            let gate = E::narrow(gate / (1.0 + (-gate).exp()));
+            *out = E::narrow(gate.widen() * up.widen());
+        }
+    }
+}
