@@ -2,20 +2,30 @@
 //! Vector instructions: [`Lanes`] is what a kernel needs of them, [`run`] the one door from a set to its code.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod convert;
 mod dot;
 mod math;
+mod pairs;
 mod portable;
 mod product;
+mod transpose;
 
 use crate::element::Element;
 use crate::instruction_set::InstructionSet;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use amx::is_granted as amx_is_granted;
 pub(crate) use convert::{round_to, widen};
 pub(crate) use dot::dot;
 pub(crate) use math::{exp, silu};
+pub(crate) use pairs::{PAIR_COLUMNS, PAIR_DEPTH, PAIR_ROWS, product_of_pairs};
 pub(crate) use product::{MAX_VECTORS, product};
+pub(crate) use transpose::transpose;
 
 /// Lanes of the widest set.
 pub(crate) const MOST_LANES: usize = 16;
@@ -54,6 +64,26 @@ pub(crate) trait Lanes: Copy {
     fn power_of_two(self, a: Self::V) -> Self::V;
     fn sum(self, a: Self::V) -> f32;
 
+    /// Whether pairs of bf16 are multiplied faster than numbers are.
+    const PAIRS: bool = false;
+
+    /// Does what is fastest with pairs of bf16 in registers for `rounds` rounds; gives the operations of a round.
+    #[inline(always)]
+    fn peak_of_pairs(self, _rounds: usize) -> f64 {
+        unreachable!("only asked where `PAIRS` is set")
+    }
+
+    /// Adds to `c` `[PAIR_ROWS, PAIR_COLUMNS]` the product of `a` `[PAIR_ROWS, depth]` and `b`
+    /// `[depth, PAIR_COLUMNS]`, whose elements are pairs of bf16; see [`product_of_pairs`].
+    ///
+    /// # Safety
+    /// The three are as large as this says, with these strides in elements; `depth` is a multiple of `PAIR_DEPTH`.
+    #[inline(always)]
+    unsafe fn pairs(self, depth: usize, a: (*const u32, usize), b: *const u32, c: (*mut f32, usize)) {
+        // SAFETY: the caller's.
+        unsafe { pairs::emulate(depth, a, b, c) }
+    }
+
     /// The first `LANES` of `from`.
     #[inline(always)]
     fn load<E: Element>(self, from: &[E]) -> Self::V {
@@ -87,12 +117,13 @@ pub(crate) fn run<K: Kernel>(set: InstructionSet, kernel: K) -> K::Output {
         // SAFETY of all: the set is available.
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx2 => unsafe { avx2::enter(kernel) },
-        _ => portable::enter(kernel),
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx512 => unsafe { avx512::enter(kernel) },
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx512Bf16 => unsafe { avx512::enter_bf16(kernel) },
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Amx => unsafe { avx512::enter_amx(kernel) },
+        InstructionSet::Neon => portable::enter::<true, K>(kernel),
+        _ => portable::enter::<false, K>(kernel),
     }
-}
-
-/// Whether the processor has AMX and the system lets this process use it.
-#[cfg(target_arch = "x86_64")]
-pub(crate) fn amx_is_granted() -> bool {
-    false
 }

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use crate::element::Element;
+use crate::element::{Element, Kind};
 use crate::isa::{self, Kernel, Lanes};
 use crate::{HugeBuffer, InstructionSet, Pages, Threads};
 
@@ -101,6 +101,9 @@ impl<E: Element> Kernel for Peak<E> {
 
     #[inline(always)]
     fn compute<S: Lanes>(self, lanes: S) -> f64 {
+        if S::PAIRS && E::KIND == Kind::Bf16 {
+            return lanes.peak_of_pairs(self.steps);
+        }
         const SUMS: usize = 12;
         let (a, b) = (lanes.splat(black_box(0.999)), lanes.splat(black_box(0.5)));
         let mut sums = [lanes.splat(1.0); SUMS];

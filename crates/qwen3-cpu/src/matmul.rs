@@ -2,6 +2,7 @@
 
 mod few;
 mod many;
+mod pairs;
 
 use std::ops::Range;
 
@@ -107,6 +108,8 @@ impl Kernels {
         assert_eq!(x.len(), tokens * depth, "x is [{tokens}, {depth}]");
         if tokens <= few::most::<W, X>(self.set) {
             few::multiply(self, shares, x, tokens, depth);
+        } else if pairs::apply::<W, X>(self) {
+            pairs::multiply(self, shares, x, tokens, depth);
         } else {
             many::multiply(self, shares, x, tokens, depth);
         }

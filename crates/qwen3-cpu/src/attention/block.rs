@@ -3,7 +3,7 @@ use std::ops::Range;
 use super::{Attention, View};
 use crate::block::Block;
 use crate::element::Element;
-use crate::isa::{self, Kernel, Lanes, dot, exp, product};
+use crate::isa::{self, Kernel, Lanes, dot, exp, product, transpose};
 
 /// Keys at a time: a whole number of every set's register blocks.
 pub(super) const KEYS: usize = 64;
@@ -78,7 +78,7 @@ impl<E: Element> Kernel for Attend<'_, E> {
                     }
                 }
             } else {
-                transpose(k, k_stride, keys, head_dim, &mut panel);
+                transpose(lanes, [keys, head_dim], (k, k_stride), (&mut panel, KEYS));
                 scores.fill(0.0);
                 product(lanes, [rows, head_dim, KEYS], (&q, head_dim), (&panel, KEYS), (&mut scores, KEYS));
             }
@@ -178,16 +178,6 @@ fn weighted<S: Lanes, E: Element>(
         for row in 0..rows {
             let terms = (0..keys).map(|key| weights[row * KEYS + key] * v[key * stride + feature].widen());
             sums[row * head_dim + feature] += terms.sum::<f32>();
-        }
-    }
-}
-
-/// Writes `panel` `[head_dim, KEYS]` from `keys` rows; what is behind them stays.
-#[inline(always)]
-fn transpose<E: Element>(k: &[E], stride: usize, keys: usize, head_dim: usize, panel: &mut [f32]) {
-    for (key, row) in k.chunks(stride).take(keys).enumerate() {
-        for (feature, value) in row[..head_dim].iter().enumerate() {
-            panel[feature * KEYS + key] = value.widen();
         }
     }
 }

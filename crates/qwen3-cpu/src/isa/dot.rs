@@ -24,14 +24,15 @@ pub(crate) fn dot<S: Lanes, W: Element>(
     }
     assert!(rows.len() >= (count - 1) * stride + depth, "{} elements for {count} rows", rows.len());
     assert!(x.len() >= vectors * depth && result.len() >= vectors * count);
-    let mut row = 0;
-    let height = if S::WIDE || vectors <= 2 { 4 } else { 3 };
-    while row < count {
-        let height = if count - row >= height { height } else { 1 };
-        let mut vector = 0;
-        while vector < vectors {
-            let width = (vectors - vector).min(4);
-            let width = if width < vectors - vector && vectors - vector == 5 { 3 } else { width };
+    let most = if S::WIDE || vectors <= 2 { 4 } else { 3 };
+    let mut vector = 0;
+    while vector < vectors {
+        let left = vectors - vector;
+        let width = if left == 5 { 3 } else { left.min(4) };
+        let mut row = 0;
+        // The vectors stay in the first cache meanwhile.
+        while row < count {
+            let height = if count - row >= most { most } else { 1 };
             // SAFETY: `height` rows from `row` and `width` vectors from `vector` exist, as seen above.
             unsafe {
                 let (w, x) = (rows.as_ptr().add(row * stride), x.as_ptr().add(vector * depth));
@@ -51,9 +52,9 @@ pub(crate) fn dot<S: Lanes, W: Element>(
                     _ => block::<S, W, 1, 4, 2>(lanes, w, stride, x, depth, to, vectors),
                 }
             }
-            vector += width;
+            row += height;
         }
-        row += height;
+        vector += width;
     }
 }
 
