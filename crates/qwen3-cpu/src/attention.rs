@@ -46,7 +46,9 @@ impl<'a, E> View<'a, E> {
     fn check(&self, what: &str, [batch, heads, tokens, head_dim]: [usize; 4]) {
         let [b, h, t] = self.strides;
         if batch * heads * tokens > 0 {
-            let needed = (batch - 1) * b + (heads - 1) * h + (tokens - 1) * t + head_dim;
+            let last = [(batch, b), (heads, h), (tokens, t)]
+                .map(|(count, stride)| (count - 1).saturating_mul(stride));
+            let needed = last.into_iter().fold(head_dim, usize::saturating_add);
             let found = self.data.len();
             assert!(found >= needed, "{what} has {found} elements of {needed}");
         }
@@ -124,9 +126,10 @@ impl Kernels {
         let blocks = queries.div_ceil(most) * batch * kv_heads;
         let slots = attention.start + queries;
         let wanted = (4 * self.threads.count()).div_ceil(blocks);
-        let parts = if self.threads.count() == 1 { 1 } else { wanted.min(slots.div_ceil(PART)) };
+        let first = (0..batch).map(|sequence| attention.sees(sequence, 0).start).min().unwrap_or(0);
+        let parts = if self.threads.count() == 1 { 1 } else { wanted.min((slots - first).div_ceil(PART)) };
         if queries <= most && parts > 1 {
-            return split::attend(self, attention, [q, k, v], parts, out);
+            return split::attend(self, attention, [q, k, v], (first..slots, parts), out);
         }
         let mut jobs = Vec::with_capacity(blocks);
         let mut rest = Block::new(out, batch * queries);

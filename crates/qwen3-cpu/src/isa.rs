@@ -1,4 +1,6 @@
 #![allow(unsafe_code)]
+// Indices, not iterators: see `Lanes`.
+#![allow(clippy::needless_range_loop, clippy::too_many_arguments)]
 //! Vector instructions: [`Lanes`] is what a kernel needs of them, [`run`] the one door from a set to its code.
 
 #[cfg(target_arch = "x86_64")]
@@ -20,7 +22,7 @@ use crate::instruction_set::InstructionSet;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use amx::is_granted as amx_is_granted;
-pub(crate) use convert::{round_to, widen};
+pub(crate) use convert::{convert, round_to};
 pub(crate) use dot::dot;
 pub(crate) use math::{exp, silu};
 pub(crate) use pairs::{PAIR_COLUMNS, PAIR_DEPTH, PAIR_ROWS, product_of_pairs};
@@ -32,7 +34,8 @@ pub(crate) const MOST_LANES: usize = 16;
 
 /// Vectors of f32 of an instruction set. A value is the proof that the machine has it.
 ///
-/// Everything is inlined into [`run`]'s functions, which are compiled for the set.
+/// Everything is inlined into [`run`]'s functions, which are compiled for the set. Loops over vectors count with an
+/// index: iterators of the standard library are not always inlined there.
 pub(crate) trait Lanes: Copy {
     /// `LANES` f32 numbers.
     type V: Copy;
@@ -65,12 +68,15 @@ pub(crate) trait Lanes: Copy {
     fn sum(self, a: Self::V) -> f32;
 
     /// Whether pairs of bf16 are multiplied faster than numbers are.
-    const PAIRS: bool = false;
+    #[inline(always)]
+    fn has_pairs(self) -> bool {
+        false
+    }
 
     /// Does what is fastest with pairs of bf16 in registers for `rounds` rounds; gives the operations of a round.
     #[inline(always)]
     fn peak_of_pairs(self, _rounds: usize) -> f64 {
-        unreachable!("only asked where `PAIRS` is set")
+        unreachable!("only asked where `has_pairs`")
     }
 
     /// Adds to `c` `[PAIR_ROWS, PAIR_COLUMNS]` the product of `a` `[PAIR_ROWS, depth]` and `b`
@@ -84,21 +90,30 @@ pub(crate) trait Lanes: Copy {
         unsafe { pairs::emulate(depth, a, b, c) }
     }
 
-    /// The first `LANES` of `from`.
+    /// `LANES` of `from`, from `at` on.
     #[inline(always)]
-    fn load<E: Element>(self, from: &[E]) -> Self::V {
-        assert!(from.len() >= Self::LANES);
+    fn load<E: Element>(self, from: &[E], at: usize) -> Self::V {
+        assert!(at < from.len() && from.len() - at >= Self::LANES);
         // SAFETY: as just seen.
-        unsafe { self.load_at(from.as_ptr()) }
+        unsafe { self.load_at(from.as_ptr().add(at)) }
     }
 
-    /// Writes the first `LANES` of `to`.
+    /// Writes `LANES` of `to`, from `at` on.
     #[inline(always)]
-    fn store<E: Element>(self, to: &mut [E], value: Self::V) {
-        assert!(to.len() >= Self::LANES);
+    fn store<E: Element>(self, to: &mut [E], at: usize, value: Self::V) {
+        assert!(at < to.len() && to.len() - at >= Self::LANES);
         // SAFETY: as just seen.
-        unsafe { self.store_at(to.as_mut_ptr(), value) }
+        unsafe { self.store_at(to.as_mut_ptr().add(at), value) }
     }
+}
+
+/// Elements of a matrix of some rows with a stride, at least one.
+///
+/// # Panics
+/// When there is no such number: what is checked against it is read without another look.
+fn extent(rows: usize, stride: usize, columns: usize) -> usize {
+    let before = (rows - 1).checked_mul(stride);
+    before.and_then(|before| before.checked_add(columns)).expect("a matrix fits the address space")
 }
 
 /// Something to compute with the vectors of any set. `compute` is `#[inline(always)]`, or it is compiled for none.
@@ -118,11 +133,12 @@ pub(crate) fn run<K: Kernel>(set: InstructionSet, kernel: K) -> K::Output {
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx2 => unsafe { avx2::enter(kernel) },
         #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx512 => unsafe { avx512::enter(kernel) },
+        InstructionSet::Avx512 => unsafe { avx512::enter(kernel, avx512::NOTHING) },
         #[cfg(target_arch = "x86_64")]
-        InstructionSet::Avx512Bf16 => unsafe { avx512::enter_bf16(kernel) },
+        InstructionSet::Avx512Bf16 => unsafe { avx512::enter(kernel, avx512::VECTORS) },
         #[cfg(target_arch = "x86_64")]
-        InstructionSet::Amx => unsafe { avx512::enter_amx(kernel) },
+        InstructionSet::Amx => unsafe { avx512::enter(kernel, avx512::TILES) },
+        #[cfg(target_arch = "aarch64")]
         InstructionSet::Neon => portable::enter::<true, K>(kernel),
         _ => portable::enter::<false, K>(kernel),
     }

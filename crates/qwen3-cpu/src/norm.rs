@@ -70,13 +70,14 @@ impl<E: Element> Kernel for Add<'_, E> {
 
     #[inline(always)]
     fn compute<S: Lanes>(self, lanes: S) {
-        let whole = self.x.len() / S::LANES * S::LANES;
-        for (sum, x) in self.sum.chunks_exact_mut(S::LANES).zip(self.x.chunks_exact(S::LANES)) {
-            let value = lanes.add(lanes.load(sum), lanes.load(x));
-            lanes.store(sum, value);
+        let Self { sum, x } = self;
+        let mut at = 0;
+        while at + S::LANES <= x.len() {
+            lanes.store(sum, at, lanes.add(lanes.load(sum, at), lanes.load(x, at)));
+            at += S::LANES;
         }
-        for (sum, x) in self.sum[whole..].iter_mut().zip(&self.x[whole..]) {
-            *sum = E::narrow(sum.widen() + x.widen());
+        for at in at..x.len() {
+            sum[at] = E::narrow(sum[at].widen() + x[at].widen());
         }
     }
 }
@@ -103,27 +104,27 @@ impl<E: Element> Kernel for Norms<'_, E> {
 /// [`Kernels::rms_norm`] of one row.
 #[inline(always)]
 pub(crate) fn norm_row<S: Lanes, E: Element>(lanes: S, x: &[E], weight: &[E], eps: f32, out: &mut [E]) {
-    let whole = x.len() / S::LANES * S::LANES;
-    let mut squares = [lanes.splat(0.0); 4];
-    for (index, x) in x.chunks_exact(S::LANES).enumerate() {
-        let x = lanes.load(x);
-        squares[index % 4] = lanes.mul_add(x, x, squares[index % 4]);
+    let mut squares = [lanes.splat(0.0); 2];
+    let mut at = 0;
+    while at + 2 * S::LANES <= x.len() {
+        let (a, b) = (lanes.load(x, at), lanes.load(x, at + S::LANES));
+        squares = [lanes.mul_add(a, a, squares[0]), lanes.mul_add(b, b, squares[1])];
+        at += 2 * S::LANES;
     }
-    let [a, b, c, d] = squares;
-    let mut sum = lanes.sum(lanes.add(lanes.add(a, b), lanes.add(c, d)));
-    for x in &x[whole..] {
-        sum += x.widen() * x.widen();
+    let mut sum = lanes.sum(lanes.add(squares[0], squares[1]));
+    for at in at..x.len() {
+        sum += x[at].widen() * x[at].widen();
     }
     let factor = 1.0 / (sum / x.len() as f32 + eps).sqrt();
     let factors = lanes.splat(factor);
-    let parts = x.chunks_exact(S::LANES).zip(weight.chunks_exact(S::LANES));
-    for ((x, weight), out) in parts.zip(out.chunks_exact_mut(S::LANES)) {
+    let mut at = 0;
+    while at + S::LANES <= x.len() {
         // Rounded to `E` in between, by way of memory.
-        lanes.store(out, lanes.mul(lanes.load(x), factors));
-        let normalised = lanes.load(out);
-        lanes.store(out, lanes.mul(normalised, lanes.load(weight)));
+        lanes.store(out, at, lanes.mul(lanes.load(x, at), factors));
+        lanes.store(out, at, lanes.mul(lanes.load(out, at), lanes.load(weight, at)));
+        at += S::LANES;
     }
-    for ((x, weight), out) in x[whole..].iter().zip(&weight[whole..]).zip(&mut out[whole..]) {
-        *out = E::narrow(E::narrow(x.widen() * factor).widen() * weight.widen());
+    for at in at..x.len() {
+        out[at] = E::narrow(E::narrow(x[at].widen() * factor).widen() * weight[at].widen());
     }
 }

@@ -194,23 +194,24 @@ fn rotate<S: Lanes, E: Element, P: Element>(
     cos: &[f32],
     sin: &[f32],
 ) {
-    let whole = low.len() / S::LANES * S::LANES;
-    let parts = low.chunks_exact_mut(S::LANES).zip(high.chunks_exact_mut(S::LANES));
-    let angles = cos.chunks_exact(S::LANES).zip(sin.chunks_exact(S::LANES));
-    for ((low, high), (cos, sin)) in parts.zip(angles) {
-        let (cos, sin) = (isa::round_to::<S, P>(lanes, lanes.load(cos)), lanes.load(sin));
-        let sin = isa::round_to::<S, P>(lanes, sin);
-        let minus = lanes.mul(sin, lanes.splat(-1.0));
-        let (a, b) = (lanes.load(low), lanes.load(high));
-        let product = |x, y| isa::round_to::<S, P>(lanes, lanes.mul(x, y));
-        lanes.store(low, lanes.add(product(a, cos), product(b, minus)));
-        lanes.store(high, lanes.add(product(b, cos), product(a, sin)));
+    let mut at = 0;
+    while at + S::LANES <= low.len() {
+        let cos = isa::round_to::<S, P>(lanes, lanes.load(cos, at));
+        let sin = isa::round_to::<S, P>(lanes, lanes.load(sin, at));
+        let (a, b) = (lanes.load(low, at), lanes.load(high, at));
+        let minus = lanes.mul(b, lanes.splat(-1.0));
+        let a_cos = isa::round_to::<S, P>(lanes, lanes.mul(a, cos));
+        let b_sin = isa::round_to::<S, P>(lanes, lanes.mul(minus, sin));
+        let b_cos = isa::round_to::<S, P>(lanes, lanes.mul(b, cos));
+        let a_sin = isa::round_to::<S, P>(lanes, lanes.mul(a, sin));
+        lanes.store(low, at, lanes.add(a_cos, b_sin));
+        lanes.store(high, at, lanes.add(b_cos, a_sin));
+        at += S::LANES;
     }
     let product = |x: f32, y: f32| P::narrow(x * P::narrow(y).widen()).widen();
-    let angles = cos[whole..].iter().zip(&sin[whole..]);
-    for ((low, high), (cos, sin)) in low[whole..].iter_mut().zip(&mut high[whole..]).zip(angles) {
-        let (a, b) = (low.widen(), high.widen());
-        *low = E::narrow(product(a, *cos) - product(b, *sin));
-        *high = E::narrow(product(b, *cos) + product(a, *sin));
+    for at in at..low.len() {
+        let (a, b) = (low[at].widen(), high[at].widen());
+        low[at] = E::narrow(product(a, cos[at]) - product(b, sin[at]));
+        high[at] = E::narrow(product(b, cos[at]) + product(a, sin[at]));
     }
 }

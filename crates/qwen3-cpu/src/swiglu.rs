@@ -51,19 +51,18 @@ impl<E: Element> Kernel for Gate<'_, E> {
 
     #[inline(always)]
     fn compute<S: Lanes>(self, lanes: S) {
-        let whole = self.gate.len() / S::LANES * S::LANES;
-        let parts = self.gate.chunks_exact(S::LANES).zip(self.up.chunks_exact(S::LANES));
-        for ((gate, up), out) in parts.zip(self.out.chunks_exact_mut(S::LANES)) {
+        let Self { gate, up, out } = self;
+        let mut at = 0;
+        while at + S::LANES <= out.len() {
             // Rounded to `E` in between, by way of memory.
-            lanes.store(out, silu(lanes, lanes.load(gate)));
-            let gate = lanes.load(out);
-            lanes.store(out, lanes.mul(gate, lanes.load(up)));
+            lanes.store(out, at, silu(lanes, lanes.load(gate, at)));
+            lanes.store(out, at, lanes.mul(lanes.load(out, at), lanes.load(up, at)));
+            at += S::LANES;
         }
-        let rest = self.gate[whole..].iter().zip(&self.up[whole..]);
-        for ((gate, up), out) in rest.zip(&mut self.out[whole..]) {
-            let gate = gate.widen();
+        for at in at..out.len() {
+            let gate = gate[at].widen();
             let gate = E::narrow(gate / (1.0 + (-gate).exp()));
-            *out = E::narrow(gate.widen() * up.widen());
+            out[at] = E::narrow(gate.widen() * up[at].widen());
         }
     }
 }

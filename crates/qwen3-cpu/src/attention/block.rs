@@ -53,7 +53,7 @@ impl<E: Element> Kernel for Attend<'_, E> {
         let mut q = vec![0.0; rows * head_dim]; // [groups * queries, head_dim]
         for (row, to) in q.chunks_exact_mut(head_dim).enumerate() {
             let (group, query) = (row / queries, self.queries.start + row % queries);
-            isa::widen(lanes, &self.q.from(self.batch, self.head * groups + group, query)[..head_dim], to);
+            isa::convert(lanes, &self.q.from(self.batch, self.head * groups + group, query)[..head_dim], to);
             to.iter_mut().for_each(|q| *q *= scale);
         }
         let mut state = State {
@@ -119,17 +119,21 @@ impl State {
         scores[seen.end..].fill(f32::NEG_INFINITY);
         let before = self.greatest[row];
         let mut greatest = lanes.splat(before);
-        for scores in scores.chunks_exact(S::LANES) {
-            greatest = lanes.max(lanes.load(scores), greatest);
+        let mut at = 0;
+        while at < KEYS {
+            greatest = lanes.max(lanes.load(scores, at), greatest);
+            at += S::LANES;
         }
         let mut each = [before; isa::MOST_LANES];
-        lanes.store(&mut each, greatest);
+        lanes.store(&mut each, 0, greatest);
         let now = each.into_iter().fold(before, f32::max);
         let (mut sum, shift) = (lanes.splat(0.0), lanes.splat(-now));
-        for scores in scores.chunks_exact_mut(S::LANES) {
-            let weight = exp(lanes, lanes.add(lanes.load(scores), shift));
-            lanes.store(scores, weight);
+        let mut at = 0;
+        while at < KEYS {
+            let weight = exp(lanes, lanes.add(lanes.load(scores, at), shift));
+            lanes.store(scores, at, weight);
             sum = lanes.add(sum, weight);
+            at += S::LANES;
         }
         // Before the first key there is nothing to scale.
         let factor = if before == f32::NEG_INFINITY { 0.0 } else { (before - now).exp() };

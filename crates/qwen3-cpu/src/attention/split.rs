@@ -1,26 +1,28 @@
 //! A few queries over a long sequence: its slots in parts, for more threads than there are heads.
 
+use std::ops::Range;
+
 use super::block::{Attend, Into};
 use super::{Attention, View};
 use crate::element::Element;
 use crate::isa;
 use crate::kernels::Kernels;
 
-/// [`Kernels::attend`] with the slots in `parts` parts.
+/// [`Kernels::attend`] with the `slots` that anything sees in so many parts.
 pub(super) fn attend<E: Element>(
     kernels: &Kernels,
     attention: &Attention,
     [q, k, v]: [View<E>; 3],
-    parts: usize,
+    (slots, parts): (Range<usize>, usize),
     out: &mut [E],
 ) {
-    let Attention { batch, heads, kv_heads, head_dim, queries, start, .. } = *attention;
+    let Attention { batch, heads, kv_heads, head_dim, queries, .. } = *attention;
     let groups = heads / kv_heads;
-    let (slots, row) = (start + queries, 2 + head_dim);
-    let length = slots.div_ceil(parts);
+    let row = 2 + head_dim;
+    let length = slots.len().div_ceil(parts);
     kernels.floats.lend(batch * kv_heads * parts * groups * queries * row, |results| {
         let jobs = results.chunks_exact_mut(groups * queries * row).enumerate().map(|(index, part)| {
-            let (head, first) = (index / parts, index % parts * length);
+            let (head, first) = (index / parts, slots.start + index % parts * length);
             Attend {
                 attention,
                 q,
@@ -29,7 +31,7 @@ pub(super) fn attend<E: Element>(
                 batch: head / kv_heads,
                 head: head % kv_heads,
                 queries: 0..queries,
-                slots: first.min(slots)..slots.min(first + length),
+                slots: first.min(slots.end)..slots.end.min(first + length),
                 into: Into::Part(part),
             }
         });

@@ -6,43 +6,30 @@ use super::pairs::{PAIR_COLUMNS, PAIR_ROWS};
 use super::{Kernel, Lanes, amx, pairs};
 use crate::element::{Element, Kind};
 
-/// What multiplies pairs of bf16.
-const NOTHING: u8 = 0;
-const VECTORS: u8 = 1;
-const TILES: u8 = 2;
+/// What multiplies pairs of bf16: nothing, `vdpbf16ps`, or AMX.
+pub(super) const NOTHING: u8 = 0;
+pub(super) const VECTORS: u8 = 1;
+pub(super) const TILES: u8 = 2;
 
-/// Made in the functions below alone.
+/// Made in [`enter`] alone. What multiplies pairs is a value, so that kernels are compiled once for all three.
 #[derive(Clone, Copy)]
-pub(super) struct Avx512<const PAIRS: u8>(());
+pub(super) struct Avx512 {
+    pairs: u8,
+}
 
 /// # Safety
-/// The machine has AVX-512 F, BW, DQ and VL.
+/// The machine has AVX-512 F, BW, DQ and VL, and what `pairs` says.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-pub(super) unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
-    kernel.compute(Avx512::<NOTHING>(()))
-}
-
-/// # Safety
-/// The machine has AVX-512 F, BW, DQ, VL and BF16.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
-pub(super) unsafe fn enter_bf16<K: Kernel>(kernel: K) -> K::Output {
-    kernel.compute(Avx512::<VECTORS>(()))
-}
-
-/// # Safety
-/// The machine has AVX-512 F, BW, DQ, VL and BF16, and AMX with bf16, which the system granted.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
-pub(super) unsafe fn enter_amx<K: Kernel>(kernel: K) -> K::Output {
-    kernel.compute(Avx512::<TILES>(()))
+pub(super) unsafe fn enter<K: Kernel>(kernel: K, pairs: u8) -> K::Output {
+    kernel.compute(Avx512 { pairs })
 }
 
 // SAFETY of every block below: there is an `Avx512`, so the machine has the instructions.
-impl<const PAIRS: u8> Lanes for Avx512<PAIRS> {
+impl Lanes for Avx512 {
     type V = __m512;
     const LANES: usize = 16;
     const ROWS: usize = 12;
     const WIDE: bool = true;
-    const PAIRS: bool = PAIRS != NOTHING;
 
     #[inline(always)]
     fn splat(self, value: f32) -> __m512 {
@@ -125,9 +112,14 @@ impl<const PAIRS: u8> Lanes for Avx512<PAIRS> {
     }
 
     #[inline(always)]
+    fn has_pairs(self) -> bool {
+        self.pairs != NOTHING
+    }
+
+    #[inline(always)]
     unsafe fn pairs(self, depth: usize, a: (*const u32, usize), b: *const u32, c: (*mut f32, usize)) {
         unsafe {
-            match PAIRS {
+            match self.pairs {
                 VECTORS => vectors(depth, a, b, c),
                 TILES => amx::pairs(depth, a, b, c),
                 _ => pairs::emulate(depth, a, b, c),
@@ -137,7 +129,7 @@ impl<const PAIRS: u8> Lanes for Avx512<PAIRS> {
 
     #[inline(always)]
     fn peak_of_pairs(self, rounds: usize) -> f64 {
-        unsafe { if PAIRS == TILES { amx::peak(rounds) } else { peak(rounds) } }
+        unsafe { if self.pairs == TILES { amx::peak(rounds) } else { peak(rounds) } }
     }
 }
 
@@ -162,7 +154,7 @@ unsafe fn bf16_bits(value: __m512) -> __m256i {
 ///
 /// # Safety
 /// Those of `Lanes::pairs`, and the machine has AVX512-BF16.
-#[inline(always)]
+#[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn vectors(
     depth: usize,
     (a, a_stride): (*const u32, usize),
@@ -178,10 +170,10 @@ unsafe fn vectors(
             for k in 0..depth {
                 let low = _mm512_loadu_si512(b.add(k * PAIR_COLUMNS).cast());
                 let high = _mm512_loadu_si512(b.add(k * PAIR_COLUMNS + 16).cast());
-                for (r, [first, second]) in sums.iter_mut().enumerate() {
+                for r in 0..ROWS {
                     let factor = as_pairs(_mm512_set1_epi32(*a.add(r * a_stride + k) as i32));
-                    *first = _mm512_dpbf16_ps(*first, factor, as_pairs(low));
-                    *second = _mm512_dpbf16_ps(*second, factor, as_pairs(high));
+                    sums[r][0] = _mm512_dpbf16_ps(sums[r][0], factor, as_pairs(low));
+                    sums[r][1] = _mm512_dpbf16_ps(sums[r][1], factor, as_pairs(high));
                 }
             }
             for (r, sums) in sums.iter().enumerate() {
@@ -204,15 +196,15 @@ fn as_pairs(bits: __m512i) -> __m512bh {
 ///
 /// # Safety
 /// The machine has AVX512-BF16.
-#[inline(always)]
+#[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn peak(rounds: usize) -> f64 {
     const SUMS: usize = 12;
     unsafe {
         let factor = as_pairs(_mm512_set1_epi32(std::hint::black_box(0x3f00_3f00)));
         let mut sums = [_mm512_setzero_ps(); SUMS];
         for _ in 0..rounds {
-            for sum in &mut sums {
-                *sum = _mm512_dpbf16_ps(*sum, factor, factor);
+            for index in 0..SUMS {
+                sums[index] = _mm512_dpbf16_ps(sums[index], factor, factor);
             }
         }
         std::hint::black_box(sums);

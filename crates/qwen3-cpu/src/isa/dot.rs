@@ -1,6 +1,6 @@
 //! Dot products of a few rows with a few vectors, lanes along the rows: each weight is read once.
 
-use super::Lanes;
+use super::{Lanes, extent};
 use crate::element::Element;
 
 /// Writes `result[row * vectors + vector]`, the dot product of row `row` of `rows` (`stride` elements from one to the
@@ -22,8 +22,8 @@ pub(crate) fn dot<S: Lanes, W: Element>(
     if count == 0 || vectors == 0 {
         return;
     }
-    assert!(rows.len() >= (count - 1) * stride + depth, "{} elements for {count} rows", rows.len());
-    assert!(x.len() >= vectors * depth && result.len() >= vectors * count);
+    assert!(rows.len() >= extent(count, stride, depth), "{} elements for {count} rows", rows.len());
+    assert!(x.len() >= extent(vectors, depth, depth) && result.len() >= extent(count, vectors, vectors));
     let most = if S::WIDE || vectors <= 2 { 4 } else { 3 };
     let mut vector = 0;
     while vector < vectors {

@@ -44,9 +44,9 @@ mod tests {
         #[inline(always)]
         fn compute<S: Lanes>(self, lanes: S) -> Vec<f32> {
             let mut result = vec![0.0; self.0.len()];
-            for (from, to) in self.0.chunks_exact(S::LANES).zip(result.chunks_exact_mut(S::LANES)) {
-                let x = lanes.load(from);
-                lanes.store(to, if self.1 { silu(lanes, x) } else { exp(lanes, x) });
+            for at in (0..self.0.len()).step_by(S::LANES) {
+                let x = lanes.load(self.0, at);
+                lanes.store(&mut result, at, if self.1 { silu(lanes, x) } else { exp(lanes, x) });
             }
             result
         }

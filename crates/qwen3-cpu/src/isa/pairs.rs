@@ -1,6 +1,6 @@
 //! Products of pairs of bf16: what instructions do that multiply two numbers at a time.
 
-use super::Lanes;
+use super::{Lanes, extent};
 
 /// Rows of a block.
 pub(crate) const PAIR_ROWS: usize = 48;
@@ -24,9 +24,9 @@ pub(crate) fn product_of_pairs<S: Lanes>(
     (c, c_stride): (&mut [f32], usize),
 ) {
     assert!(depth.is_multiple_of(PAIR_DEPTH), "{depth} pairs");
-    assert!(a.len() >= (PAIR_ROWS - 1) * a_stride + depth && depth <= a_stride);
-    assert!(b.len() >= depth * PAIR_COLUMNS);
-    assert!(c.len() >= (PAIR_ROWS - 1) * c_stride + PAIR_COLUMNS && PAIR_COLUMNS <= c_stride);
+    assert!(a.len() >= extent(PAIR_ROWS, a_stride, depth) && depth <= a_stride);
+    assert!(b.len() / PAIR_COLUMNS >= depth);
+    assert!(c.len() >= extent(PAIR_ROWS, c_stride, PAIR_COLUMNS) && PAIR_COLUMNS <= c_stride);
     // SAFETY: the lengths are as just seen.
     unsafe { lanes.pairs(depth, (a.as_ptr(), a_stride), b.as_ptr(), (c.as_mut_ptr(), c_stride)) }
 }

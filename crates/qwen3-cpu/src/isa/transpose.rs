@@ -1,6 +1,6 @@
 //! Transposition by way of a small block, whose rows do not share lines of the cache as those of a matrix do.
 
-use super::Lanes;
+use super::{Lanes, convert};
 use crate::element::Element;
 
 /// Rows and columns of the block; a whole number of every set's lanes.
@@ -24,39 +24,18 @@ pub(crate) fn transpose<S: Lanes, F: Element, T: Element>(
         let height = SIDE.min(rows - row);
         for column in (0..columns).step_by(SIDE) {
             let width = SIDE.min(columns - column);
+            let mut line = [0.0; SIDE];
             for r in 0..height {
-                let from = &from[(row + r) * stride + column..][..width];
-                if width == SIDE {
-                    let mut line = [0.0; SIDE];
-                    for (from, to) in from.chunks_exact(S::LANES).zip(line.chunks_exact_mut(S::LANES)) {
-                        lanes.store(to, lanes.load(from));
-                    }
-                    for (c, value) in line.iter().enumerate() {
-                        block[c * STRIDE + r] = *value;
-                    }
-                } else {
-                    for (c, value) in from.iter().enumerate() {
-                        block[c * STRIDE + r] = value.widen();
-                    }
+                convert(lanes, &from[(row + r) * stride + column..][..width], &mut line[..width]);
+                for c in 0..SIDE {
+                    block[c * STRIDE + r] = line[c];
                 }
             }
             for c in 0..width {
                 let to = &mut to[(column + c) * to_stride + row..][..height];
-                narrow(lanes, &block[c * STRIDE..][..height], to);
+                convert(lanes, &block[c * STRIDE..][..height], to);
             }
         }
-    }
-}
-
-/// Rounds `from` to as many elements.
-#[inline(always)]
-fn narrow<S: Lanes, E: Element>(lanes: S, from: &[f32], to: &mut [E]) {
-    let whole = from.len() / S::LANES * S::LANES;
-    for (from, to) in from.chunks_exact(S::LANES).zip(to.chunks_exact_mut(S::LANES)) {
-        lanes.store(to, lanes.load(from));
-    }
-    for (from, to) in from[whole..].iter().zip(&mut to[whole..]) {
-        *to = E::narrow(*from);
     }
 }
 

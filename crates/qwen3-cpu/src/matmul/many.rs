@@ -112,7 +112,7 @@ impl<W: Element, X: Element> Kernel for Many<'_, W, X> {
             let deep = DEPTH.min(depth - k);
             for row in 0..rows {
                 let weights = &share.weight.rows(first + row..first + row + 1)[k..k + deep];
-                isa::widen(lanes, weights, &mut tile[row * STRIDE..][..deep]);
+                isa::convert(lanes, weights, &mut tile[row * STRIDE..][..deep]);
             }
             for token in (share.token..end).step_by(width) {
                 let columns = width.min(tokens - token);

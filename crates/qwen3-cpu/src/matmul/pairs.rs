@@ -25,8 +25,8 @@ impl Kernel for HasPairs {
     type Output = bool;
 
     #[inline(always)]
-    fn compute<S: Lanes>(self, _: S) -> bool {
-        S::PAIRS
+    fn compute<S: Lanes>(self, lanes: S) -> bool {
+        lanes.has_pairs()
     }
 }
 
