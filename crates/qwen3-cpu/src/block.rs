@@ -34,10 +34,6 @@ impl<'a, E> Block<'a, E> {
         self.rows
     }
 
-    pub(crate) fn columns(&self) -> usize {
-        self.columns
-    }
-
     /// The columns before `at` and the others.
     pub(crate) fn split_columns(self, at: usize) -> (Self, Self) {
         assert!(at <= self.columns, "column {at} of {}", self.columns);

@@ -2,7 +2,7 @@ use half::{bf16, f16};
 
 /// Which of the element types one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     F32,
     Bf16,
     F16,

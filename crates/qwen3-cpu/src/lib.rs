@@ -10,6 +10,7 @@
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
+mod attention;
 mod block;
 mod element;
 mod instruction_set;
@@ -17,13 +18,18 @@ mod isa;
 mod kernels;
 pub mod limits;
 mod matmul;
+mod norm;
 mod pages;
+mod rope;
 mod scratch;
+mod swiglu;
 mod threads;
 
+pub use attention::{Attention, View};
 pub use element::Element;
 pub use instruction_set::InstructionSet;
 pub use kernels::Kernels;
 pub use matmul::Matrix;
 pub use pages::{HugeBuffer, Pages};
+pub use rope::{Heads, RopeRounding, Rows};
 pub use threads::Threads;

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use crate::element::Element;
+use crate::element::{Element, Kind};
 use crate::isa::{self, Kernel, Lanes};
 use crate::{HugeBuffer, InstructionSet, Pages, Threads};
 
@@ -42,7 +42,7 @@ pub fn peak_flops<E: Element>(threads: usize, seconds: f64) -> f64 {
 /// # Panics
 /// When this machine does not have `set`.
 pub fn peak_flops_of<E: Element>(set: InstructionSet, threads: usize, seconds: f64) -> f64 {
-    const STEPS: usize = 200_000;
+    const STEPS: usize = 20_000;
     let threads = Threads::new(threads);
     let rounds = 8 * threads.count();
     let flops = isa::run(set, Peak::<E>::new(1)) * STEPS as f64 * rounds as f64;
@@ -75,10 +75,12 @@ impl Kernel for Sum<'_> {
     #[inline(always)]
     fn compute<S: Lanes>(self, lanes: S) -> f32 {
         let mut sums = [lanes.splat(0.0); 8];
-        for part in self.numbers.chunks_exact(8 * S::LANES) {
-            for (sum, numbers) in sums.iter_mut().zip(part.chunks_exact(S::LANES)) {
-                *sum = lanes.add(*sum, lanes.load(numbers));
+        let mut at = 0;
+        while at + 8 * S::LANES <= self.numbers.len() {
+            for index in 0..8 {
+                sums[index] = lanes.add(sums[index], lanes.load(self.numbers, at + index * S::LANES));
             }
+            at += 8 * S::LANES;
         }
         sums.into_iter().map(|sum| lanes.sum(sum)).sum()
     }
@@ -101,12 +103,15 @@ impl<E: Element> Kernel for Peak<E> {
 
     #[inline(always)]
     fn compute<S: Lanes>(self, lanes: S) -> f64 {
+        if lanes.has_pairs() && E::KIND == Kind::Bf16 {
+            return lanes.peak_of_pairs(self.steps);
+        }
         const SUMS: usize = 12;
         let (a, b) = (lanes.splat(black_box(0.999)), lanes.splat(black_box(0.5)));
         let mut sums = [lanes.splat(1.0); SUMS];
         for _ in 0..self.steps {
-            for sum in &mut sums {
-                *sum = lanes.mul_add(*sum, a, b);
+            for index in 0..SUMS {
+                sums[index] = lanes.mul_add(sums[index], a, b);
             }
         }
         black_box(sums.into_iter().map(|sum| lanes.sum(sum)).sum::<f32>());

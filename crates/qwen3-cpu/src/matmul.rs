@@ -2,6 +2,7 @@
 
 mod few;
 mod many;
+mod pairs;
 
 use std::ops::Range;
 
@@ -23,7 +24,8 @@ impl<'a, W> Matrix<'a, W> {
     /// # Panics
     /// When `data` has another length.
     pub fn new(data: &'a [W], [rows, columns]: [usize; 2]) -> Self {
-        assert_eq!(data.len(), rows * columns, "{} elements are not [{rows}, {columns}]", data.len());
+        let found = data.len();
+        assert!(rows.checked_mul(columns) == Some(found), "{found} elements are not [{rows}, {columns}]");
         Self { data, rows, columns }
     }
 
@@ -105,8 +107,10 @@ impl Kernels {
             assert_eq!(found, depth, "weights of one product have the same columns");
         }
         assert_eq!(x.len(), tokens * depth, "x is [{tokens}, {depth}]");
-        if tokens <= few::most::<W, X>(self.set) {
+        if tokens <= few::most::<W, X>(self) {
             few::multiply(self, shares, x, tokens, depth);
+        } else if pairs::apply::<W, X>(self) {
+            pairs::multiply(self, shares, x, tokens, depth);
         } else {
             many::multiply(self, shares, x, tokens, depth);
         }

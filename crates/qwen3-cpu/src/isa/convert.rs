@@ -1,17 +1,30 @@
 //! From one dtype to another.
 
-use super::Lanes;
-use crate::element::Element;
+use super::{Lanes, MOST_LANES};
+use crate::element::{Element, Kind};
 
-/// Widens `from` to as many f32 numbers.
+/// Widens `from` to as many f32 numbers, or rounds it to as many elements.
 #[inline(always)]
-pub(crate) fn widen<S: Lanes, E: Element>(lanes: S, from: &[E], to: &mut [f32]) {
+pub(crate) fn convert<S: Lanes, F: Element, T: Element>(lanes: S, from: &[F], to: &mut [T]) {
     assert_eq!(from.len(), to.len());
-    let whole = from.len() / S::LANES * S::LANES;
-    for (from, to) in from.chunks_exact(S::LANES).zip(to.chunks_exact_mut(S::LANES)) {
-        lanes.store(to, lanes.load(from));
+    let mut at = 0;
+    while at + S::LANES <= from.len() {
+        lanes.store(to, at, lanes.load(from, at));
+        at += S::LANES;
     }
-    for (from, to) in from[whole..].iter().zip(&mut to[whole..]) {
-        *to = from.widen();
+    while at < from.len() {
+        to[at] = T::narrow(from[at].widen());
+        at += 1;
     }
+}
+
+/// The nearest numbers that `E` has.
+#[inline(always)]
+pub(crate) fn round_to<S: Lanes, E: Element>(lanes: S, value: S::V) -> S::V {
+    if E::KIND == Kind::F32 {
+        return value;
+    }
+    let mut rounded = [E::default(); MOST_LANES];
+    lanes.store(&mut rounded, 0, value);
+    lanes.load(&rounded, 0)
 }

@@ -1,6 +1,6 @@
 //! Dot products of a few rows with a few vectors, lanes along the rows: each weight is read once.
 
-use super::Lanes;
+use super::{Lanes, extent};
 use crate::element::Element;
 
 /// Writes `result[row * vectors + vector]`, the dot product of row `row` of `rows` (`stride` elements from one to the
@@ -22,16 +22,17 @@ pub(crate) fn dot<S: Lanes, W: Element>(
     if count == 0 || vectors == 0 {
         return;
     }
-    assert!(rows.len() >= (count - 1) * stride + depth, "{} elements for {count} rows", rows.len());
-    assert!(x.len() >= vectors * depth && result.len() >= vectors * count);
-    let mut row = 0;
-    let height = if S::WIDE || vectors <= 2 { 4 } else { 3 };
-    while row < count {
-        let height = if count - row >= height { height } else { 1 };
-        let mut vector = 0;
-        while vector < vectors {
-            let width = (vectors - vector).min(4);
-            let width = if width < vectors - vector && vectors - vector == 5 { 3 } else { width };
+    assert!(rows.len() >= extent(count, stride, depth), "{} elements for {count} rows", rows.len());
+    assert!(x.len() >= extent(vectors, depth, depth) && result.len() >= extent(count, vectors, vectors));
+    let most = if S::WIDE || vectors <= 2 { 4 } else { 3 };
+    let mut vector = 0;
+    while vector < vectors {
+        let left = vectors - vector;
+        let width = if left == 5 { 3 } else { left.min(4) };
+        let mut row = 0;
+        // The vectors stay in the first cache meanwhile.
+        while row < count {
+            let height = if count - row >= most { most } else { 1 };
             // SAFETY: `height` rows from `row` and `width` vectors from `vector` exist, as seen above.
             unsafe {
                 let (w, x) = (rows.as_ptr().add(row * stride), x.as_ptr().add(vector * depth));
@@ -51,9 +52,9 @@ pub(crate) fn dot<S: Lanes, W: Element>(
                     _ => block::<S, W, 1, 4, 2>(lanes, w, stride, x, depth, to, vectors),
                 }
             }
-            vector += width;
+            row += height;
         }
-        row += height;
+        vector += width;
     }
 }
 
@@ -76,15 +77,16 @@ unsafe fn block<S: Lanes, W: Element, const R: usize, const T: usize, const U: u
     while at + U * S::LANES <= depth {
         for u in 0..U {
             let here = at + u * S::LANES;
-            let mut columns = [lanes.splat(0.0); T];
-            for t in 0..T {
-                // SAFETY: `here + LANES <= depth`, here and below.
-                columns[t] = unsafe { lanes.load_at(x.add(t * depth + here)) };
-            }
+            // The fewer stay in registers.
+            let mut weights = [lanes.splat(0.0); R];
             for r in 0..R {
-                let weight = unsafe { lanes.load_at(w.add(r * stride + here)) };
-                for t in 0..T {
-                    sums[u][r][t] = lanes.mul_add(weight, columns[t], sums[u][r][t]);
+                // SAFETY: `here + LANES <= depth`, here and below.
+                weights[r] = unsafe { lanes.load_at(w.add(r * stride + here)) };
+            }
+            for t in 0..T {
+                let column = unsafe { lanes.load_at(x.add(t * depth + here)) };
+                for r in 0..R {
+                    sums[u][r][t] = lanes.mul_add(weights[r], column, sums[u][r][t]);
                 }
             }
         }

@@ -1,13 +1,15 @@
-//! Plain Rust, four lanes, which compilers turn into the baseline's vectors.
+//! Plain Rust, four lanes, which compilers turn into the baseline's vectors: SSE2, or NEON, which every 64-bit Arm
+//! processor has.
 
 use super::{Kernel, Lanes};
 use crate::element::Element;
 
+/// With the 32 registers and the fused multiply-add of NEON, or with 16 and none.
 #[derive(Clone, Copy)]
-pub(super) struct Portable;
+pub(super) struct Portable<const NEON: bool>;
 
-pub(super) fn enter<K: Kernel>(kernel: K) -> K::Output {
-    kernel.compute(Portable)
+pub(super) fn enter<const NEON: bool, K: Kernel>(kernel: K) -> K::Output {
+    kernel.compute(Portable::<NEON>)
 }
 
 const LANES: usize = 4;
@@ -17,11 +19,11 @@ fn each(a: [f32; LANES], b: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> [f32; 
     [f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3])]
 }
 
-impl Lanes for Portable {
+impl<const NEON: bool> Lanes for Portable<NEON> {
     type V = [f32; LANES];
     const LANES: usize = LANES;
-    const ROWS: usize = 4;
-    const WIDE: bool = false;
+    const ROWS: usize = if NEON { 12 } else { 6 };
+    const WIDE: bool = NEON;
 
     #[inline(always)]
     fn splat(self, value: f32) -> Self::V {
@@ -58,8 +60,17 @@ impl Lanes for Portable {
 
     #[inline(always)]
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-        // `f32::mul_add` is a call where the baseline has no such instruction.
-        self.add(self.mul(a, b), c)
+        if NEON {
+            [
+                a[0].mul_add(b[0], c[0]),
+                a[1].mul_add(b[1], c[1]),
+                a[2].mul_add(b[2], c[2]),
+                a[3].mul_add(b[3], c[3]),
+            ]
+        } else {
+            // `f32::mul_add` is a call where the baseline has no such instruction.
+            self.add(self.mul(a, b), c)
+        }
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! The register block of a large product, lanes along the columns: `ROWS` rows times two vectors.
 
-use super::Lanes;
+use super::{Lanes, extent};
 use crate::element::Element;
 
 /// Vectors of the widest register block.
@@ -23,9 +23,9 @@ pub(crate) fn product<S: Lanes, B: Element>(
         return;
     }
     assert!(columns % S::LANES == 0, "{columns} columns");
-    assert!(a.len() >= (rows - 1) * a_stride + depth && depth <= a_stride);
-    assert!(b.len() >= (depth - 1) * b_stride + columns && columns <= b_stride);
-    assert!(c.len() >= (rows - 1) * c_stride + columns && columns <= c_stride);
+    assert!(a.len() >= extent(rows, a_stride, depth) && depth <= a_stride);
+    assert!(b.len() >= extent(depth, b_stride, columns) && columns <= b_stride);
+    assert!(c.len() >= extent(rows, c_stride, columns) && columns <= c_stride);
     let (a, b, c) = (a.as_ptr(), b.as_ptr(), c.as_mut_ptr());
     let mut column = 0;
     while column < columns {
@@ -47,8 +47,6 @@ pub(crate) fn product<S: Lanes, B: Element>(
                     (12.., _) if S::WIDE => (block!(12, 1), 12).1,
                     (6.., 2) => (block!(6, 2), 6).1,
                     (6.., _) => (block!(6, 1), 6).1,
-                    (4.., 2) => (block!(4, 2), 4).1,
-                    (4.., _) => (block!(4, 1), 4).1,
                     (2.., 2) => (block!(2, 2), 2).1,
                     (2.., _) => (block!(2, 1), 2).1,
                     (_, 2) => (block!(1, 2), 1).1,

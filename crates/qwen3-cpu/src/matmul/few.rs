@@ -1,6 +1,6 @@
 //! Up to some tokens: every weight is read once, and the product is as fast as memory is.
 
-use super::{Share, split_rows};
+use super::{Share, pairs, split_rows};
 use crate::InstructionSet;
 use crate::element::Element;
 use crate::isa::{self, Kernel, Lanes, dot};
@@ -11,9 +11,17 @@ const JOB: usize = 256 << 10;
 /// Rows whose sums lie on the stack at a time.
 const ROWS: usize = 12;
 
-/// The most tokens that are few.
-pub(super) fn most<W: Element, X: Element>(_set: InstructionSet) -> usize {
-    16
+/// The most tokens that are few with any set: up to here the dot products are as fast as the panels, which are made
+/// first and padded.
+const MOST: usize = 24;
+
+/// The most tokens that are few. Pairs and tiles pay earlier.
+pub(super) fn most<W: Element, X: Element>(kernels: &Kernels) -> usize {
+    match kernels.set {
+        InstructionSet::Amx if pairs::apply::<W, X>(kernels) => 4,
+        InstructionSet::Avx512Bf16 if pairs::apply::<W, X>(kernels) => 12,
+        _ => MOST,
+    }
 }
 
 pub(super) fn multiply<W: Element, X: Element>(
@@ -44,7 +52,7 @@ impl<X: Element> Kernel for Widen<'_, X> {
 
     #[inline(always)]
     fn compute<S: Lanes>(self, lanes: S) {
-        isa::widen(lanes, self.from, self.to);
+        isa::convert(lanes, self.from, self.to);
     }
 }
 
@@ -77,6 +85,3 @@ impl<W: Element, X: Element> Kernel for Few<'_, W, X> {
         }
     }
 }
-
-/// The most tokens of any set.
-const MOST: usize = 32;

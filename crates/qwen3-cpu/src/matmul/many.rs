@@ -2,7 +2,7 @@
 
 use super::{Share, split_rows};
 use crate::element::Element;
-use crate::isa::{self, Kernel, Lanes, MAX_VECTORS, product};
+use crate::isa::{self, Kernel, Lanes, MAX_VECTORS, product, transpose};
 use crate::kernels::Kernels;
 
 /// Rows of a tile of weights: a whole number of every set's register blocks.
@@ -11,6 +11,8 @@ const ROWS: usize = 48;
 const DEPTH: usize = 256;
 /// Elements from one row of a tile to the next: not a power of two, whose rows would share few lines of the cache.
 const STRIDE: usize = DEPTH + 16;
+/// Tokens whose results are written at a time.
+pub(super) const LINES: usize = 32;
 /// Tokens whose sums lie in the cache at a time.
 const TOKENS: usize = 256;
 
@@ -25,9 +27,10 @@ pub(super) fn multiply<W: Element, X: Element>(
     let padded = tokens.next_multiple_of(width / MAX_VECTORS);
     kernels.floats.lend(padded * depth, |panels| {
         let parts = panels.chunks_mut((width * depth).max(1)).enumerate().collect();
-        kernels.threads.for_each(parts, |(panel, to)| {
-            let first = panel * width;
-            pack(&x[first * depth..tokens.min(first + width) * depth], depth, to);
+        kernels.threads.for_each(parts, |(index, panel)| {
+            let first = index * width;
+            let x = &x[first * depth..tokens.min(first + width) * depth];
+            isa::run(kernels.set, Pack { x, depth, panel });
         });
         let panels = &*panels;
         let jobs = split_rows(shares, ROWS).flat_map(split_tokens).collect();
@@ -38,7 +41,7 @@ pub(super) fn multiply<W: Element, X: Element>(
 }
 
 /// Shares of at most [`TOKENS`] tokens each.
-fn split_tokens<W: Element, X: Element>(share: Share<W, X>) -> Vec<Share<W, X>> {
+pub(super) fn split_tokens<W: Element, X: Element>(share: Share<W, X>) -> Vec<Share<W, X>> {
     let Share { weight, rows, mut y, mut token } = share;
     let mut shares = Vec::new();
     while y.rows() > 0 {
@@ -52,17 +55,22 @@ fn split_tokens<W: Element, X: Element>(share: Share<W, X>) -> Vec<Share<W, X>> 
 }
 
 /// Transposes the rows of `x` into a panel `[depth, width]`, zeros behind the last.
-fn pack<X: Element>(x: &[X], depth: usize, panel: &mut [f32]) {
-    if depth == 0 {
-        return;
-    }
-    let width = panel.len() / depth;
-    for (k, to) in panel.chunks_exact_mut(width).enumerate() {
-        let rows = x.len() / depth;
-        for (row, to) in to[..rows].iter_mut().enumerate() {
-            *to = x[row * depth + k].widen();
+struct Pack<'a, X> {
+    x: &'a [X],
+    depth: usize,
+    panel: &'a mut [f32],
+}
+
+impl<X: Element> Kernel for Pack<'_, X> {
+    type Output = ();
+
+    #[inline(always)]
+    fn compute<S: Lanes>(self, lanes: S) {
+        let (rows, width) = (self.x.len() / self.depth, self.panel.len() / self.depth);
+        if rows < width {
+            self.panel.fill(0.0);
         }
-        to[rows..].fill(0.0);
+        transpose(lanes, [rows, self.depth], (self.x, self.depth), (self.panel, width));
     }
 }
 
@@ -98,23 +106,27 @@ impl<W: Element, X: Element> Kernel for Many<'_, W, X> {
         let end = (share.token + share.y.rows()).next_multiple_of(S::LANES).min(tokens);
         let count = end - share.token; // a whole number of vectors
         let mut tile = vec![0.0; ROWS * STRIDE];
-        let mut sums = vec![0.0; rows * count];
+        let stride = count + 16; // as that of the tile
+        let mut sums = vec![0.0; rows * stride];
         for k in (0..depth).step_by(DEPTH) {
             let deep = DEPTH.min(depth - k);
             for row in 0..rows {
                 let weights = &share.weight.rows(first + row..first + row + 1)[k..k + deep];
-                isa::widen(lanes, weights, &mut tile[row * STRIDE..][..deep]);
+                isa::convert(lanes, weights, &mut tile[row * STRIDE..][..deep]);
             }
             for token in (share.token..end).step_by(width) {
                 let columns = width.min(tokens - token);
                 let panel = &panels[token * depth + k * columns..][..deep * columns];
                 let sums = &mut sums[token - share.token..];
-                product(lanes, [rows, deep, columns], (&tile, STRIDE), (panel, columns), (sums, count));
+                product(lanes, [rows, deep, columns], (&tile, STRIDE), (panel, columns), (sums, stride));
             }
         }
-        for token in 0..share.y.rows() {
-            for (row, y) in share.y.row(token).iter_mut().enumerate() {
-                *y = X::narrow(sums[row * count + token]);
+        let mut lines = [X::default(); LINES * ROWS];
+        for token in (0..share.y.rows()).step_by(LINES) {
+            let count = LINES.min(share.y.rows() - token);
+            transpose(lanes, [rows, count], (&sums[token..], stride), (&mut lines, rows));
+            for (line, from) in lines.chunks_exact(rows).take(count).enumerate() {
+                share.y.row(token + line).copy_from_slice(from);
             }
         }
     }

@@ -1,0 +1,164 @@
+//! Attention straight from a key/value cache, with a softmax that streams over the keys.
+
+mod block;
+mod split;
+
+use std::ops::Range;
+
+use crate::block::Block;
+use crate::element::Element;
+use crate::isa;
+use crate::kernels::Kernels;
+use block::{Attend, Into, KEYS};
+
+/// Query heads times queries that share a block of keys.
+const ROWS: usize = 128;
+/// Keys of the smallest part of a split sequence.
+const PART: usize = 4 * KEYS;
+
+/// `[batch, heads, tokens, head_dim]` with any strides but that of the features, which are contiguous.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a, E> {
+    /// From the first element on.
+    pub data: &'a [E],
+    /// Elements from one sequence, head and token to the next.
+    pub strides: [usize; 3],
+}
+
+impl<'a, E> View<'a, E> {
+    /// Row-major `[batch, heads, tokens, head_dim]`, as a cache is.
+    pub fn of_heads(data: &'a [E], [heads, tokens, head_dim]: [usize; 3]) -> Self {
+        Self { data, strides: [heads * tokens * head_dim, tokens * head_dim, head_dim] }
+    }
+
+    /// Row-major `[batch, tokens, heads, head_dim]`, as a projection is.
+    pub fn of_tokens(data: &'a [E], [tokens, heads, head_dim]: [usize; 3]) -> Self {
+        Self { data, strides: [tokens * heads * head_dim, head_dim, heads * head_dim] }
+    }
+
+    /// From a token of a head on.
+    fn from(&self, batch: usize, head: usize, token: usize) -> &'a [E] {
+        &self.data[batch * self.strides[0] + head * self.strides[1] + token * self.strides[2]..]
+    }
+
+    /// # Panics
+    /// When the data is too short for this shape.
+    fn check(&self, what: &str, [batch, heads, tokens, head_dim]: [usize; 4]) {
+        let [b, h, t] = self.strides;
+        if batch * heads * tokens > 0 {
+            let last = [(batch, b), (heads, h), (tokens, t)]
+                .map(|(count, stride)| (count - 1).saturating_mul(stride));
+            let needed = last.into_iter().fold(head_dim, usize::saturating_add);
+            let found = self.data.len();
+            assert!(found >= needed, "{what} has {found} elements of {needed}");
+        }
+    }
+}
+
+/// Who attends to what.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention<'a> {
+    /// Sequences.
+    pub batch: usize,
+    /// Heads of queries; a multiple of `kv_heads`.
+    pub heads: usize,
+    /// Heads of keys and of values.
+    pub kv_heads: usize,
+    /// Features of a head, and of its values.
+    pub head_dim: usize,
+    /// Queries of each sequence.
+    pub queries: usize,
+    /// Slot of the first query: a query sees no slot behind its own.
+    pub start: usize,
+    /// For each sequence the first slot that is not padding; empty when there is none.
+    pub first_visible: &'a [usize],
+    /// A query sees this many slots, its own included; `None` for all.
+    pub window: Option<usize>,
+    /// Factor of the scores; `head_dim^-0.5` in Qwen3.
+    pub scale: f32,
+}
+
+impl Attention<'_> {
+    /// The slots that query `query` of sequence `batch` sees.
+    fn sees(&self, batch: usize, query: usize) -> Range<usize> {
+        let end = self.start + query + 1;
+        let first = self.first_visible.get(batch).copied().unwrap_or(0);
+        let first = self.window.map_or(first, |window| first.max(end.saturating_sub(window)));
+        first.min(end)..end
+    }
+}
+
+impl Kernels {
+    /// Attention of `q` over the slots of `k` and `v` that each query sees, into `out`
+    /// `[batch, queries, heads, head_dim]`, row-major. Query head `h` reads key head `h / (heads / kv_heads)`.
+    ///
+    /// Follows Transformers `eager_attention_forward`, with scores, softmax and weights in f32 throughout. What sees
+    /// nothing gets zeros.
+    ///
+    /// # Panics
+    /// When a length does not fit, or `heads` is no multiple of `kv_heads`.
+    pub fn attend<E: Element>(
+        &self,
+        attention: &Attention,
+        q: View<E>,
+        k: View<E>,
+        v: View<E>,
+        out: &mut [E],
+    ) {
+        let Attention { batch, heads, kv_heads, head_dim, queries, start, first_visible, .. } = *attention;
+        assert_eq!(
+            out.len(),
+            batch * queries * heads * head_dim,
+            "out is [{batch}, {queries}, {heads}, {head_dim}]"
+        );
+        if out.is_empty() {
+            return;
+        }
+        assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "{heads} heads cannot share {kv_heads}");
+        assert!(first_visible.is_empty() || first_visible.len() == batch, "one first slot for each sequence");
+        q.check("q", [batch, heads, queries, head_dim]);
+        k.check("k", [batch, kv_heads, start + queries, head_dim]);
+        v.check("v", [batch, kv_heads, start + queries, head_dim]);
+        assert!(k.strides[2] >= head_dim && v.strides[2] >= head_dim, "slots overlap");
+
+        let groups = heads / kv_heads;
+        let most = (ROWS / groups).max(1);
+        let blocks = queries.div_ceil(most) * batch * kv_heads;
+        let slots = attention.start + queries;
+        let wanted = (4 * self.threads.count()).div_ceil(blocks);
+        let first = (0..batch).map(|sequence| attention.sees(sequence, 0).start).min().unwrap_or(0);
+        let parts = if self.threads.count() == 1 { 1 } else { wanted.min((slots - first).div_ceil(PART)) };
+        if queries <= most && parts > 1 {
+            return split::attend(self, attention, [q, k, v], (first..slots, parts), out);
+        }
+        let mut jobs = Vec::with_capacity(blocks);
+        let mut rest = Block::new(out, batch * queries);
+        for sequence in 0..batch {
+            for first in (0..queries).step_by(most) {
+                let count = most.min(queries - first);
+                let (mut columns, others) = rest.split_rows(count);
+                rest = others;
+                for head in 0..kv_heads {
+                    let (out, others) = columns.split_columns(groups * head_dim);
+                    columns = others;
+                    let queries = first..first + count;
+                    let into = Into::Tokens(out);
+                    jobs.push(Attend {
+                        attention,
+                        q,
+                        k,
+                        v,
+                        batch: sequence,
+                        head,
+                        queries,
+                        slots: 0..slots,
+                        into,
+                    });
+                }
+            }
+        }
+        // Later queries see more: the longest jobs first.
+        jobs.reverse();
+        self.threads.for_each(jobs, |job| isa::run(self.set, job));
+    }
+}
