@@ -199,15 +199,13 @@ fn as_pairs(bits: __m512i) -> __m512bh {
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn peak(rounds: usize) -> f64 {
     const SUMS: usize = 12;
-    unsafe {
-        let factor = as_pairs(_mm512_set1_epi32(std::hint::black_box(0x3f00_3f00)));
-        let mut sums = [_mm512_setzero_ps(); SUMS];
-        for _ in 0..rounds {
-            for index in 0..SUMS {
-                sums[index] = _mm512_dpbf16_ps(sums[index], factor, factor);
-            }
+    let factor = as_pairs(_mm512_set1_epi32(std::hint::black_box(0x3f00_3f00)));
+    let mut sums = [_mm512_setzero_ps(); SUMS];
+    for _ in 0..rounds {
+        for index in 0..SUMS {
+            sums[index] = _mm512_dpbf16_ps(sums[index], factor, factor);
         }
-        std::hint::black_box(sums);
     }
+    std::hint::black_box(sums);
     (SUMS * 16 * 4) as f64
 }
