@@ -82,7 +82,7 @@ pub fn run(args: &Args) -> Result<u8> {
         NamedTempFile::new_in(out.parent().filter(|folder| folder.is_dir()).unwrap_or(Path::new(".")))?;
     fs::write(&file, document.to_string())?;
     file.persist(&out).with_context(|| format!("{} cannot be written", out.display()))?;
-    let accused = survey.honest.iter().filter(|run| run.accused).count();
+    let accused = survey.honest.iter().filter(|run| run.accused.is_some()).count();
     println!(
         "{} honest runs, {accused} accused; {} mistaken runs; {} hostile inputs, {} findings; {}",
         survey.honest.len(),

@@ -2,25 +2,12 @@
 
 use std::sync::{Arc, OnceLock};
 
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{
-    Backend, BackendTensor, Dispatch, DispatchTensor, DispatchTensorKind, Flex, backend_extension,
-};
+use burn::backend::{BackendTensor, DispatchTensor, DispatchTensorKind, Flex};
 use burn::tensor::{DType, Element, Tensor, TensorData};
 use burn_flex::FlexTensor;
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Pod;
 use half::{bf16, f16};
 use qwen3_cpu::{InstructionSet, Kernels, Matrix, Threads};
-
-/// Operations that have a kernel.
-#[backend_extension(Flex: cfg(feature = "flex"))]
-pub trait KernelOps: Backend {
-    /// `x` `[tokens, in]` times the rows of each of `weights` `[out, in]`.
-    fn products(x: FloatTensor<Self>, weights: Vec<FloatTensor<Self>>) -> Vec<FloatTensor<Self>>;
-
-    /// The products side by side.
-    fn joined(x: FloatTensor<Self>, weights: Vec<FloatTensor<Self>>) -> FloatTensor<Self>;
-}
 
 /// Is this a tensor of flex itself, in a dtype that kernels compute in?
 pub fn computes(tensor: &DispatchTensor) -> bool {
@@ -28,23 +15,9 @@ pub fn computes(tensor: &DispatchTensor) -> bool {
         DispatchTensorKind::Flex(BackendTensor::Float(tensor)) => {
             matches!(tensor.dtype(), DType::F32 | DType::BF16 | DType::F16)
         }
+        #[allow(unreachable_patterns, reason = "which variants exist depends on the features")]
         _ => false,
     }
-}
-
-/// [`KernelOps::products`] of tensors.
-pub fn products(x: &Tensor<2>, weights: &[Tensor<2>]) -> Vec<Tensor<2>> {
-    let products = Dispatch::products(x.clone().into_dispatch(), primitives(weights));
-    products.into_iter().map(Tensor::from_dispatch).collect()
-}
-
-/// [`KernelOps::joined`] of tensors.
-pub fn joined(x: &Tensor<2>, weights: &[Tensor<2>]) -> Tensor<2> {
-    Tensor::from_dispatch(Dispatch::joined(x.clone().into_dispatch(), primitives(weights)))
-}
-
-fn primitives(tensors: &[Tensor<2>]) -> Vec<DispatchTensor> {
-    tensors.iter().map(|tensor| tensor.clone().into_dispatch()).collect()
 }
 
 /// Calls a function of the element that a tensor has.
@@ -59,14 +32,24 @@ macro_rules! of_dtype {
     };
 }
 
-impl KernelOps for Flex {
-    fn products(x: FlexTensor, weights: Vec<FlexTensor>) -> Vec<FlexTensor> {
-        of_dtype!(x, products_of, x, weights)
-    }
+/// `x` `[tokens, in]` times the rows of each of `weights` `[out, in]`.
+pub fn products(x: &Tensor<2>, weights: &[Tensor<2>]) -> Vec<Tensor<2>> {
+    let (x, weights) = (dense(x), weights.iter().map(dense).collect::<Vec<_>>());
+    let products = of_dtype!(x, products_of, &x, &weights);
+    products.into_iter().map(Tensor::from_primitive::<Flex>).collect()
+}
 
-    fn joined(x: FlexTensor, weights: Vec<FlexTensor>) -> FlexTensor {
-        of_dtype!(x, joined_of, x, weights)
-    }
+/// The products side by side.
+pub fn joined(x: &Tensor<2>, weights: &[Tensor<2>]) -> Tensor<2> {
+    let (x, weights) = (dense(x), weights.iter().map(dense).collect::<Vec<_>>());
+    Tensor::from_primitive::<Flex>(of_dtype!(x, joined_of, &x, &weights))
+}
+
+/// A tensor's primitive, contiguous. Nothing is copied of what is contiguous, as weights are, though it be part of
+/// something larger.
+fn dense(tensor: &Tensor<2>) -> FlexTensor {
+    let tensor = tensor.clone().try_into_primitive::<Flex>().expect("all tensors of an operation are on flex");
+    if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
 }
 
 /// What kernels compute with and tensors are made of.
@@ -74,33 +57,26 @@ trait Number: qwen3_cpu::Element + Element + Pod {}
 
 impl<E: qwen3_cpu::Element + Element + Pod> Number for E {}
 
-fn products_of<E: Number>(x: FlexTensor, weights: Vec<FlexTensor>) -> Vec<FlexTensor> {
-    let (x, weights) = (contiguous(x), weights.into_iter().map(contiguous).collect::<Vec<_>>());
-    let (tokens, matrices) = (x.layout().shape()[0], matrices::<E>(&weights));
+fn products_of<E: Number>(x: &FlexTensor, weights: &[FlexTensor]) -> Vec<FlexTensor> {
+    let (tokens, matrices) = (x.layout().shape()[0], matrices::<E>(weights));
     let zeros = |matrix: &Matrix<E>| vec![E::zeroed(); tokens * matrix.shape()[0]];
     let mut products: Vec<Vec<E>> = matrices.iter().map(zeros).collect();
     let mut outputs: Vec<&mut [E]> = products.iter_mut().map(Vec::as_mut_slice).collect();
-    kernels().matmul(&matrices, values(&x), tokens, &mut outputs);
+    kernels().matmul(&matrices, values(x), tokens, &mut outputs);
     let shaped = matrices.iter().zip(products);
     shaped.map(|(matrix, y)| tensor(y, [tokens, matrix.shape()[0]])).collect()
 }
 
-fn joined_of<E: Number>(x: FlexTensor, weights: Vec<FlexTensor>) -> FlexTensor {
-    let (x, weights) = (contiguous(x), weights.into_iter().map(contiguous).collect::<Vec<_>>());
-    let (tokens, matrices) = (x.layout().shape()[0], matrices::<E>(&weights));
+fn joined_of<E: Number>(x: &FlexTensor, weights: &[FlexTensor]) -> FlexTensor {
+    let (tokens, matrices) = (x.layout().shape()[0], matrices::<E>(weights));
     let out = matrices.iter().map(|matrix| matrix.shape()[0]).sum();
     let mut y = vec![E::zeroed(); tokens * out];
-    kernels().matmul_joined(&matrices, values(&x), tokens, &mut y);
+    kernels().matmul_joined(&matrices, values(x), tokens, &mut y);
     tensor(y, [tokens, out])
 }
 
 fn tensor<E: Number>(values: Vec<E>, shape: [usize; 2]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape))
-}
-
-/// Nothing happens to what is contiguous, as weights are, though it be part of something larger.
-fn contiguous(tensor: FlexTensor) -> FlexTensor {
-    if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
 }
 
 fn matrices<E: Number>(weights: &[FlexTensor]) -> Vec<Matrix<'_, E>> {

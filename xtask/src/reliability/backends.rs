@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use qwen3_report::{Status, VerifyReport};
 use qwen3_trace::{Backend, Precision};
 
-use super::survey::{Honest, Survey, kind, worst};
+use super::survey::{Honest, Survey, failing, kind, name, worst};
 use crate::backend::{Backends, switches};
 use crate::launch::SetUp;
 use crate::runner;
@@ -57,7 +57,11 @@ pub fn runs(runner: &Path, folder: &Path, temporary: &Path, survey: &mut Survey)
             engine: run.label.backend,
             dtype,
             stored: true,
-            accused: run.status != Status::Pass,
+            accused: match run.status {
+                Status::Pass => None,
+                Status::Fail => Some(failing(folder, &run.verdicts)),
+                other => Some(format!("{}: {other}: {}", name(folder), run.reason.unwrap_or_default())),
+            },
             ratio: worst(&run.verdicts),
             causes: run.diagnosis.causes.into_iter().map(|cause| cause.id).collect(),
         }));

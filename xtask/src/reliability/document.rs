@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use qwen3_fuzz::report::Report;
+use qwen3_command::printable;
 use qwen3_trace::Precision;
 
 use super::survey::{Honest, Sized, Survey};
@@ -59,7 +60,7 @@ struct Row {
 impl Row {
     fn add(&mut self, run: &Honest) {
         self.runs += 1;
-        self.accused += usize::from(run.accused);
+        self.accused += usize::from(run.accused.is_some());
         self.causes += usize::from(!run.causes.is_empty());
         self.worst = self.worst.max(run.ratio);
     }
@@ -87,7 +88,15 @@ impl Document<'_> {
     fn total(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut all = Row::default();
         self.survey.honest.iter().for_each(|run| all.add(run));
-        writeln!(f, "\n{} honest runs: {} accused, {} with a cause.\n", all.runs, all.accused, all.causes)
+        writeln!(f, "\n{} honest runs: {} accused, {} with a cause.\n", all.runs, all.accused, all.causes)?;
+        for run in &self.survey.honest {
+            if let Some(what) = &run.accused {
+                // A reason is the last lines of what a program printed.
+                let what = printable(what.lines().next().unwrap_or_default());
+                writeln!(f, "- accused: {}, {}: {what}", run.engine, run.dtype)?;
+            }
+        }
+        if all.accused > 0 { writeln!(f) } else { Ok(()) }
     }
 
     fn sized(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -178,12 +187,12 @@ mod tests {
 
     #[test]
     fn tables_say_what_was_tried() {
-        let honest = |engine: &str, accused, ratio| Honest {
+        let honest = |engine: &str, accused: Option<&str>, ratio| Honest {
             kind: "sink".into(),
             engine: engine.into(),
             dtype: Precision::F32,
             stored: true,
-            accused,
+            accused: accused.map(String::from),
             causes: Vec::new(),
             ratio,
         };
@@ -195,7 +204,10 @@ mod tests {
             placed,
         };
         let survey = Survey {
-            honest: vec![honest("flex", false, 0.5), honest("flex", true, 1.5), honest("tch", false, 0.1)],
+            honest: vec![honest("flex", None, 0.5),
+                honest("flex", Some("001-sink: isolated logits 1.50 of its limit"), 1.5),
+                honest("tch", None, 0.1),
+            ],
             sized: vec![
                 sized("1e-01", true, false),
                 sized("1e-02", true, true),
@@ -209,6 +221,7 @@ mod tests {
             "| flex | f32 | 2 | 1 | 0 | 1.50 |",
             "| sink | 3 | 1 | 0 | 1.50 |",
             "3 honest runs: 1 accused, 0 with a cause.",
+            "- accused: flex, f32: 001-sink: isolated logits 1.50 of its limit",
             "| mistake | dtype | 1e-02 | 1e-01 |",
             "| down_proj-row | f32 | 1 of 2 | 0 of 1 (1) |",
             "| down_proj-row | bf16 | - | - |",

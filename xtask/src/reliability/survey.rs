@@ -23,8 +23,8 @@ pub struct Honest {
     pub dtype: Precision,
     /// Had the reference noise floors of Transformers in it?
     pub stored: bool,
-    /// Did something not pass?
-    pub accused: bool,
+    /// What did not pass, and where.
+    pub accused: Option<String>,
     /// The causes that were named.
     pub causes: Vec<String>,
     /// The worst error over its limit of whole runs.
@@ -91,7 +91,7 @@ impl Survey {
                             engine: format!("Transformers, {rest}"),
                             dtype,
                             stored: *stored,
-                            accused: !found.verdicts.pass(),
+                            accused: (!found.verdicts.pass()).then(|| failing(folder, &found.verdicts)),
                             causes: found.diagnosis.causes.into_iter().map(|cause| cause.id).collect(),
                             ratio: worst(&found.verdicts),
                         });
@@ -122,10 +122,28 @@ pub fn worst(verdicts: &qwen3_trace::Verdicts) -> f64 {
     verdicts.of(Mode::Accumulated).filter_map(|tensor| tensor.ratio).fold(0.0, f64::max)
 }
 
+/// The first thing of a run that did not pass, and the checkpoint.
+pub fn failing(folder: &Path, verdicts: &qwen3_trace::Verdicts) -> String {
+    let tensor = verdicts.tensors.iter().find(|tensor| !tensor.verdict.pass);
+    let what = match tensor {
+        Some(tensor) => {
+            let ratio = tensor.ratio.map_or("not finite".into(), |ratio| format!("{ratio:.2} of its limit"));
+            format!("{} {} {ratio}", tensor.mode, tensor.verdict.name)
+        }
+        None => "a generated token".into(),
+    };
+    format!("{}: {what}", name(folder))
+}
+
+/// The name of a checkpoint.
+pub fn name(folder: &Path) -> String {
+    folder.file_name().unwrap_or_default().to_string_lossy().into()
+}
+
 /// What makes the checkpoint in `folder` wild: `003-outliers`.
 pub fn kind(folder: &Path) -> String {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    name.split_once('-').map_or(name.to_string(), |(_, kind)| kind.into())
+    let name = name(folder);
+    name.split_once('-').map_or(name.clone(), |(_, kind)| kind.into())
 }
 
 fn judged(
