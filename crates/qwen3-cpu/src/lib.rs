@@ -9,6 +9,8 @@
 //! closure lent to threads that outlive it) and `block.rs` (blocks of a matrix written by several threads).
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
+// Iterators are not inlined into functions of another instruction set, and then cost several times the work.
+#![allow(clippy::needless_range_loop)]
 
 mod attention;
 mod block;

@@ -48,7 +48,8 @@ pub fn joined(x: &Tensor<2>, weights: &[Tensor<2>]) -> Tensor<2> {
 /// A tensor's primitive, contiguous. Nothing is copied of what is contiguous, as weights are, though it be part of
 /// something larger.
 fn dense(tensor: &Tensor<2>) -> FlexTensor {
-    let tensor = tensor.clone().try_into_primitive::<Flex>().expect("all tensors of an operation are on flex");
+    let tensor =
+        tensor.clone().try_into_primitive::<Flex>().expect("all tensors of an operation are on flex");
     if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use qwen3_fuzz::report::Report;
 use qwen3_command::printable;
+use qwen3_fuzz::report::Report;
 use qwen3_trace::Precision;
 
 use super::survey::{Honest, Sized, Survey};
@@ -204,7 +204,8 @@ mod tests {
             placed,
         };
         let survey = Survey {
-            honest: vec![honest("flex", None, 0.5),
+            honest: vec![
+                honest("flex", None, 0.5),
                 honest("flex", Some("001-sink: isolated logits 1.50 of its limit"), 1.5),
                 honest("tch", None, 0.1),
             ],

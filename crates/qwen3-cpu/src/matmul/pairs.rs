@@ -126,6 +126,8 @@ mod tests {
 
     use super::super::Matrix;
     use super::*;
+
+    type Multiply = fn(&Kernels, Vec<Share<bf16, bf16>>, &[bf16], usize, usize);
     use crate::block::Block;
     use crate::{InstructionSet, Threads};
 
@@ -140,7 +142,7 @@ mod tests {
             let (w, x) = (numbers(out * depth, 0.5), numbers(tokens * depth, 0.1));
             for set in InstructionSet::available() {
                 let kernels = Kernels::new(set, Arc::clone(&threads));
-                let product = |multiply: fn(&Kernels, Vec<Share<bf16, bf16>>, &[bf16], usize, usize)| {
+                let product = |multiply: Multiply| {
                     let mut y = vec![bf16::NAN; tokens * out];
                     let weight = Matrix::new(&w, [out, depth]);
                     let share = Share { weight, rows: 0..out, y: Block::new(&mut y, tokens), token: 0 };
