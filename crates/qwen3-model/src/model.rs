@@ -2,8 +2,8 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor};
 
 use crate::{
-    DecoderLayer, End, KvCache, Qwen3Config, RmsNorm, RotaryEmbedding, Rows, Step, StepPlan, Tap, Taps,
-    VocabMatrix, WeightSource,
+    Attention, DecoderLayer, End, FeedForward, Kernel, KvCache, Mlp, Qwen3Config, RmsNorm, RotaryEmbedding,
+    Rows, Step, StepPlan, Tap, Taps, VocabMatrix, WeightSource,
 };
 
 /// Qwen3 with its language-model head.
@@ -46,6 +46,23 @@ impl Qwen3 {
         let norm = RmsNorm::last(source, config)?;
         let lm_head = VocabMatrix::head(source, config)?;
         Ok(Self { model: Qwen3Model { embed_tokens, layers, norm }, lm_head, config: config.clone() })
+    }
+
+    /// The same model, computing with `kernel`. Weights are shared, not copied.
+    pub fn with_kernel(mut self, kernel: Kernel) -> Self {
+        let Qwen3Model { embed_tokens, layers, norm: _ } = &mut self.model;
+        embed_tokens.kernel = kernel;
+        if let Some(head) = &mut self.lm_head {
+            head.kernel = kernel;
+        }
+        for layer in layers {
+            let Attention { q_proj, k_proj, v_proj, o_proj, .. } = &mut layer.self_attn;
+            let FeedForward::Dense(Mlp { gate_proj, up_proj, down_proj }) = &mut layer.mlp;
+            for linear in [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj] {
+                linear.kernel = kernel;
+            }
+        }
+        self
     }
 
     /// Logits `[batch, seq, vocab_size]` of every position of unpadded `ids` `[batch, seq]`, without

@@ -155,6 +155,23 @@ fn what_was_truncated_leaves_no_trace() {
 }
 
 #[test]
+fn kernels_and_compositions_agree() {
+    let read = |kernel| {
+        let mut session = Session::new(&model().with_kernel(kernel), options(2, 16)).unwrap();
+        let prompt = session.prefill(&[&[1, 2, 3][..], &[4]]).unwrap();
+        let step = session.step(&[5, 6]).unwrap();
+        [prompt, step].map(|logits| logits.into_data().iter::<f32>().collect::<Vec<_>>()).concat()
+    };
+    let (fast, reference) = (read(Kernel::Fast), read(Kernel::Reference));
+    for (fast, reference) in fast.iter().zip(&reference) {
+        assert!((fast - reference).abs() < 1e-4, "{fast}, {reference}");
+    }
+    // On flex the sums are in another order, and a kernel that is never used would go unnoticed.
+    #[cfg(feature = "flex")]
+    assert_ne!(fast, reference);
+}
+
+#[test]
 fn noise_is_a_context_like_any_other() {
     let mut session = Session::new(&model(), options(2, 16)).unwrap();
     session.read_noise(5).unwrap();
