@@ -59,7 +59,8 @@ fn views_are_read_by_their_strides() {
     let (dtype, whole) = (DType::F32, numbers([12, 20], 0.3, DType::F32));
     let x = whole.clone().narrow(0, 4, 3).narrow(1, 5, 9); // [3, 9]
     let weight = whole.transpose().narrow(0, 2, 6).narrow(1, 1, 9); // [6, 9]
-    let [found] = &Kernel::Fast.products(&x, &[weight.clone()]).expect("flex has kernels")[..] else {
+    let [found] = &Kernel::Fast.products(&x, std::slice::from_ref(&weight)).expect("flex has kernels")[..]
+    else {
         panic!("one weight has one product")
     };
     assert_close(found, &composed(&x, &weight), dtype);
@@ -68,8 +69,8 @@ fn views_are_read_by_their_strides() {
 #[test]
 fn others_have_no_kernel() {
     let (x, weight) = (numbers([2, 4], 0.1, DType::F32), numbers([3, 4], 0.2, DType::F32));
-    assert!(Kernel::Reference.products(&x, &[weight.clone()]).is_none());
-    assert!(Kernel::Reference.joined(&x, &[weight.clone()]).is_none());
+    assert!(Kernel::Reference.products(&x, std::slice::from_ref(&weight)).is_none());
+    assert!(Kernel::Reference.joined(&x, std::slice::from_ref(&weight)).is_none());
     let wide = numbers([2, 4], 0.1, DType::F64);
     assert!(Kernel::Fast.products(&wide, &[numbers([3, 4], 0.2, DType::F64)]).is_none());
 }
