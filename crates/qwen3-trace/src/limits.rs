@@ -201,8 +201,9 @@ impl Limits {
         let size = Size::of(expected);
         TensorLimit::new(expected, 1, self.dtype, |_, _| {
             let floor = self.floor(key, None, size, size);
-            // They may be those of the token that is off most.
-            Floor { rms: floor.rms.max(floor.max_abs / PEAK), ..floor }
+            // They may be those of a token that is off by much more than most.
+            let rms = if self.uneven { floor.rms.max(floor.max_abs / PEAK) } else { floor.rms };
+            Floor { rms, ..floor }
         })
     }
 

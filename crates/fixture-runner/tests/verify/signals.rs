@@ -18,10 +18,21 @@ fn count(folder: &Path) -> usize {
     entries.map(|entry| if entry.path().is_dir() { count(&entry.path()) } else { 1 }).sum()
 }
 
+/// Was this test started to ignore a signal? Then so are the programs that it starts.
+fn ignored(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0) >> (signal - 1) & 1 == 1
+}
+
 /// No recording, no temporary file, no report, no process.
 #[test]
 fn a_verification_that_is_ended_leaves_nothing() {
     for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        if ignored(code - 128) {
+            println!("SIG{signal} is ignored here, as behind `nohup` and `&`: not tried");
+            continue;
+        }
         let [work, temporary, out] = [(); 3].map(|()| tempfile::tempdir().unwrap());
         let (worker, id) = (work.path().join("worker"), work.path().join("id"));
         // By another process: a program that any process has open for writing cannot be started.
