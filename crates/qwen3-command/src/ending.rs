@@ -17,6 +17,13 @@ pub enum Signal {
 }
 
 impl Signal {
+    /// Those that this program was not started to ignore, as `nohup` and a shell's `&` have it.
+    pub fn heard() -> impl Iterator<Item = Self> {
+        let ignored = ignored();
+        let all = [Self::Interrupt, Self::Terminate, Self::HangUp];
+        all.into_iter().filter(move |signal| ignored >> (signal.number() - 1) & 1 == 0)
+    }
+
     /// Its number.
     pub fn number(self) -> i32 {
         match self {
@@ -84,14 +91,10 @@ pub fn on_signal(mut survives: impl FnMut(Signal) -> bool + Send + 'static) -> i
     };
     #[cfg(unix)]
     {
-        let all = [Signal::Interrupt, Signal::Terminate, Signal::HangUp];
-        let ignored = ignored();
-        let taken = all.into_iter().filter(|signal| ignored >> (signal.number() - 1) & 1 == 0);
-        let taken: Vec<_> = taken.collect();
-        let mut signals = signal_hook::iterator::Signals::new(taken.iter().map(|signal| signal.number()))?;
+        let mut signals = signal_hook::iterator::Signals::new(Signal::heard().map(Signal::number))?;
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             for number in signals.forever() {
-                if let Some(signal) = all.into_iter().find(|signal| signal.number() == number) {
+                if let Some(signal) = Signal::heard().find(|signal| signal.number() == number) {
                     arrived(signal);
                 }
             }
@@ -102,9 +105,7 @@ pub fn on_signal(mut survives: impl FnMut(Signal) -> bool + Send + 'static) -> i
     ctrlc::set_handler(move || arrived(Signal::Interrupt)).map_err(io::Error::other)
 }
 
-/// A bit for each signal that this program was started to ignore, as `nohup` has it; none where the system does not
-/// tell.
-#[cfg(unix)]
+/// A bit for each signal that this program was started to ignore; none where the system does not tell.
 fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

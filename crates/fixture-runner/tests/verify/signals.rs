@@ -4,6 +4,8 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use qwen3_command::Signal;
+
 use crate::common::{MODEL, REFERENCE, root};
 
 /// A second worker that makes a file and hangs, behind a first one that has written its recordings.
@@ -18,21 +20,10 @@ fn count(folder: &Path) -> usize {
     entries.map(|entry| if entry.path().is_dir() { count(&entry.path()) } else { 1 }).sum()
 }
 
-/// Was this test started to ignore a signal? Then so are the programs that it starts.
-fn ignored(signal: i32) -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0) >> (signal - 1) & 1 == 1
-}
-
 /// No recording, no temporary file, no report, no process.
 #[test]
 fn a_verification_that_is_ended_leaves_nothing() {
-    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
-        if ignored(code - 128) {
-            println!("SIG{signal} is ignored here, as behind `nohup` and `&`: not tried");
-            continue;
-        }
+    for signal in Signal::heard() {
         let [work, temporary, out] = [(); 3].map(|()| tempfile::tempdir().unwrap());
         let (worker, id) = (work.path().join("worker"), work.path().join("id"));
         // By another process: a program that any process has open for writing cannot be started.
@@ -53,15 +44,16 @@ fn a_verification_that_is_ended_leaves_nothing() {
         }
         // The recordings of the first, what is derived of the reference, and the file of the second.
         assert!(count(temporary.path()) > 3, "{}", count(temporary.path()));
-        let kill = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
+        let kill =
+            Command::new("kill").args([&format!("-{}", signal.number()), &child.id().to_string()]).status();
         assert!(kill.unwrap().success());
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{signal}: {said}");
-        assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0, "{signal}");
-        assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0, "{signal}");
+        assert_eq!(output.status.code(), Some(signal.exit_code()), "{signal:?}: {said}");
+        assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0, "{signal:?}");
+        assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0, "{signal:?}");
         let mut alive = Command::new("kill");
         alive.args(["-0", started().unwrap().trim()]).stderr(Stdio::null());
-        assert!(!alive.status().unwrap().success(), "{signal}: the worker lives");
+        assert!(!alive.status().unwrap().success(), "{signal:?}: the worker lives");
     }
 }

@@ -59,7 +59,8 @@ pub fn wait_until(child: &mut Child, there: impl Fn() -> bool) {
     }
 }
 
-pub fn send(signal: &str, child: &Child) {
-    let kill = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
+pub fn send(signal: qwen3_command::Signal, child: &Child) {
+    let kill =
+        Command::new("kill").args([&format!("-{}", signal.number()), &child.id().to_string()]).status();
     assert!(kill.unwrap().success());
 }

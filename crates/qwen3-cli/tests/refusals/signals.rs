@@ -3,11 +3,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use qwen3_command::Signal;
 use serde_json::Value;
 
 use crate::common::*;
-
-const SIGNALS: [(&str, i32); 3] = [("INT", 130), ("TERM", 143), ("HUP", 129)];
 
 /// The small trained model with so many tokens that reading and writing it takes a while. Its weights are zeros, which
 /// take no room.
@@ -46,7 +45,7 @@ fn large(folder: &Path) {
 fn an_import_that_is_ended_leaves_nothing() {
     let model = tempfile::tempdir().unwrap();
     large(model.path());
-    for (signal, code) in SIGNALS {
+    for signal in Signal::heard() {
         let (out, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let record = out.path().join("model.bpk");
         let words = ["import", "--model", model.path().to_str().unwrap(), "--out", record.to_str().unwrap()];
@@ -54,14 +53,14 @@ fn an_import_that_is_ended_leaves_nothing() {
         command.env("TMPDIR", temporary.path()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         // Once while it reads, and then while it writes.
-        let at = if signal == "TERM" { "model.bpk" } else { ".qwen3-import-" };
+        let at = if signal == Signal::Terminate { "model.bpk" } else { ".qwen3-import-" };
         wait_until(&mut child, || listing(out.path()).iter().any(|name| name.contains(at)));
         send(signal, &child);
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{signal}: {said}");
-        assert!(!said.contains("error"), "{signal}: {said}");
-        assert_eq!((listing(out.path()), listing(temporary.path())), (vec![], vec![]), "{signal}");
+        assert_eq!(output.status.code(), Some(signal.exit_code()), "{signal:?}: {said}");
+        assert!(!said.contains("error"), "{signal:?}: {said}");
+        assert_eq!((listing(out.path()), listing(temporary.path())), (vec![], vec![]), "{signal:?}");
     }
 }
 
@@ -80,7 +79,7 @@ fn tiny_record(folder: &Path) -> PathBuf {
 fn the_texts_of_a_record_are_removed() {
     let folder = tempfile::tempdir().unwrap();
     let record = tiny_record(folder.path());
-    for (signal, code) in SIGNALS {
+    for signal in Signal::heard() {
         let temporary = tempfile::tempdir().unwrap();
         let mut command = command(&["tokenize", "--model", record.to_str().unwrap()]);
         let mut child = command.env("TMPDIR", temporary.path()).stdin(Stdio::piped()).spawn().unwrap();
@@ -90,8 +89,8 @@ fn the_texts_of_a_record_are_removed() {
             listing(temporary.path()).iter().any(|name| name.ends_with("tokenizer.json"))
         });
         send(signal, &child);
-        assert_eq!(child.wait().unwrap().code(), Some(code), "{signal}");
-        assert_eq!(listing(temporary.path()), [""; 0], "{signal}");
+        assert_eq!(child.wait().unwrap().code(), Some(signal.exit_code()), "{signal:?}");
+        assert_eq!(listing(temporary.path()), [""; 0], "{signal:?}");
     }
 }
 
@@ -105,9 +104,9 @@ fn a_signal_that_is_ignored_stays_ignored() {
     let mut child = shell.arg(record).env("TMPDIR", temporary.path()).stdin(Stdio::piped()).spawn().unwrap();
     let _input = child.stdin.take();
     wait_until(&mut child, || listing(temporary.path()).iter().any(|name| name.ends_with("tokenizer.json")));
-    send("HUP", &child);
+    send(Signal::HangUp, &child);
     std::thread::sleep(std::time::Duration::from_millis(100));
     assert!(child.try_wait().unwrap().is_none());
-    send("TERM", &child);
+    send(Signal::Terminate, &child);
     assert_eq!(child.wait().unwrap().code(), Some(143));
 }
