@@ -54,7 +54,7 @@ pub fn measurements(model: &ModelArg, device: &DeviceArgs, sizes: &BenchSizes) -
     }
     found.peak_rss_mb = peak_rss_mb();
     if backend.compiles_kernels() {
-        found.device = Some(rates::rates(&device, dtype));
+        found.device = Some(rates::rates(&device, dtype)?);
     }
     Ok(found)
 }
