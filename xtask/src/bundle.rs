@@ -19,8 +19,8 @@ use crate::workspace::Workspace;
 pub const NOTES: &str = "\
 The archive holds qwen3, fixture-runner and qwen3-bench, stripped, the catalogue with its fixtures, and run.sh, which
 runs parity, verify and bench on the backends built in and writes their reports into the folder `results`. It needs no
-more than the C library of the machine that built it, or a newer one, and the driver of the GPU. tch cannot be in it:
-it needs libtorch.
+more than the C library of the machine that built it, or a newer one, the driver of the GPU and, for wgpu, Vulkan's loader
+(libvulkan.so.1). tch cannot be in it: it needs libtorch.
 
 Examples:
   cargo xtask bundle --backend wgpu,cuda --out qwen3-burn.tar.gz
