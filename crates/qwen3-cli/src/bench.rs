@@ -11,15 +11,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use qwen3_bench::{Process, Who, assemble, limits, machine, measured};
 use qwen3_command::{BenchSizes, OutputFile};
-use qwen3_import::{RecordFile, read_config};
-use qwen3_model::Qwen3Config;
 use qwen3_report::BenchReport;
 use qwen3_report::bench::ModelFacts;
 use qwen3_report::text::{coloured, write_bench};
 
 use crate::device::DeviceArgs;
 use crate::failure::Blame;
-use crate::files::{Files, ModelArg, Need, Weights};
+use crate::files::{ModelArg, Need};
 use crate::progress;
 
 /// Arguments of `qwen3 bench`.
@@ -52,8 +50,7 @@ pub fn run(args: &Args) -> Result<()> {
     // What is quick to check goes first; the process that measures opens them again.
     args.device.device()?;
     let (backend, dtype) = (args.device.backend()?, args.device.dtype());
-    let files = args.model.files(Need::Weights)?;
-    let config = config(&files)?;
+    let config = args.model.files(Need::Weights)?.weights.config()?;
 
     let spinner = progress::spinner("measuring");
     let sizes = BenchSizes { threads: Some(args.sizes.threads()), ..args.sizes.clone() };
@@ -82,12 +79,4 @@ pub fn run(args: &Args) -> Result<()> {
         json.write(&report.to_json())?;
     }
     Ok(())
-}
-
-/// The architecture of a model's files.
-fn config(files: &Files) -> Result<Qwen3Config> {
-    Ok(match &files.weights {
-        Weights::Checkpoint(folder) => read_config(folder).bad_input()?,
-        Weights::Record(file) => RecordFile::open(file).bad_input()?.config().clone(),
-    })
 }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use qwen3_command::{Temporary, printable};
-use qwen3_import::RecordFile;
+use qwen3_import::{RecordFile, read_config};
+use qwen3_model::Qwen3Config;
 
 use crate::failure::{Blame, bad_input, note};
 use crate::hub;
@@ -43,6 +44,19 @@ pub enum Weights {
     Checkpoint(PathBuf),
     /// In a record.
     Record(PathBuf),
+}
+
+impl Weights {
+    /// The architecture that they are of.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn config(&self) -> Result<Qwen3Config> {
+        match self {
+            Self::Checkpoint(folder) => read_config(folder).bad_input(),
+            Self::Record(file) => Ok(RecordFile::open(file).bad_input()?.config().clone()),
+        }
+    }
 }
 
 /// A model's files.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use qwen3_command::printable_text;
+use qwen3_report::peak_rss_mb;
 use qwen3_text::{Event, FinishReason, GenerateError, Generation, SamplingOptions, Timing};
 use serde::Serialize;
 
@@ -13,7 +14,7 @@ use crate::device::DeviceArgs;
 use crate::failure::{Blame, bad_input, note};
 use crate::files::{ModelArg, Need};
 use crate::interrupt::Interrupt;
-use crate::model::{Texts, peak_rss_mb};
+use crate::model::Texts;
 use crate::sampling::SamplingArgs;
 use crate::{model, progress};
 

@@ -5,7 +5,7 @@ use std::io::{Write, stdout};
 
 use anyhow::Result;
 use qwen3_command::printable;
-use qwen3_import::{Checkpoint, CheckpointError, ImportError, RecordFile, read_config};
+use qwen3_import::{Checkpoint, CheckpointError, ImportError, RecordFile};
 use qwen3_model::{Precision, Qwen3Config};
 use serde::Serialize;
 
@@ -103,13 +103,11 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn report(model: &str, files: &Files) -> Result<Report> {
-    let (format, config) = match &files.weights {
-        Weights::Checkpoint(folder) => ("checkpoint", read_config(folder).bad_input()?),
-        Weights::Record(file) => {
-            let record = RecordFile::open(file).bad_input()?;
-            ("record", record.config().clone())
-        }
+    let format = match &files.weights {
+        Weights::Checkpoint(_) => "checkpoint",
+        Weights::Record(_) => "record",
     };
+    let config = files.weights.config()?;
     let tensors = match tensors(&files.weights) {
         // A folder with a config alone still says how large the model is.
         Err(ImportError::File(CheckpointError::NoWeights { .. })) => Vec::new(),

@@ -57,14 +57,6 @@ pub fn weights(files: &Files, device: &Device, dtype: DType) -> Result<Qwen3> {
     model.bad_input()
 }
 
-/// The largest resident set of this process so far in MiB; `None` where the system does not tell.
-pub fn peak_rss_mb() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kilobytes: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kilobytes / 1024.0)
-}
-
 /// The resident set of a process now in bytes; `None` where the system does not tell.
 pub fn memory(process: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;

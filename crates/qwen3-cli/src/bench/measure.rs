@@ -28,14 +28,13 @@ pub fn measurements(model: &ModelArg, device: &DeviceArgs, sizes: &BenchSizes) -
     let (device, dtype) = device.device().absent()?;
     let version = format!("qwen3 {}, Burn {BURN_VERSION}", env!("CARGO_PKG_VERSION"));
     let mut found = Measurements::new("qwen3", version, sizes.threads());
-    let mut load = Vec::new();
     let files = model.files(Need::Weights)?;
     let begun = Instant::now();
     let model = model::weights(&files, &device, dtype)?;
     device.sync()?;
-    load.push(begun.elapsed().as_secs_f64());
+    let load = begun.elapsed().as_secs_f64();
     drop(files);
-    found.measurements.push(Measurement { workload: Workload::LOAD, warm_up: None, samples: load });
+    found.measurements.push(Measurement { workload: Workload::LOAD, warm_up: None, samples: vec![load] });
 
     let bench = Bench { model: &model, sizes, compiles: backend.compiles_kernels() };
     for workload in workloads(sizes) {
