@@ -130,7 +130,7 @@ fn llama_python(root: &Path) -> Result<PathBuf> {
 
 /// The program in tools/peers/candle.
 fn candle(workspace: &Workspace) -> Result<PathBuf> {
-    eprintln!("xtask: building tools/peers/candle; the first time takes about 4 minutes on 2 cores");
+    eprintln!("xtask: building tools/peers/candle; the first time takes minutes");
     let mut cargo = workspace.cargo(None);
     cargo.args(["build", "--release", "--locked", "--message-format", "json-render-diagnostics"]);
     cargo.arg("--manifest-path").arg(workspace.root.join("tools/peers/candle/Cargo.toml"));
