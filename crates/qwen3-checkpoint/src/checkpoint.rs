@@ -9,6 +9,9 @@ use crate::files::read_json;
 use crate::index::open_shards;
 use crate::{CheckpointError, HostValue, SafetensorsFile};
 
+/// Values that are read and converted at a time: as many as stay in a core's cache.
+const PIECE: usize = 128 << 10;
+
 /// A Hugging Face checkpoint directory: its config, and the checked headers of its weight files.
 ///
 /// Opening reads no weights.
@@ -152,18 +155,19 @@ impl Checkpoint {
     /// the file.
     ///
     /// # Errors
-    /// When the key is missing, has another shape or a dtype that is not read, or holds a value that is not
-    /// finite as `T`.
+    /// As [`read`](Self::read).
     pub fn values<T: HostValue>(&self, key: &str, shape: &[usize]) -> Result<Vec<T>, CheckpointError> {
         // First, because the product of a shape that no file holds may overflow.
         self.check(key, shape)?;
-        self.range(key, shape, 0..shape.iter().product())
+        let mut values = vec![T::default(); shape.iter().product()];
+        self.read(key, shape, 0, &mut values)?;
+        Ok(values)
     }
 
     /// [`values`](Self::values) of some rows of the matrix `key` of `shape`.
     ///
     /// # Errors
-    /// As [`values`](Self::values).
+    /// As [`read`](Self::read).
     ///
     /// # Panics
     /// When the rows lie outside the matrix.
@@ -173,26 +177,45 @@ impl Checkpoint {
         shape: [usize; 2],
         rows: Range<usize>,
     ) -> Result<Vec<T>, CheckpointError> {
-        self.range(key, &shape, rows.start * shape[1]..rows.end * shape[1])
+        self.check(key, &shape)?;
+        let mut values = vec![T::default(); rows.len() * shape[1]];
+        self.read(key, &shape, rows.start * shape[1], &mut values)?;
+        Ok(values)
     }
 
-    /// The values `range` (flat indices) of the tensor `key` of `shape`.
-    fn range<T: HostValue>(
+    /// As many values of tensor `key` of `shape` as there is room for, from the one with flat index `start` on,
+    /// rounded to nearest even where `T` is narrower than the file.
+    ///
+    /// # Errors
+    /// When the key is missing, has another shape or a dtype that is not read, or holds a value that is not
+    /// finite as `T`.
+    ///
+    /// # Panics
+    /// When the tensor has no such values.
+    pub fn read<T: HostValue>(
         &self,
         key: &str,
         shape: &[usize],
-        range: Range<usize>,
-    ) -> Result<Vec<T>, CheckpointError> {
+        start: usize,
+        values: &mut [T],
+    ) -> Result<(), CheckpointError> {
         let (file, stored) = self.check(key, shape)?;
-        let (start, size) = (range.start, stored.bytes());
-        let bytes = file.read(key, range.start * size..range.end * size)?;
-        T::decode(&bytes, stored).map_err(|bad| CheckpointError::NonFinite {
-            file: file.path().into(),
-            key: key.into(),
-            index: start + bad.index,
-            value: bad.value,
-            dtype: T::PRECISION,
-        })
+        let size = stored.bytes();
+        let all: usize = shape.iter().product();
+        assert!(start <= all && values.len() <= all - start, "values from {start} on of {all}");
+        let mut bytes = vec![0; values.len().min(PIECE) * size];
+        for (piece, values) in values.chunks_mut(PIECE).enumerate() {
+            let (first, bytes) = (start + piece * PIECE, &mut bytes[..values.len() * size]);
+            file.read_into(key, first * size, bytes)?;
+            T::decode(bytes, stored, values).map_err(|bad| CheckpointError::NonFinite {
+                file: file.path().into(),
+                key: key.into(),
+                index: first + bad.index,
+                value: bad.value,
+                dtype: T::PRECISION,
+            })?;
+        }
+        Ok(())
     }
 
     fn check_tied_head(&self) -> Result<(), CheckpointError> {

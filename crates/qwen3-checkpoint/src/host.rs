@@ -4,7 +4,7 @@ use half::{bf16, f16};
 use qwen3_config::Precision;
 
 /// A number that weights are read as: f32, f16 or bf16.
-pub trait HostValue: Copy {
+pub trait HostValue: Copy + Default {
     /// Which of them.
     const PRECISION: Precision;
 
@@ -14,16 +14,40 @@ pub trait HostValue: Copy {
     /// Neither NaN nor infinite?
     fn is_finite(self) -> bool;
 
-    /// Little-endian `bytes` of `stored` numbers.
+    /// Little-endian `bytes` of numbers of this type.
+    fn copy(bytes: &[u8], values: &mut [Self]);
+
+    /// Little-endian `bytes` of as many `stored` numbers as there are `values`, each rounded to nearest even.
     ///
     /// # Errors
     /// The first that is NaN or infinite once rounded.
-    fn decode(bytes: &[u8], stored: Precision) -> Result<Vec<Self>, NotFinite> {
+    ///
+    /// # Panics
+    /// When there are more bytes, or fewer.
+    fn decode(bytes: &[u8], stored: Precision, values: &mut [Self]) -> Result<(), NotFinite> {
+        assert_eq!(bytes.len(), values.len() * stored.bytes(), "a number for each value");
         match stored {
-            Precision::F32 => decode(bytes, f32::from_le_bytes),
-            Precision::F16 => decode(bytes, |bytes| f16::from_le_bytes(bytes).to_f32()),
-            Precision::BF16 => decode(bytes, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+            stored if stored == Self::PRECISION => Self::copy(bytes, values),
+            Precision::F32 => convert(bytes, values, |bytes| Self::round(f32::from_le_bytes(bytes))),
+            Precision::F16 => convert(bytes, values, |bytes| Self::round(f16::from_le_bytes(bytes).to_f32())),
+            Precision::BF16 => {
+                convert(bytes, values, |bytes| Self::round(bf16::from_le_bytes(bytes).to_f32()))
+            }
         }
+        // Without a way out of the loop, so that many are looked at in one instruction.
+        if values.iter().fold(true, |all, value| all & value.is_finite()) {
+            return Ok(());
+        }
+        let index = values.iter().position(|value| !value.is_finite()).expect("one is not");
+        let mut value = [0.0];
+        let size = stored.bytes();
+        let bytes = &bytes[index * size..][..size];
+        match stored {
+            Precision::F32 => f32::copy(bytes, &mut value),
+            Precision::F16 => convert(bytes, &mut value, |bytes| f16::from_le_bytes(bytes).to_f32()),
+            Precision::BF16 => convert(bytes, &mut value, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+        }
+        Err(NotFinite { index, value: value[0] })
     }
 }
 
@@ -36,21 +60,10 @@ pub struct NotFinite {
     pub value: f32,
 }
 
-fn decode<T: HostValue, const N: usize>(
-    bytes: &[u8],
-    read: impl Fn([u8; N]) -> f32,
-) -> Result<Vec<T>, NotFinite> {
-    let (values, _) = bytes.as_chunks::<N>();
-    let mut decoded = Vec::with_capacity(values.len());
-    for (index, bytes) in values.iter().enumerate() {
-        let value = read(*bytes);
-        let rounded = T::round(value);
-        if !rounded.is_finite() {
-            return Err(NotFinite { index, value });
-        }
-        decoded.push(rounded);
+fn convert<T, const N: usize>(bytes: &[u8], values: &mut [T], read: impl Fn([u8; N]) -> T) {
+    for (bytes, value) in bytes.as_chunks::<N>().0.iter().zip(values) {
+        *value = read(*bytes);
     }
-    Ok(decoded)
 }
 
 impl HostValue for f32 {
@@ -62,6 +75,10 @@ impl HostValue for f32 {
 
     fn is_finite(self) -> bool {
         self.is_finite()
+    }
+
+    fn copy(bytes: &[u8], values: &mut [Self]) {
+        convert(bytes, values, Self::from_le_bytes);
     }
 }
 
@@ -75,6 +92,10 @@ impl HostValue for f16 {
     fn is_finite(self) -> bool {
         self.is_finite()
     }
+
+    fn copy(bytes: &[u8], values: &mut [Self]) {
+        convert(bytes, values, Self::from_le_bytes);
+    }
 }
 
 impl HostValue for bf16 {
@@ -87,6 +108,10 @@ impl HostValue for bf16 {
     fn is_finite(self) -> bool {
         self.is_finite()
     }
+
+    fn copy(bytes: &[u8], values: &mut [Self]) {
+        convert(bytes, values, Self::from_le_bytes);
+    }
 }
 
 #[cfg(test)]
@@ -96,16 +121,17 @@ mod tests {
     #[test]
     fn rounds_to_nearest_even_and_reports_overflow() {
         let bytes = [1.0_f32 + 2.0_f32.powi(-8), 70_000.0].map(f32::to_le_bytes).concat();
-        let found = bf16::decode(&bytes, Precision::F32).unwrap();
+        let mut found = [bf16::ZERO; 2];
+        bf16::decode(&bytes, Precision::F32, &mut found).unwrap();
         assert_eq!(found, [bf16::from_f32(1.0), bf16::from_f32(70_000.0)]);
         let overflow = NotFinite { index: 1, value: 70_000.0 };
-        assert_eq!(f16::decode(&bytes, Precision::F32), Err(overflow));
+        assert_eq!(f16::decode(&bytes, Precision::F32, &mut [f16::ZERO; 2]), Err(overflow));
     }
 
     #[test]
     fn nan_is_refused_in_every_dtype() {
         fn check<T: HostValue>() {
-            let found = T::decode(&bf16::NAN.to_le_bytes(), Precision::BF16).map(|_| ());
+            let found = T::decode(&bf16::NAN.to_le_bytes(), Precision::BF16, &mut [T::default()]);
             assert!(found.is_err_and(|bad| bad.index == 0 && bad.value.is_nan()));
         }
         check::<f32>();

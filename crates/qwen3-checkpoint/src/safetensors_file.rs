@@ -109,13 +109,24 @@ impl SafetensorsFile {
     /// # Panics
     /// When there is no such tensor.
     pub fn read(&self, key: &str, range: Range<usize>) -> Result<Vec<u8>, CheckpointError> {
-        let start = self.data_start + (self.tensors[key].data_offsets.0 + range.start) as u64;
         let mut bytes = vec![0; range.len()];
-        let mut file = self.file.lock().expect("no panic while held");
-        file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(&mut bytes)).map_err(|error| {
-            CheckpointError::Malformed { file: self.path.clone(), reason: format!("tensor `{key}`: {error}") }
-        })?;
+        self.read_into(key, range.start, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// [`read`](Self::read) of as many bytes as there is room for, from `start` on.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    ///
+    /// # Panics
+    /// When there is no such tensor.
+    pub fn read_into(&self, key: &str, start: usize, bytes: &mut [u8]) -> Result<(), CheckpointError> {
+        let start = self.data_start + (self.tensors[key].data_offsets.0 + start) as u64;
+        let mut file = self.file.lock().expect("no panic while held");
+        file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(bytes)).map_err(|error| {
+            CheckpointError::Malformed { file: self.path.clone(), reason: format!("tensor `{key}`: {error}") }
+        })
     }
 }
 

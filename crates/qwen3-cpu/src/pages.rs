@@ -67,6 +67,13 @@ impl<E: Element> DerefMut for HugeBuffer<E> {
     }
 }
 
+/// Its bytes in memory.
+impl<E: Element> AsRef<[u8]> for HugeBuffer<E> {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(self)
+    }
+}
+
 /// Sum of `AnonHugePages` of the mappings of an smaps listing that begin in `range` or hold its start.
 fn huge_bytes(smaps: &str, range: std::ops::Range<usize>) -> Option<usize> {
     let mut inside = false;

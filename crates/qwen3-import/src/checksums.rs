@@ -32,8 +32,15 @@ impl Checksums {
     /// # Errors
     /// When they differ, or there is no checksum of this name.
     pub(crate) fn check(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
+        self.compare(name, crc32fast::hash(bytes))
+    }
+
+    /// Compares the CRC-32 `found` of the bytes under a name with its checksum.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub(crate) fn compare(&self, name: &str, found: u32) -> Result<(), String> {
         let expected = self.0.get(name).ok_or_else(|| format!("`{name}` has no checksum"))?;
-        let found = crc32fast::hash(bytes);
         if found == *expected {
             return Ok(());
         }

@@ -13,6 +13,7 @@ mod checksums;
 mod error;
 mod load;
 mod record;
+mod weight;
 
 pub use error::ImportError;
 pub use load::{CheckpointSource, Progress, load, load_with_progress};

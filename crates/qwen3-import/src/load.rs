@@ -3,10 +3,11 @@ use std::path::Path;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::{bf16, f16};
-use qwen3_checkpoint::{Checkpoint, CheckpointError, HostValue};
-use qwen3_model::{Precision, Qwen3, WeightSource, precision_of};
+use qwen3_checkpoint::{Checkpoint, CheckpointError};
+use qwen3_model::{Kernel, Precision, Qwen3, WeightSource, precision_of};
 
 use crate::ImportError;
+use crate::weight::{Value, weight};
 
 /// How far a load has come.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +65,7 @@ pub struct CheckpointSource<'a> {
     checkpoint: &'a Checkpoint,
     device: Device,
     precision: Precision,
+    kernel: Kernel,
     done: usize,
     progress: Option<Listener<'a>>,
 }
@@ -78,19 +80,41 @@ impl<'a> CheckpointSource<'a> {
             checkpoint,
             precision: check_dtype(device, dtype)?,
             device: device.clone(),
+            kernel: Kernel::default(),
             done: 0,
             progress: None,
         })
     }
 
-    /// The tensor `key` with the values that `read` gives, of `shape`.
-    fn tensor_of<const D: usize>(
+    /// The same, for modules that compute with `kernel`.
+    pub fn with_kernel(self, kernel: Kernel) -> Self {
+        Self { kernel, ..self }
+    }
+
+    /// A tensor of `shape` with the values of the tensor `key` of shape `whole` from the one with flat index `start`
+    /// on.
+    fn read<const D: usize>(
         &mut self,
         key: &str,
+        whole: &[usize],
+        start: usize,
         shape: [usize; D],
-        data: Result<TensorData, CheckpointError>,
     ) -> Result<Tensor<D>, ImportError> {
-        let data = data?;
+        fn data<T: Value>(
+            checkpoint: &Checkpoint,
+            (key, whole, start): (&str, &[usize], usize),
+            shape: &[usize],
+        ) -> Result<TensorData, CheckpointError> {
+            weight(shape, |values: &mut [T]| checkpoint.read(key, whole, start, values))
+        }
+        // First, because the product of a shape that no file holds may overflow.
+        self.checkpoint.check(key, whole)?;
+        let part = (key, whole, start);
+        let data = match self.precision {
+            Precision::F32 => data::<f32>(self.checkpoint, part, &shape),
+            Precision::F16 => data::<f16>(self.checkpoint, part, &shape),
+            Precision::BF16 => data::<bf16>(self.checkpoint, part, &shape),
+        }?;
         self.done += shape.iter().product::<usize>();
         if let Some((progress, total)) = &mut self.progress {
             progress(Progress { key, done: self.done, total: *total });
@@ -104,38 +128,14 @@ impl WeightSource for CheckpointSource<'_> {
     type Error = ImportError;
 
     fn tensor<const D: usize>(&mut self, key: &str, shape: [usize; D]) -> Result<Tensor<D>, ImportError> {
-        fn read<T: HostValue + burn::tensor::Element>(
-            checkpoint: &Checkpoint,
-            key: &str,
-            shape: &[usize],
-        ) -> Result<TensorData, CheckpointError> {
-            Ok(TensorData::new(checkpoint.values::<T>(key, shape)?, shape))
-        }
-        let checkpoint = self.checkpoint;
-        let data = match self.precision {
-            Precision::F32 => read::<f32>(checkpoint, key, &shape),
-            Precision::F16 => read::<f16>(checkpoint, key, &shape),
-            Precision::BF16 => read::<bf16>(checkpoint, key, &shape),
-        };
-        self.tensor_of(key, shape, data)
+        self.read(key, &shape, 0, shape)
     }
 
     fn rows(&mut self, key: &str, shape: [usize; 2], rows: Range<usize>) -> Result<Tensor<2>, ImportError> {
-        fn read<T: HostValue + burn::tensor::Element>(
-            checkpoint: &Checkpoint,
-            key: &str,
-            shape: [usize; 2],
-            rows: Range<usize>,
-        ) -> Result<TensorData, CheckpointError> {
-            let part = [rows.len(), shape[1]];
-            Ok(TensorData::new(checkpoint.rows::<T>(key, shape, rows)?, part))
-        }
-        let (checkpoint, part) = (self.checkpoint, [rows.len(), shape[1]]);
-        let data = match self.precision {
-            Precision::F32 => read::<f32>(checkpoint, key, shape, rows),
-            Precision::F16 => read::<f16>(checkpoint, key, shape, rows),
-            Precision::BF16 => read::<bf16>(checkpoint, key, shape, rows),
-        };
-        self.tensor_of(key, part, data)
+        self.read(key, &shape, rows.start * shape[1], [rows.len(), shape[1]])
+    }
+
+    fn kernel(&self) -> Kernel {
+        self.kernel
     }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn_std::Reader;
 use burn_store::{ModuleSnapshot, bridge, burn_pack};
 use half::{bf16, f16};
 use qwen3_checkpoint::{CheckpointError, open_regular};
@@ -12,7 +13,11 @@ use qwen3_model::{Precision, Qwen3, Qwen3Config, VocabMatrix, WeightSource, burn
 
 use crate::checksums::Checksums;
 use crate::load::check_dtype;
+use crate::weight::{Value, weight};
 use crate::{ImportError, Progress};
+
+/// Values of a tensor that are read at a time: as many as stay in a core's cache.
+const PIECE: usize = 128 << 10;
 
 /// Where a record keeps its model's `config.json`.
 const CONFIG_KEY: &str = "config.json";
@@ -264,6 +269,45 @@ struct RecordSource<'a> {
     total: usize,
 }
 
+impl RecordSource<'_> {
+    /// The values of a tensor of a known dtype, read, checked and converted piece by piece.
+    fn read<T: Value>(&self, key: &str, tensor: burn_pack::Tensor) -> Result<TensorData, CheckpointError> {
+        let unreadable = |reason: &dyn Display| malformed(&self.file, format!("tensor `{key}`: {reason}"));
+        let (_, dtype, shape, _, bytes) = tensor.into_parts().map_err(|error| unreadable(&error))?;
+        let stored = precision_of(dtype).expect("the dtype was checked");
+        let (found, expected) = (bytes.len(), shape.num_elements() * stored.bytes());
+        if found != expected {
+            return Err(unreadable(&format!("{found} bytes where its shape takes {expected}")));
+        }
+        weight(&shape.to_vec(), |values: &mut [T]| {
+            let mut checksum = crc32fast::Hasher::new();
+            let mut not_finite = None;
+            for (piece, values) in values.chunks_mut(PIECE).enumerate() {
+                let first = piece * PIECE;
+                let (start, length) = (first * stored.bytes(), values.len() * stored.bytes());
+                let part = bytes.view(start, start + length);
+                let part = part.map_err(|error| unreadable(&format!("{error:?}")))?;
+                let part = part.read(Reader::new()).map_err(|error| unreadable(&error))?;
+                checksum.update(part);
+                if let Err(bad) = T::decode(part, stored, values) {
+                    not_finite.get_or_insert((first + bad.index, bad.value));
+                }
+            }
+            // Damage says more than what it led to.
+            if let Some(checksums) = &self.checksums {
+                let found = checksum.finalize();
+                checksums
+                    .compare(key, found)
+                    .map_err(|reason| malformed(&self.file, format!("tensor {reason}")))?;
+            }
+            not_finite.map_or(Ok(()), |(index, value)| {
+                let (file, key, dtype) = (self.file.clone(), key.into(), T::PRECISION);
+                Err(CheckpointError::NonFinite { file, key, index, value, dtype })
+            })
+        })
+    }
+}
+
 impl WeightSource for RecordSource<'_> {
     type Error = ImportError;
 
@@ -280,19 +324,15 @@ impl WeightSource for RecordSource<'_> {
             let dtype = format!("{:?}", tensor.dtype);
             return Err(CheckpointError::TensorDType { file, key, dtype }.into());
         }
-        let unreadable = |error: &dyn Display| malformed(&file, format!("tensor `{key}`: {error}"));
-        let (_, dtype, stored, _, bytes) = tensor.into_parts().map_err(|error| unreadable(&error))?;
-        if let Some(checksums) = &self.checksums {
-            checksums.check(&key, &bytes).map_err(|reason| malformed(&file, format!("tensor {reason}")))?;
-        }
-        let data = TensorData::try_from_bytes(bytes, stored, dtype).map_err(|error| unreadable(&error))?;
-        if let Some((index, value)) = first_non_finite(&data, self.precision) {
-            return Err(CheckpointError::NonFinite { file, key, index, value, dtype: self.precision }.into());
-        }
+        let data = match self.precision {
+            Precision::F32 => self.read::<f32>(&key, tensor),
+            Precision::F16 => self.read::<f16>(&key, tensor),
+            Precision::BF16 => self.read::<bf16>(&key, tensor),
+        }?;
         self.done += shape.iter().product::<usize>();
         (self.progress)(Progress { key: &key, done: self.done, total: self.total });
-        let dtype = burn_dtype(self.precision);
-        Ok(Tensor::from_data(data.convert_dtype(dtype), (&self.device, dtype)))
+        let dtype = data.dtype();
+        Ok(Tensor::from_data(data, (&self.device, dtype)))
     }
 
     /// The blocks of a vocabulary-sized matrix are tensors of their own, `{key}.0`, `{key}.1`, ...
