@@ -2,7 +2,8 @@
 //! shapes, and the tensors that pass through the model, their names, order and shapes.
 //!
 //! [`Qwen3Config`] is read and checked once; [`Qwen3Config::weights`] is the key table of a checkpoint;
-//! [`Site`] names a tensor inside a running model; [`Precision`] is the list of dtypes.
+//! [`Site`] names a tensor inside a running model; [`Precision`] is the list of dtypes, and
+//! [`Kernels`] is how to compute.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
@@ -12,6 +13,7 @@ mod config;
 mod error;
 mod frequencies;
 mod json;
+mod kernels;
 mod layer_kind;
 mod precision;
 mod presets;
@@ -22,6 +24,7 @@ mod weights;
 
 pub use config::Qwen3Config;
 pub use error::ConfigError;
+pub use kernels::Kernels;
 pub use layer_kind::{FeedForwardKind, LayerKind, Reach};
 pub use precision::Precision;
 pub use rope::Rope;

@@ -154,7 +154,7 @@ fn attention<E: Element>(kernels: &Kernels, queries: usize, keys: usize, bandwid
         head_dim,
         queries,
         start: keys - queries,
-        first_visible: &[],
+        visible: &[],
         window: None,
         scale: 0.088,
     };
@@ -190,7 +190,7 @@ fn between<E: Element>(kernels: &Kernels, tokens: usize) {
     let swiglu = best(20, || kernels.swiglu(&x, INTERMEDIATE, &mut out));
     let rows = &x[..tokens * HIDDEN];
     let norm = best(20, || kernels.rms_norm(rows, &weight, 1e-6, &mut out[..tokens * HIDDEN]));
-    let angles = vec![0.5; tokens * 128];
+    let angles = vec![0.5; tokens * 64];
     let part = |first: usize| Rows { data: &x[first..], stride: 4096 };
     let heads = Heads {
         batch: 1,

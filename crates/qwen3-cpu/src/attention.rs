@@ -70,21 +70,40 @@ pub struct Attention<'a> {
     pub queries: usize,
     /// Slot of the first query: a query sees no slot behind its own.
     pub start: usize,
-    /// For each sequence the first slot that is not padding; empty when there is none.
-    pub first_visible: &'a [usize],
+    /// For each sequence and slot, whether it is a token and not padding; empty when there is no padding.
+    pub visible: &'a [Vec<bool>],
     /// A query sees this many slots, its own included; `None` for all.
     pub window: Option<usize>,
     /// Factor of the scores; `head_dim^-0.5` in Qwen3.
     pub scale: f32,
 }
 
-impl Attention<'_> {
-    /// The slots that query `query` of sequence `batch` sees.
-    fn sees(&self, batch: usize, query: usize) -> Range<usize> {
-        let end = self.start + query + 1;
-        let first = self.first_visible.get(batch).copied().unwrap_or(0);
-        let first = self.window.map_or(first, |window| first.max(end.saturating_sub(window)));
+/// The slots that queries see.
+struct Seen<'a> {
+    attention: &'a Attention<'a>,
+    /// Of each sequence the first slot that is not padding; empty when there is no padding.
+    first: Vec<usize>,
+}
+
+impl<'a> Seen<'a> {
+    fn new(attention: &'a Attention<'a>) -> Self {
+        let first = |visible: &Vec<bool>| visible.iter().position(|token| *token).unwrap_or(visible.len());
+        Self { attention, first: attention.visible.iter().map(first).collect() }
+    }
+
+    /// From the first slot that query `query` of sequence `batch` sees to its own.
+    fn range(&self, batch: usize, query: usize) -> Range<usize> {
+        let end = self.attention.start + query + 1;
+        let first = self.first.get(batch).copied().unwrap_or(0);
+        let first = self.attention.window.map_or(first, |window| first.max(end.saturating_sub(window)));
         first.min(end)..end
+    }
+
+    /// Whether slots of sequence `batch` are tokens, when some between tokens are not: those are not seen though they
+    /// are in a [`range`](Self::range).
+    fn gaps(&self, batch: usize) -> Option<&'a [bool]> {
+        let visible = &self.attention.visible.get(batch)?[self.first[batch]..];
+        visible.contains(&false).then(|| &*self.attention.visible[batch])
     }
 }
 
@@ -105,7 +124,7 @@ impl Kernels {
         v: View<E>,
         out: &mut [E],
     ) {
-        let Attention { batch, heads, kv_heads, head_dim, queries, start, first_visible, .. } = *attention;
+        let Attention { batch, heads, kv_heads, head_dim, queries, start, visible, .. } = *attention;
         assert_eq!(
             out.len(),
             batch * queries * heads * head_dim,
@@ -115,21 +134,23 @@ impl Kernels {
             return;
         }
         assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "{heads} heads cannot share {kv_heads}");
-        assert!(first_visible.is_empty() || first_visible.len() == batch, "one first slot for each sequence");
+        let slots = start + queries;
+        assert!(visible.is_empty() || visible.len() == batch, "slots of each sequence");
+        assert!(visible.iter().all(|visible| visible.len() >= slots), "{slots} slots of each sequence");
         q.check("q", [batch, heads, queries, head_dim]);
-        k.check("k", [batch, kv_heads, start + queries, head_dim]);
-        v.check("v", [batch, kv_heads, start + queries, head_dim]);
+        k.check("k", [batch, kv_heads, slots, head_dim]);
+        v.check("v", [batch, kv_heads, slots, head_dim]);
         assert!(k.strides[2] >= head_dim && v.strides[2] >= head_dim, "slots overlap");
 
         let groups = heads / kv_heads;
         let most = (ROWS / groups).max(1);
         let blocks = queries.div_ceil(most) * batch * kv_heads;
-        let slots = attention.start + queries;
+        let seen = Seen::new(attention);
         let wanted = (4 * self.threads.count()).div_ceil(blocks);
-        let first = (0..batch).map(|sequence| attention.sees(sequence, 0).start).min().unwrap_or(0);
+        let first = (0..batch).map(|sequence| seen.range(sequence, 0).start).min().unwrap_or(0);
         let parts = if self.threads.count() == 1 { 1 } else { wanted.min((slots - first).div_ceil(PART)) };
         if queries <= most && parts > 1 {
-            return split::attend(self, attention, [q, k, v], (first..slots, parts), out);
+            return split::attend(self, &seen, [q, k, v], (first..slots, parts), out);
         }
         let mut jobs = Vec::with_capacity(blocks);
         let mut rest = Block::new(out, batch * queries);
@@ -144,7 +165,7 @@ impl Kernels {
                     let queries = first..first + count;
                     let into = Into::Tokens(out);
                     jobs.push(Attend {
-                        attention,
+                        seen: &seen,
                         q,
                         k,
                         v,

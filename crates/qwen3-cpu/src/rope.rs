@@ -48,9 +48,9 @@ pub struct Heads<'a, E> {
     pub k_norm: &'a [E],
     /// Added to the mean square before the root.
     pub eps: f32,
-    /// Cosines `[batch * tokens, head_dim]`, both halves alike.
+    /// Cosines `[batch * tokens, head_dim / 2]`.
     pub cos: &'a [f32],
-    /// Sines `[batch * tokens, head_dim]`, both halves alike.
+    /// Sines `[batch * tokens, head_dim / 2]`.
     pub sin: &'a [f32],
     /// Of RoPE.
     pub rounding: RopeRounding,
@@ -117,7 +117,7 @@ impl<E> Heads<'_, E> {
             "norms of {head_dim} features"
         );
         assert!(
-            self.cos.len() == rows * head_dim && self.sin.len() == rows * head_dim,
+            self.cos.len() == rows * (head_dim / 2) && self.sin.len() == rows * (head_dim / 2),
             "angles of {rows} rows"
         );
         for (what, part, count) in [("q", &self.q, heads), ("k", &self.k, kv_heads), ("v", &self.v, kv_heads)]
@@ -174,11 +174,10 @@ impl<E: Element> Kernel for Write<'_, E> {
 #[inline(always)]
 fn head<S: Lanes, E: Element>(lanes: S, heads: &Heads<E>, from: &[E], norm: &[E], row: usize, out: &mut [E]) {
     norm_row(lanes, from, norm, heads.eps, out);
-    let head_dim = out.len();
-    let half = head_dim / 2;
+    let half = out.len() / 2;
     let (low, high) = out.split_at_mut(half);
-    let cos = &heads.cos[row * head_dim..][..half];
-    let sin = &heads.sin[row * head_dim..][..half];
+    let cos = &heads.cos[row * half..][..half];
+    let sin = &heads.sin[row * half..][..half];
     match heads.rounding {
         RopeRounding::Once => rotate::<S, E, f32>(lanes, low, high, cos, sin),
         RopeRounding::Each => rotate::<S, E, E>(lanes, low, high, cos, sin),

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::ops::Range;
+
 use common::{all_kernels, epsilon, numbers, wide};
 use half::{bf16, f16};
 use proptest::prelude::*;
@@ -19,7 +21,7 @@ fn expected(a: &Attention, q: [&[f64]; 3], strides: [[usize; 3]; 3]) -> Vec<(f64
                 let kv = h / (a.heads / a.kv_heads);
                 let slot = a.start + query;
                 let sees = |key: &usize| {
-                    *key >= a.first_visible.get(b).copied().unwrap_or(0)
+                    a.visible.get(b).is_none_or(|visible| visible[*key])
                         && a.window.is_none_or(|window| slot - key < window)
                 };
                 let keys: Vec<usize> = (0..=slot).filter(sees).collect();
@@ -82,10 +84,15 @@ fn usual<'a>() -> Attention<'a> {
         head_dim: 16,
         queries: 1,
         start: 0,
-        first_visible: &[],
+        visible: &[],
         window: None,
         scale: 0.25,
     }
+}
+
+/// Slots of which those in `tokens` are no padding.
+fn padded(tokens: Vec<Range<usize>>, slots: usize) -> Vec<bool> {
+    (0..slots).map(|slot| tokens.iter().any(|tokens| tokens.contains(&slot))).collect()
 }
 
 fn all_dtypes(a: &Attention, capacity: usize) {
@@ -106,8 +113,8 @@ fn one_query_over_short_and_long_caches() {
 #[test]
 fn one_head_over_a_long_cache_is_split() {
     for window in [None, Some(300), Some(1)] {
-        let first_visible = &[700];
-        all_dtypes(&Attention { start: 3000, heads: 2, kv_heads: 1, window, first_visible, ..usual() }, 3001);
+        let visible = &[padded([700..3001].into(), 3001)];
+        all_dtypes(&Attention { start: 3000, heads: 2, kv_heads: 1, window, visible, ..usual() }, 3001);
     }
 }
 
@@ -122,8 +129,9 @@ fn many_queries() {
 #[test]
 fn padding_is_not_seen_and_queries_in_it_get_zeros() {
     for queries in [1, 3, 90] {
-        let first_visible = &[0, 2, 95];
-        let a = Attention { batch: 3, queries, start: 5, first_visible, ..usual() };
+        let slots = 5 + queries;
+        let visible = &[0, 2, 95].map(|first| padded([first..slots].into(), slots));
+        let a = Attention { batch: 3, queries, start: 5, visible, ..usual() };
         all_dtypes(&a, 5 + queries);
         for kernels in all_kernels() {
             let q = numbers::<f32>(3 * queries * 64, 1);
@@ -132,6 +140,22 @@ fn padding_is_not_seen_and_queries_in_it_get_zeros() {
             let kv = View::of_heads(&kv, [2, 5 + queries, 16]);
             kernels.attend(&a, View::of_tokens(&q, [queries, 4, 16]), kv, kv, &mut out);
             assert!(out[2 * queries * 64..].iter().take(90.min(queries) * 64).all(|out| *out == 0.0));
+        }
+    }
+}
+
+/// As after a second turn of conversations of unequal length.
+#[test]
+fn padding_between_tokens_is_not_seen() {
+    for (start, queries) in [(300, 1), (2000, 1), (290, 30), (0, 310)] {
+        let slots = start + queries;
+        let visible = &[
+            padded([0..3, 100..slots].into(), slots),
+            padded([5..64, 200..280, 285..slots].into(), slots),
+            padded([0..slots].into(), slots),
+        ];
+        for window in [None, Some(150)] {
+            all_dtypes(&Attention { batch: 3, start, queries, visible, window, ..usual() }, slots);
         }
     }
 }
@@ -151,10 +175,11 @@ proptest! {
         queries in 1usize..80, start in 0usize..150, window in proptest::option::of(1usize..90),
         padding in 0usize..100,
     ) {
-        let first_visible = vec![padding; batch];
+        let slots = start + queries;
+        let visible = vec![padded([padding..padding + 9, padding + 20..slots].into(), slots); batch];
         let a = Attention {
             batch, kv_heads, heads: kv_heads * groups, head_dim: 2 * half, queries, start, window,
-            first_visible: &first_visible, scale: 0.3,
+            visible: &visible, scale: 0.3,
         };
         all_dtypes(&a, start + queries);
     }

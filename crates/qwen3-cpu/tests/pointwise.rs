@@ -91,10 +91,10 @@ fn gates_round_as_transformers_does() {
 
 /// `apply_rotary_pos_emb` of one head, every step rounded to `P`.
 fn rotated<E: Element, P: Element>(x: &[E], cos: &[f32], sin: &[f32]) -> Vec<E> {
-    let half = x.len() / 2;
+    let half = cos.len();
     let product = |x: f32, angle: f32| P::narrow(x * P::narrow(angle).widen()).widen();
     let turned = |i: usize| if i < half { -x[i + half].widen() } else { x[i - half].widen() };
-    let sum = |i: usize| product(x[i].widen(), cos[i]) + product(turned(i), sin[i]);
+    let sum = |i: usize| product(x[i].widen(), cos[i % half]) + product(turned(i), sin[i % half]);
     (0..x.len()).map(|i| E::narrow(sum(i))).collect()
 }
 
@@ -104,10 +104,7 @@ fn heads<E: Element>(rounding: RopeRounding, [batch, tokens, heads, kv_heads, he
     let qkv = numbers::<E>(rows * stride, 1);
     let (q_norm, k_norm) = (numbers::<E>(head_dim, 2), numbers::<E>(head_dim, 3));
     let angles: Vec<f32> = numbers(rows * head_dim / 2, 4);
-    let table = |f: fn(f32) -> f32| {
-        let half = |row: &[f32]| row.iter().map(|a| f(*a * 9.0)).collect::<Vec<_>>();
-        angles.chunks(head_dim / 2).flat_map(|row| [half(row), half(row)].concat()).collect::<Vec<f32>>()
-    };
+    let table = |f: fn(f32) -> f32| angles.iter().map(|angle| f(angle * 9.0)).collect::<Vec<f32>>();
     let (cos, sin) = (table(f32::cos), table(f32::sin));
     let part = |first: usize| Rows { data: &qkv[first * head_dim..], stride };
     let step = Heads {
@@ -131,7 +128,7 @@ fn heads<E: Element>(rounding: RopeRounding, [batch, tokens, heads, kv_heads, he
     let old = numbers::<E>(batch * kv_heads * capacity * head_dim, 5);
     let turn = |row: usize, head: usize, norm_: &[E]| {
         let x = norm(&qkv[row * stride + head * head_dim..][..head_dim], norm_);
-        let angle = row * head_dim..(row + 1) * head_dim;
+        let angle = row * head_dim / 2..(row + 1) * head_dim / 2;
         match rounding {
             RopeRounding::Each => rotated::<E, E>(&x, &cos[angle.clone()], &sin[angle]),
             RopeRounding::Once => rotated::<E, f32>(&x, &cos[angle.clone()], &sin[angle]),

@@ -2,6 +2,7 @@ use burn::module::Module;
 use burn::tensor::{DType, Tensor, activation::softmax};
 
 use qwen3_config::Reach;
+use qwen3_kernels::{Projections, Visibility};
 
 use crate::linear::project;
 use crate::norm::to_dtype;
@@ -72,27 +73,101 @@ impl Attention {
     ) -> Tensor<3> {
         let [batch, seq, hidden] = x.dims();
         let x = x.reshape([batch * seq, hidden]); // [batch * seq, hidden_size]
-        let heads = |x: Tensor<3>| {
-            let count = x.dims()[2] / self.head_dim;
-            x.reshape([batch, seq, count, self.head_dim]) // [batch, seq, heads, head_dim]
+        let projected = project([&self.q_proj, &self.k_proj, &self.v_proj], &x);
+        if taps.observed() {
+            for (tap, x) in [Tap::QProj, Tap::KProj, Tap::VProj].into_iter().zip(&projected) {
+                let features = x.dims()[1];
+                taps.rank3(tap, &x.clone().reshape([batch, seq, features])); // [batch, seq, heads * head_dim]
+            }
+        }
+        let context = if self.has_kernels(&projected[0]) {
+            self.by_kernels(batch, &projected, step, cache, taps)
+        } else {
+            self.composed(batch, projected, step, cache, taps)
         };
+        taps.rank3(Tap::Context, &context);
 
-        let [q, k, v] = project([&self.q_proj, &self.k_proj, &self.v_proj], &x).map(|x| {
-            let features = x.dims()[1];
-            x.reshape([batch, seq, features]) // [batch, seq, heads * head_dim]
-        });
-        taps.rank3(Tap::QProj, &q);
-        taps.rank3(Tap::KProj, &k);
-        taps.rank3(Tap::VProj, &v);
+        let output = self.o_proj.forward3(context);
+        taps.rank3(Tap::OProj, &output);
+        output
+    }
 
-        let q = self.q_norm.forward(heads(q));
-        let k = self.k_norm.forward(heads(k));
+    fn has_kernels(&self, x: &Tensor<2>) -> bool {
+        self.q_norm.kernel.computes(x) && self.q_norm.eps == self.k_norm.eps
+    }
+
+    /// The context `[batch, seq, heads * head_dim]` of projected queries, keys and values
+    /// `[batch * seq, heads * head_dim]`, by two kernels: what comes before attention, and attention.
+    fn by_kernels(
+        &self,
+        batch: usize,
+        projected: &[Tensor<2>; 3],
+        step: &Step,
+        cache: Option<&mut LayerCache>,
+        taps: &mut Taps,
+    ) -> Tensor<3> {
+        let [q, k, v] = projected;
+        let ([rows, features], head_dim, kernel) = (k.dims(), self.head_dim, self.q_norm.kernel);
+        let (seq, kv_heads) = (rows / batch, features / head_dim);
+        if taps.observed() {
+            taps.rank4(Tap::QNorm, &self.q_norm.forward(self.heads(batch, q.clone())));
+            taps.rank4(Tap::KNorm, &self.k_norm.forward(self.heads(batch, k.clone())));
+        }
+        let mut own;
+        let cache = match cache {
+            Some(cache) => cache,
+            None => {
+                let shape = [batch, kv_heads, step.start + seq, head_dim];
+                own = LayerCache::new(shape, &q.device(), q.dtype());
+                &mut own
+            }
+        };
+        let heads = Projections {
+            q,
+            k,
+            v,
+            q_norm: &self.q_norm.weight.val(),
+            k_norm: &self.k_norm.weight.val(),
+            eps: self.q_norm.eps,
+            cos: &step.cos,
+            sin: &step.sin,
+            start: step.start,
+        };
+        let (q, [keys, values]) = kernel.write_heads(&heads, cache.take());
+        if taps.observed() {
+            let new = [0..batch, 0..kv_heads, step.start..step.start + seq, 0..head_dim];
+            taps.rank4(Tap::QRope, &q.clone().swap_dims(1, 2));
+            taps.rank4(Tap::KRope, &keys.clone().slice(new)); // [batch, kv_heads, seq, head_dim]
+        }
+        let window = match self.reach {
+            Reach::All => None,
+            Reach::Window(window) => Some(window),
+        };
+        let visibility =
+            Visibility { start: step.start, visible: &step.visible, window, scale: self.scale() };
+        let context = kernel.attend(&q, &keys, &values, &visibility);
+        cache.put([keys, values]);
+        context
+    }
+
+    /// [`by_kernels`](Self::by_kernels) of Burn's own operations, on every backend.
+    fn composed(
+        &self,
+        batch: usize,
+        projected: [Tensor<2>; 3],
+        step: &Step,
+        cache: Option<&mut LayerCache>,
+        taps: &mut Taps,
+    ) -> Tensor<3> {
+        let [q, k, v] = projected.map(|x| self.heads(batch, x));
+        let q = self.q_norm.forward(q);
+        let k = self.k_norm.forward(k);
         taps.rank4(Tap::QNorm, &q);
         taps.rank4(Tap::KNorm, &k);
 
         let q = rotate(q.swap_dims(1, 2), &step.cos, &step.sin);
         let k = rotate(k.swap_dims(1, 2), &step.cos, &step.sin);
-        let v = heads(v).swap_dims(1, 2); // [batch, kv_heads, seq, head_dim]
+        let v = v.swap_dims(1, 2); // [batch, kv_heads, seq, head_dim]
         taps.rank4(Tap::QRope, &q);
         taps.rank4(Tap::KRope, &k);
 
@@ -100,19 +175,21 @@ impl Attention {
             Some(cache) => cache.write(k, v, step.start, step.keys),
             None => (k, v),
         };
-        let options = AttendOptions {
-            scale: (self.head_dim as f64).powf(-0.5),
-            bias: step.bias(self.reach),
-            dropout: None,
-        };
+        let options = AttendOptions { scale: self.scale(), bias: step.bias(self.reach), dropout: None };
         let context = attend(q, k, v, options);
-        let features = context.dims()[1] * self.head_dim;
-        let context = context.swap_dims(1, 2).reshape([batch, seq, features]); // [batch, seq, heads * head_dim]
-        taps.rank3(Tap::Context, &context);
+        let [_, heads, seq, _] = context.dims();
+        context.swap_dims(1, 2).reshape([batch, seq, heads * self.head_dim]) // [batch, seq, heads * head_dim]
+    }
 
-        let output = self.o_proj.forward3(context);
-        taps.rank3(Tap::OProj, &output);
-        output
+    /// `x` `[batch * seq, heads * head_dim]` as `[batch, seq, heads, head_dim]`.
+    fn heads(&self, batch: usize, x: Tensor<2>) -> Tensor<4> {
+        let [rows, features] = x.dims();
+        x.reshape([batch, rows / batch, features / self.head_dim, self.head_dim]) // [batch, seq, heads, head_dim]
+    }
+
+    /// Factor of the scores.
+    fn scale(&self) -> f64 {
+        (self.head_dim as f64).powf(-0.5)
     }
 }
 

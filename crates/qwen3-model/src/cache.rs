@@ -52,6 +52,15 @@ impl LayerCache {
     ) -> (Tensor<4>, Tensor<4>) {
         (write(&mut self.keys, keys, start, count), write(&mut self.values, values, start, count))
     }
+
+    /// Its keys and values, each with one owner, until they are [`put`](Self::put) back.
+    pub(crate) fn take(&mut self) -> [Tensor<4>; 2] {
+        [&mut self.keys, &mut self.values].map(|slot| slot.take().expect("the cache is whole between calls"))
+    }
+
+    pub(crate) fn put(&mut self, [keys, values]: [Tensor<4>; 2]) {
+        (self.keys, self.values) = (Some(keys), Some(values));
+    }
 }
 
 fn write(slot: &mut Option<Tensor<4>>, rows: Tensor<4>, start: usize, count: usize) -> Tensor<4> {

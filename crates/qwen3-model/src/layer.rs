@@ -53,9 +53,9 @@ impl DecoderLayer {
     ) -> Tensor<3> {
         let normed = self.input_layernorm.forward(x.clone());
         taps.rank3(Tap::InputLayernorm, &normed);
-        let x = x + self.self_attn.forward(normed, step, cache, taps);
+        let attended = self.self_attn.forward(normed, step, cache, taps);
 
-        let normed = self.post_attention_layernorm.forward(x.clone());
+        let [x, normed] = self.post_attention_layernorm.forward_sum(x, attended);
         taps.rank3(Tap::PostAttentionLayernorm, &normed);
         let mlp = self.mlp.forward(normed);
         taps.rank3(Tap::Mlp, &mlp);

@@ -42,7 +42,8 @@ impl Mlp {
         let [batch, seq, hidden] = x.dims();
         let x = x.reshape([batch * seq, hidden]); // [batch * seq, hidden_size]
         let [gate, up] = project([&self.gate_proj, &self.up_proj], &x);
-        let inner = silu(gate) * up; // [batch * seq, intermediate_size]
+        let inner = self.gate_proj.kernel.swiglu(&gate, &up); // [batch * seq, intermediate_size]
+        let inner = inner.unwrap_or_else(|| silu(gate) * up); // [batch * seq, intermediate_size]
         self.down_proj.forward(inner).reshape([batch, seq, hidden]) // [batch, seq, hidden_size]
     }
 }

@@ -50,16 +50,21 @@ impl Qwen3 {
 
     /// The same model, computing with `kernel`. Weights are shared, not copied.
     pub fn with_kernel(mut self, kernel: Kernel) -> Self {
-        let Qwen3Model { embed_tokens, layers, norm: _ } = &mut self.model;
+        let Qwen3Model { embed_tokens, layers, norm } = &mut self.model;
         embed_tokens.kernel = kernel;
+        norm.kernel = kernel;
         if let Some(head) = &mut self.lm_head {
             head.kernel = kernel;
         }
         for layer in layers {
-            let Attention { q_proj, k_proj, v_proj, o_proj, .. } = &mut layer.self_attn;
-            let FeedForward::Dense(Mlp { gate_proj, up_proj, down_proj }) = &mut layer.mlp;
+            let DecoderLayer { input_layernorm, self_attn, post_attention_layernorm, mlp } = layer;
+            let Attention { q_proj, k_proj, v_proj, o_proj, q_norm, k_norm, .. } = self_attn;
+            let FeedForward::Dense(Mlp { gate_proj, up_proj, down_proj }) = mlp;
             for linear in [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj] {
                 linear.kernel = kernel;
+            }
+            for norm in [input_layernorm, post_attention_layernorm, q_norm, k_norm] {
+                norm.kernel = kernel;
             }
         }
         self

@@ -3,7 +3,7 @@ use burn::tensor::{DType, Tensor};
 
 use qwen3_config::FINAL_NORM;
 
-use crate::{Qwen3Config, WeightSource};
+use crate::{Kernel, Qwen3Config, WeightSource};
 
 /// Root-mean-square normalisation over the last dimension.
 ///
@@ -15,6 +15,9 @@ pub struct RmsNorm {
     pub weight: Param<Tensor<1>>,
     /// Added to the mean square before the root; no unit.
     pub eps: f64,
+    /// How it is computed.
+    #[module(skip)]
+    pub kernel: Kernel,
 }
 
 impl RmsNorm {
@@ -29,7 +32,7 @@ impl RmsNorm {
         eps: f64,
     ) -> Result<Self, S::Error> {
         let weight = source.tensor(&format!("{prefix}.weight"), [features])?;
-        Ok(Self { weight: Param::from_tensor(weight), eps })
+        Ok(Self { weight: Param::from_tensor(weight), eps, kernel: source.kernel() })
     }
 
     /// The norm behind the last layer of a model of `config`.
@@ -43,11 +46,26 @@ impl RmsNorm {
 
     /// Normalises `x` `[.., features]` over its last dimension; shape and dtype stay as they are.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let weight = self.weight.val();
+        let normed = self.kernel.rms_norm(&x, &weight, self.eps);
+        normed.unwrap_or_else(|| self.composed(x, weight))
+    }
+
+    /// `residual + x`, both `[.., features]`, and the sum normalised.
+    pub fn forward_sum<const D: usize>(&self, residual: Tensor<D>, x: Tensor<D>) -> [Tensor<D>; 2] {
+        let weight = self.weight.val();
+        self.kernel.add_rms_norm(&residual, &x, &weight, self.eps).unwrap_or_else(|| {
+            let sum = residual + x;
+            [sum.clone(), self.composed(sum, weight)]
+        })
+    }
+
+    fn composed<const D: usize>(&self, x: Tensor<D>, weight: Tensor<1>) -> Tensor<D> {
         let dtype = x.dtype();
         let x = to_dtype(x, DType::F32);
         let mean_square = x.clone().square().mean_dim(D - 1);
         let normalised = x * (mean_square + self.eps).sqrt().recip();
-        to_dtype(normalised, dtype) * self.weight.val().unsqueeze()
+        to_dtype(normalised, dtype) * weight.unsqueeze()
     }
 }
 

@@ -1,3 +1,5 @@
+use std::sync::OnceLock;
+
 use burn::tensor::{Device, Tensor};
 use qwen3_config::{Reach, Rows};
 
@@ -42,8 +44,10 @@ impl StepPlan {
             "{batch} rows of {seq} tokens in {slots} slots do not fit {keys} keys"
         );
         let (cos, sin) = self.rope.tensors(&rows.positions, device);
-        let bias = |reach: &Reach| (*reach, causal_bias(&rows.visible, seq, keys, *reach, device));
-        Step { cos, sin, biases: self.reaches.iter().map(bias).collect(), start: slots - seq, keys }
+        let padded = rows.visible.iter().any(|row| row.contains(&false));
+        let visible = if padded { rows.visible.clone() } else { Vec::new() };
+        let biases = self.reaches.iter().map(|reach| (*reach, OnceLock::new())).collect();
+        Step { cos, sin, biases, visible, seq, start: slots - seq, keys }
     }
 
     /// A pass without a cache: the tokens see themselves and what is before them.
@@ -60,8 +64,13 @@ impl StepPlan {
 pub struct Step {
     pub(crate) cos: Tensor<4>,
     pub(crate) sin: Tensor<4>,
-    /// `[batch or 1, 1, 1, seq, keys]` for each reach, or `None` where every query sees every key.
-    biases: Vec<(Reach, Option<Tensor<5>>)>,
+    /// `[batch or 1, 1, 1, seq, keys]` for each reach, or `None` where every query sees every key; made when it is
+    /// first asked for.
+    biases: Vec<(Reach, OnceLock<Option<Tensor<5>>>)>,
+    /// For each sequence and slot, whether it is a token and not padding; empty when there is no padding.
+    pub(crate) visible: Vec<Vec<bool>>,
+    /// New tokens of a sequence.
+    seq: usize,
     /// First slot that the tokens occupy in the cache.
     pub(crate) start: usize,
     /// How many slots are attended to.
@@ -76,16 +85,21 @@ impl Step {
     pub(crate) fn bias(&self, reach: Reach) -> Option<Tensor<5>> {
         let found = self.biases.iter().find(|(known, _)| *known == reach);
         let (_, bias) = found.unwrap_or_else(|| panic!("a step without a mask for {reach:?}"));
-        bias.clone()
+        let make = || {
+            let unpadded = [vec![true; self.start + self.seq]];
+            let visible = if self.visible.is_empty() { &unpadded[..] } else { &self.visible };
+            causal_bias(visible, self.seq, self.keys, reach, &self.cos.device())
+        };
+        bias.get_or_init(make).clone()
     }
 
     /// The same pass on another device.
     pub(crate) fn to_device(&self, device: &Device) -> Self {
-        let moved = |bias: &Option<Tensor<5>>| bias.clone().map(|bias| bias.to_device(device));
         Self {
             cos: self.cos.clone().to_device(device),
             sin: self.sin.clone().to_device(device),
-            biases: self.biases.iter().map(|(reach, bias)| (*reach, moved(bias))).collect(),
+            biases: self.biases.iter().map(|(reach, _)| (*reach, OnceLock::new())).collect(),
+            visible: self.visible.clone(),
             ..*self
         }
     }

@@ -45,6 +45,11 @@ impl<'a> Taps<'a> {
         self.layer = layer;
     }
 
+    /// Does anybody look?
+    pub(crate) fn observed(&self) -> bool {
+        self.observer.is_some()
+    }
+
     pub(crate) fn rank3(&mut self, tap: Tap, value: &Tensor<3>) {
         if let Some(observer) = &mut self.observer {
             let layer = self.layer;

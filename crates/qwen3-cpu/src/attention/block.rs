@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use super::{Attention, View};
+use super::{Attention, Seen, View};
 use crate::block::Block;
 use crate::element::Element;
 use crate::isa::{self, Kernel, Lanes, dot, exp, product, transpose};
@@ -20,7 +20,7 @@ pub(super) enum Into<'a, E> {
 
 /// Attention of some queries of all heads that share a key head, over some slots.
 pub(super) struct Attend<'a, E> {
-    pub(super) attention: &'a Attention<'a>,
+    pub(super) seen: &'a Seen<'a>,
     pub(super) q: View<'a, E>,
     pub(super) k: View<'a, E>,
     pub(super) v: View<'a, E>,
@@ -33,11 +33,11 @@ pub(super) struct Attend<'a, E> {
 }
 
 impl<E: Element> Attend<'_, E> {
-    /// The slots that row `row` sees, of those that this is about.
+    /// The slots from which row `row` sees some, of those that this is about.
     #[inline(always)]
     fn sees(&self, row: usize) -> Range<usize> {
         let query = self.queries.start + row % self.queries.len();
-        let seen = self.attention.sees(self.batch, query);
+        let seen = self.seen.range(self.batch, query);
         seen.start.max(self.slots.start)..seen.end.min(self.slots.end)
     }
 }
@@ -47,7 +47,7 @@ impl<E: Element> Kernel for Attend<'_, E> {
 
     #[inline(always)]
     fn compute<S: Lanes>(self, lanes: S) {
-        let Attention { heads, kv_heads, head_dim, scale, .. } = *self.attention;
+        let Attention { heads, kv_heads, head_dim, scale, .. } = *self.seen.attention;
         let (groups, queries) = (heads / kv_heads, self.queries.len());
         let rows = groups * queries;
         let mut q = vec![0.0; rows * head_dim]; // [groups * queries, head_dim]
@@ -65,6 +65,7 @@ impl<E: Element> Kernel for Attend<'_, E> {
         let mut panel = vec![0.0; KEYS * head_dim.max(rows.min(FEW))];
         let seen = (0..rows).map(|row| self.sees(row)).filter(|seen| !seen.is_empty());
         let all = seen.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0);
+        let gaps = self.seen.gaps(self.batch);
         for slot in all.clone().step_by(KEYS) {
             let keys = KEYS.min(all.end - slot);
             let k = self.k.from(self.batch, self.head, slot);
@@ -81,6 +82,12 @@ impl<E: Element> Kernel for Attend<'_, E> {
                 transpose(lanes, [keys, head_dim], (k, k_stride), (&mut panel, KEYS));
                 scores.fill(0.0);
                 product(lanes, [rows, head_dim, KEYS], (&q, head_dim), (&panel, KEYS), (&mut scores, KEYS));
+            }
+            if let Some(visible) = gaps {
+                let padding = visible[slot..slot + keys].iter().enumerate().filter(|(_, token)| !**token);
+                for (key, _) in padding {
+                    scores.iter_mut().skip(key).step_by(KEYS).for_each(|score| *score = f32::NEG_INFINITY);
+                }
             }
             for (row, scores) in scores.chunks_exact_mut(KEYS).enumerate() {
                 let seen = self.sees(row);
@@ -127,6 +134,9 @@ impl State {
         let mut each = [before; isa::MOST_LANES];
         lanes.store(&mut each, 0, greatest);
         let now = each.into_iter().fold(before, f32::max);
+        if now == f32::NEG_INFINITY {
+            return scores.fill(0.0);
+        }
         let (mut sum, shift) = (lanes.splat(0.0), lanes.splat(-now));
         let mut at = 0;
         while at < KEYS {

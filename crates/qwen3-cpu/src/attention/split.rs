@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::block::{Attend, Into};
-use super::{Attention, View};
+use super::{Attention, Seen, View};
 use crate::element::Element;
 use crate::isa;
 use crate::kernels::Kernels;
@@ -11,12 +11,12 @@ use crate::kernels::Kernels;
 /// [`Kernels::attend`] with the `slots` that anything sees in so many parts.
 pub(super) fn attend<E: Element>(
     kernels: &Kernels,
-    attention: &Attention,
+    seen: &Seen,
     [q, k, v]: [View<E>; 3],
     (slots, parts): (Range<usize>, usize),
     out: &mut [E],
 ) {
-    let Attention { batch, heads, kv_heads, head_dim, queries, .. } = *attention;
+    let Attention { batch, heads, kv_heads, head_dim, queries, .. } = *seen.attention;
     let groups = heads / kv_heads;
     let row = 2 + head_dim;
     let length = slots.len().div_ceil(parts);
@@ -24,7 +24,7 @@ pub(super) fn attend<E: Element>(
         let jobs = results.chunks_exact_mut(groups * queries * row).enumerate().map(|(index, part)| {
             let (head, first) = (index / parts, slots.start + index % parts * length);
             Attend {
-                attention,
+                seen,
                 q,
                 k,
                 v,
