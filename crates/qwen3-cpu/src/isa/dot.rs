@@ -3,6 +3,9 @@
 use super::{Lanes, extent};
 use crate::element::Element;
 
+/// Vectors for which reading the rows takes longer than multiplying.
+const FEW: usize = 4;
+
 /// Writes `result[row * vectors + vector]`, the dot product of row `row` of `rows` (`stride` elements from one to the
 /// next, any number of them) with `vectors` rows of f32 of `x`; all have `depth` elements.
 ///
@@ -24,9 +27,14 @@ pub(crate) fn dot<S: Lanes, W: Element>(
     }
     assert!(rows.len() >= extent(count, stride, depth), "{} elements for {count} rows", rows.len());
     assert!(x.len() >= extent(vectors, depth, depth) && result.len() >= extent(count, vectors, vectors));
-    let most = if S::WIDE || vectors <= 2 { 4 } else { 3 };
     let mut vector = 0;
     while vector < vectors {
+        // One row after the other where memory is what takes the time: it is read fastest in one direction.
+        let most = match vectors {
+            1..=FEW => 1,
+            _ if S::WIDE => 4,
+            _ => 3,
+        };
         let left = vectors - vector;
         let width = if left == 5 { 3 } else { left.min(4) };
         let mut row = 0;
@@ -46,8 +54,8 @@ pub(crate) fn dot<S: Lanes, W: Element>(
                     (3, 2) => block::<S, W, 3, 2, 1>(lanes, w, stride, x, depth, to, vectors),
                     (3, 3) => block::<S, W, 3, 3, 1>(lanes, w, stride, x, depth, to, vectors),
                     (3, _) => block::<S, W, 3, 4, 1>(lanes, w, stride, x, depth, to, vectors),
-                    (_, 1) => block::<S, W, 1, 1, 4>(lanes, w, stride, x, depth, to, vectors),
-                    (_, 2) => block::<S, W, 1, 2, 2>(lanes, w, stride, x, depth, to, vectors),
+                    (_, 1) => block::<S, W, 1, 1, 8>(lanes, w, stride, x, depth, to, vectors),
+                    (_, 2) => block::<S, W, 1, 2, 4>(lanes, w, stride, x, depth, to, vectors),
                     (_, 3) => block::<S, W, 1, 3, 2>(lanes, w, stride, x, depth, to, vectors),
                     _ => block::<S, W, 1, 4, 2>(lanes, w, stride, x, depth, to, vectors),
                 }

@@ -13,13 +13,13 @@ const ROWS: usize = 12;
 
 /// The most tokens that are few with any set: up to here the dot products are as fast as the panels, which are made
 /// first and padded.
-const MOST: usize = 24;
+const MOST: usize = 16;
 
 /// The most tokens that are few. Pairs and tiles pay earlier.
 pub(super) fn most<W: Element, X: Element>(kernels: &Kernels) -> usize {
     match kernels.set {
         InstructionSet::Amx if pairs::apply::<W, X>(kernels) => 4,
-        InstructionSet::Avx512Bf16 if pairs::apply::<W, X>(kernels) => 12,
+        InstructionSet::Avx512Bf16 if pairs::apply::<W, X>(kernels) => MOST,
         _ => MOST,
     }
 }

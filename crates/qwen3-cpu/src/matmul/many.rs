@@ -6,11 +6,11 @@ use crate::isa::{self, Kernel, Lanes, MAX_VECTORS, product, transpose};
 use crate::kernels::Kernels;
 
 /// Rows of a tile of weights: a whole number of every set's register blocks.
-const ROWS: usize = 48;
-/// Columns of a tile, which is as deep as a panel is at a time.
+const ROWS: [usize; 2] = [12, 48];
+/// Bytes of a tile, which is as deep as the weights are, so that they are read in one direction.
+const TILE: usize = 192 << 10;
+/// Depth of a panel that stays in the first cache.
 const DEPTH: usize = 256;
-/// Elements from one row of a tile to the next: not a power of two, whose rows would share few lines of the cache.
-const STRIDE: usize = DEPTH + 16;
 /// Tokens whose results are written at a time.
 pub(super) const LINES: usize = 32;
 /// Tokens whose sums lie in the cache at a time.
@@ -33,7 +33,9 @@ pub(super) fn multiply<W: Element, X: Element>(
             isa::run(kernels.set, Pack { x, depth, panel });
         });
         let panels = &*panels;
-        let jobs = split_rows(shares, ROWS).flat_map(split_tokens).collect();
+        let [least, most] = ROWS;
+        let rows = (TILE / (4 * depth).max(1) / least * least).clamp(least, most);
+        let jobs = split_rows(shares, rows).flat_map(split_tokens).collect();
         kernels.threads.for_each(jobs, |share| {
             isa::run(kernels.set, Many { share, panels, tokens: padded, depth });
         });
@@ -105,23 +107,25 @@ impl<W: Element, X: Element> Kernel for Many<'_, W, X> {
         let (first, rows) = (share.rows.start, share.rows.len());
         let end = (share.token + share.y.rows()).next_multiple_of(S::LANES).min(tokens);
         let count = end - share.token; // a whole number of vectors
-        let mut tile = vec![0.0; ROWS * STRIDE];
-        let stride = count + 16; // as that of the tile
+        // Not powers of two, whose rows would share few lines of the cache.
+        let (deep_stride, stride) = (depth + 16, count + 16);
+        let mut tile = vec![0.0; rows * deep_stride];
+        for row in 0..rows {
+            let weights = share.weight.rows(first + row..first + row + 1);
+            isa::convert(lanes, weights, &mut tile[row * deep_stride..][..depth]);
+        }
         let mut sums = vec![0.0; rows * stride];
         for k in (0..depth).step_by(DEPTH) {
             let deep = DEPTH.min(depth - k);
-            for row in 0..rows {
-                let weights = &share.weight.rows(first + row..first + row + 1)[k..k + deep];
-                isa::convert(lanes, weights, &mut tile[row * STRIDE..][..deep]);
-            }
             for token in (share.token..end).step_by(width) {
                 let columns = width.min(tokens - token);
                 let panel = &panels[token * depth + k * columns..][..deep * columns];
                 let sums = &mut sums[token - share.token..];
-                product(lanes, [rows, deep, columns], (&tile, STRIDE), (panel, columns), (sums, stride));
+                let tile = &tile[k..];
+                product(lanes, [rows, deep, columns], (tile, deep_stride), (panel, columns), (sums, stride));
             }
         }
-        let mut lines = [X::default(); LINES * ROWS];
+        let mut lines = [X::default(); LINES * ROWS[1]];
         for token in (0..share.y.rows()).step_by(LINES) {
             let count = LINES.min(share.y.rows() - token);
             transpose(lanes, [rows, count], (&sums[token..], stride), (&mut lines, rows));
