@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use qwen3_command::{BackendWord, BenchArgs, BenchSizes, Peer, Synthetic, backends, child, line};
-use qwen3_trace::{Backend, Precision};
+use qwen3_trace::{Backend, Kernels, Precision};
 
 use crate::fixtures::python;
 use crate::launch::{self, SetUp};
@@ -55,6 +55,7 @@ impl Args {
         };
         let shared = BenchArgs {
             backend: Backend::ALL.map(BackendWord::One).into(),
+            kernels: vec![Kernels::On],
             dtype: vec![Precision::F32],
             model: None,
             synthetic: Some(Synthetic::Tiny),
@@ -63,6 +64,7 @@ impl Args {
             wait: 0,
             give_up: 120,
             json: Some(json),
+            markdown: None,
             html: Some(html),
         };
         Self { shared }
@@ -76,7 +78,11 @@ impl Args {
 pub fn run(args: &Args) -> Result<u8> {
     let Args { shared } = args;
     let workspace = Workspace::find()?;
-    launch::check_outputs([("--json", &shared.json), ("--html", &shared.html)])?;
+    launch::check_outputs([
+        ("--json", &shared.json),
+        ("--html", &shared.html),
+        ("--markdown", &shared.markdown),
+    ])?;
     if let Some(model) = &shared.model {
         ensure!(model.exists(), "--model {}: no such file or folder", model.display());
     }

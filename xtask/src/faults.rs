@@ -100,7 +100,7 @@ fn verdict(report: &ParityReport) -> (usize, String) {
     let first = failing().next().map_or(String::new(), |result| {
         let tensor = result.tensors.iter().find(|tensor| !tensor.pass);
         let tensor = tensor.map_or("(crash)", |tensor| &tensor.name);
-        format!("{} {} {} {tensor}", result.backend, result.dtype, result.case)
+        format!("{} {} {tensor}", result.label(), result.case)
     });
     (failing().count(), first)
 }

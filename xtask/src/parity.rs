@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use qwen3_command::{BackendWord, ParityArgs, backends};
-use qwen3_trace::Backend;
+use qwen3_trace::{Backend, Kernels};
 
 use crate::backend::{self, Switch};
 use crate::launch::{self, SetUp};
@@ -46,6 +46,7 @@ impl Args {
         Self {
             shared: ParityArgs {
                 backend: Backend::ALL.map(BackendWord::One).into(),
+                kernels: Kernels::ALL.into(),
                 dtype: vec![],
                 filter: None,
                 slow: true,

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use qwen3_report::{ParityReport, Status};
+use qwen3_report::{ParityReport, Status, markdown};
 use qwen3_trace::{Backend, Precision};
 
 use crate::workspace;
@@ -34,11 +34,11 @@ pub fn run(args: &Args) -> Result<u8> {
     Ok(0)
 }
 
-/// One row per backend, one column per dtype: cases passed of cases run.
+/// One row per backend as it is usually run, one column per dtype: cases passed of cases run.
 fn table(report: &ParityReport) -> String {
     let mut backends: Vec<Backend> = Vec::new();
     let mut counts: BTreeMap<(Backend, Precision), (usize, usize)> = BTreeMap::new();
-    for result in &report.results {
+    for result in report.results.iter().filter(|result| result.variant.is_none()) {
         if !backends.contains(&result.backend) {
             backends.push(result.backend);
         }
@@ -61,9 +61,7 @@ fn table(report: &ParityReport) -> String {
 }
 
 fn replace(text: &str, table: &str) -> Result<String> {
-    let (before, rest) = text.split_once(BEGIN).context("no mark before the table")?;
-    let (_, after) = rest.split_once(END).context("no mark after the table")?;
-    Ok(format!("{before}{BEGIN}\n{table}{END}{after}"))
+    markdown::between(text, [BEGIN, END], table).context("no marks around the table")
 }
 
 #[cfg(test)]

@@ -11,10 +11,10 @@ use std::thread;
 use anyhow::Result;
 
 use qwen3_report::CaseResult;
-use qwen3_trace::{Backend, Precision};
+use qwen3_trace::{Backend, Kernels, Precision};
 
 use crate::manifest::Case;
-use crate::supervise::{run_backend, unavailable};
+use crate::supervise::{Part, run_part, unavailable};
 use crate::unavailable::Unavailable;
 
 /// What every lane works from.
@@ -27,19 +27,14 @@ pub struct Work<'a> {
     pub cases: &'a [&'a Case],
     /// The dtypes asked for; none for all.
     pub dtypes: &'a [Precision],
+    /// Whether backends have this project's kernels; those that there are none for run once.
+    pub kernels: &'a [Kernels],
     /// Backends known not to work, and why.
     pub unavailable: &'a Unavailable,
 }
 
-/// One worker's part: a backend, or one dtype of it.
-#[derive(Clone, Copy)]
-struct Part {
-    backend: Backend,
-    share: Option<Precision>,
-}
-
 impl Work<'_> {
-    /// Runs `backends` and reports every result: by backend and dtype, each as soon as those before it
+    /// Runs `backends` and reports every result: by backend, kernels and dtype, each as soon as those before it
     /// have ended.
     ///
     /// # Errors
@@ -49,7 +44,7 @@ impl Work<'_> {
         backends: impl IntoIterator<Item = Backend>,
         report: &mut dyn FnMut(CaseResult) -> Result<()>,
     ) -> Result<()> {
-        let parts = backends.into_iter().flat_map(parts);
+        let parts = backends.into_iter().flat_map(|backend| parts(backend, self.kernels));
         thread::scope(|scope| {
             let mut results: Vec<Receiver<CaseResult>> = Vec::new();
             let mut shared: Vec<(Part, Sender<CaseResult>)> = Vec::new();
@@ -83,24 +78,20 @@ impl Work<'_> {
     }
 
     fn part(&self, part: Part, results: &Sender<CaseResult>) -> Result<()> {
-        let Part { backend, share } = part;
         // Nobody listens any more when the report has failed; the error is told there.
         let mut send = |result| {
             let _ = results.send(result);
             Ok(())
         };
-        if let Some(reason) = self.unavailable.reason(backend) {
-            let wanted = if self.dtypes.is_empty() { &[Precision::F32][..] } else { self.dtypes };
-            let ours = |dtype: &&Precision| share.is_none_or(|share| share == **dtype);
-            let wanted: Vec<_> = wanted.iter().filter(ours).copied().collect();
-            return unavailable(backend, self.cases, &wanted, reason, &mut send);
+        match self.unavailable.reason(part.backend) {
+            Some(reason) => unavailable(part, self.cases, self.dtypes, reason, &mut send),
+            None => run_part(self.program, part, self.manifest, self.cases, self.dtypes, &mut send),
         }
-        let (program, manifest) = (self.program, self.manifest);
-        run_backend(program, backend, manifest, self.cases, self.dtypes, share, &mut send)
     }
 }
 
-fn parts(backend: Backend) -> Vec<Part> {
+fn parts(backend: Backend, kernels: &[Kernels]) -> Vec<Part> {
     let shares = if backend.compiles_kernels() { Precision::ALL.map(Some).to_vec() } else { vec![None] };
-    shares.into_iter().map(|share| Part { backend, share }).collect()
+    let of = |kernels| shares.iter().map(move |share| Part { backend, kernels, share: *share });
+    backend.kernels(kernels).into_iter().flat_map(of).collect()
 }

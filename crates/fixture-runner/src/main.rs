@@ -27,7 +27,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use qwen3_trace::Backend;
+use qwen3_trace::{Backend, Kernels};
 
 /// Runs parity cases on Burn's backends.
 #[derive(Parser)]
@@ -54,6 +54,8 @@ enum Command {
     Worker {
         #[arg(long, value_parser = qwen3_command::backend())]
         backend: Backend,
+        #[arg(long, value_parser = qwen3_command::kernels())]
+        kernels: Kernels,
         #[arg(long)]
         manifest: Option<PathBuf>,
     },
@@ -63,8 +65,8 @@ fn main() -> ExitCode {
     let outcome = match qwen3_command::arguments::<Cli>().command {
         Command::Parity(args) => ended_cleanly().and_then(|()| parity::parity(&args)),
         Command::Verify(args) => ended_cleanly().and_then(|()| verify::verify(&args)),
-        Command::Worker { backend, manifest } => {
-            worker::serve(backend, manifest.as_deref()).map(|()| ExitCode::SUCCESS)
+        Command::Worker { backend, kernels, manifest } => {
+            worker::serve(backend, kernels, manifest.as_deref()).map(|()| ExitCode::SUCCESS)
         }
     };
     outcome.unwrap_or_else(|error| {

@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use qwen3_import::{Checkpoint, CheckpointSource};
 use qwen3_model::{
-    DecoderLayer, LayerCache, Observed, Parts, Qwen3Config, Rows, Site, Step, StepPlan, Streamed, Tap, Taps,
-    VocabMatrix, burn_dtype,
+    DecoderLayer, Kernel, LayerCache, Observed, Parts, Qwen3Config, Rows, Site, Step, StepPlan, Streamed,
+    Tap, Taps, VocabMatrix, burn_dtype,
 };
 use qwen3_report::{Timing, peak_rss_mb};
 use qwen3_trace::{Mode, Recorder, Reference};
@@ -25,13 +25,19 @@ fn ms(start: Instant) -> f64 {
 ///
 /// # Errors
 /// When the checkpoint or the reference is bad, or the file cannot be written.
-pub fn observe(device: &Device, job: &Observe, say: &mut dyn FnMut(String) -> Result<()>) -> Result<Done> {
+pub fn observe(
+    device: &Device,
+    kernel: Kernel,
+    job: &Observe,
+    say: &mut dyn FnMut(String) -> Result<()>,
+) -> Result<Done> {
     let start = Instant::now();
     let checkpoint = Checkpoint::open(&job.model)?;
     let config = checkpoint.config();
     let reference = Reference::open(&job.reference, config, false)?;
     let dtype = burn_dtype(job.dtype);
-    let mut parts = Streamed::new(CheckpointSource::new(&checkpoint, device, dtype)?, config);
+    let source = CheckpointSource::new(&checkpoint, device, dtype)?.with_kernel(kernel);
+    let mut parts = Streamed::new(source, config);
     let mut run = Run {
         plan: StepPlan::new(config),
         reference: &reference,

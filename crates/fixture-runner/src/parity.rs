@@ -55,6 +55,7 @@ pub fn parity(args: &Args) -> Result<ExitCode> {
         manifest: file,
         cases: &cases,
         dtypes: &options.dtype,
+        kernels: &options.kernels,
         unavailable: &args.unavailable,
     };
     work.run(backends(&options.backend), &mut |result| {

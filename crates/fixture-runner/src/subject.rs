@@ -14,8 +14,8 @@ use burn_store::ModuleSnapshot;
 use qwen3_config::layer_key;
 use qwen3_import::{Checkpoint, CheckpointSource, load, load_record, save_record};
 use qwen3_model::{
-    Attention, DecoderLayer, FeedForward, Observed, Qwen3, Qwen3Config, RmsNorm, RotaryEmbedding, Site,
-    StepPlan, Tap, Taps,
+    Attention, DecoderLayer, FeedForward, Kernel, Observed, Qwen3, Qwen3Config, RmsNorm, RotaryEmbedding,
+    Site, StepPlan, Tap, Taps,
 };
 use qwen3_trace::{Rows, TensorFile};
 
@@ -45,6 +45,8 @@ pub struct Bench<'a> {
     pub device: &'a Device,
     /// The precision.
     pub dtype: DType,
+    /// How operations that have a kernel are computed.
+    pub kernel: Kernel,
     /// The manifest, whose files have been verified.
     pub manifest: &'a Manifest,
 }
@@ -73,7 +75,7 @@ impl Bench<'_> {
         let checkpoint = self.open(&place.checkpoint)?;
         let config = checkpoint.config().clone();
         let prefix = layer_key(place.layer, norm.name());
-        let mut source = CheckpointSource::new(&checkpoint, self.device, self.dtype)?;
+        let mut source = self.source(&checkpoint)?;
         let norm = RmsNorm::build(&mut source, &prefix, config.hidden_size, config.rms_norm_eps)?;
         let x = self.floats(file, "input_hidden_states", &config)?;
         Ok(vec![Output::new("output", norm.forward(x).into_data())])
@@ -83,7 +85,7 @@ impl Bench<'_> {
         let checkpoint = self.open(&place.checkpoint)?;
         let config = checkpoint.config().clone();
         let prefix = layer_key(place.layer, "mlp");
-        let mut source = CheckpointSource::new(&checkpoint, self.device, self.dtype)?;
+        let mut source = self.source(&checkpoint)?;
         let kind = config.layer(place.layer).feed_forward;
         let mlp = FeedForward::build(&mut source, &prefix, &config, kind)?;
         let x = self.floats(file, "input_x", &config)?;
@@ -94,7 +96,7 @@ impl Bench<'_> {
         let checkpoint = self.open(&place.checkpoint)?;
         let config = checkpoint.config().clone();
         let prefix = layer_key(place.layer, "self_attn");
-        let mut source = CheckpointSource::new(&checkpoint, self.device, self.dtype)?;
+        let mut source = self.source(&checkpoint)?;
         let attention = Attention::build(&mut source, &prefix, &config, config.layer(place.layer).reach)?;
 
         let rope = RotaryEmbedding::new(config.head_dim, &config.rope);
@@ -126,7 +128,7 @@ impl Bench<'_> {
     fn decoder_layer(&self, place: &Place, file: &TensorFile) -> Result<Vec<Output>> {
         let checkpoint = self.open(&place.checkpoint)?;
         let config = checkpoint.config().clone();
-        let mut source = CheckpointSource::new(&checkpoint, self.device, self.dtype)?;
+        let mut source = self.source(&checkpoint)?;
         let layer = DecoderLayer::build(&mut source, &config, place.layer)?;
 
         let rows = read_rows(file)?;
@@ -175,7 +177,12 @@ impl Bench<'_> {
     }
 
     fn load(&self, checkpoint: &str) -> Result<Qwen3> {
-        Ok(load(self.folder(checkpoint)?, self.device, self.dtype)?)
+        Ok(load(self.folder(checkpoint)?, self.device, self.dtype)?.with_kernel(self.kernel))
+    }
+
+    /// The weights of a checkpoint.
+    fn source<'a>(&self, checkpoint: &'a Checkpoint) -> Result<CheckpointSource<'a>> {
+        Ok(CheckpointSource::new(checkpoint, self.device, self.dtype)?.with_kernel(self.kernel))
     }
 
     /// An input `[batch, seq, hidden_size]`.

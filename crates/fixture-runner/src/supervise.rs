@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use qwen3_report::{CaseResult, Status};
-use qwen3_trace::{Backend, Precision};
+use qwen3_trace::{Backend, Kernels, Precision};
 
 pub use self::worker::Worker;
 use crate::backend::switches;
@@ -13,51 +13,65 @@ use crate::manifest::Case;
 
 mod worker;
 
-/// Runs `cases` on `backend` in workers of `program`, in `dtypes` or in all that the backend computes in
-/// when there are none, and hands every result to `report` as it comes. With a `share`, only that dtype
-/// of those: the others are run elsewhere.
+/// Who computes cases: one backend, in one way.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// The backend.
+    pub backend: Backend,
+    /// Whether it has this project's kernels.
+    pub kernels: Kernels,
+    /// Only this dtype of those asked for: the others are run elsewhere.
+    pub share: Option<Precision>,
+}
+
+impl Part {
+    /// Those of `dtypes` that are its own.
+    fn own(&self, dtypes: &[Precision]) -> Vec<Precision> {
+        let own = |dtype: &Precision| self.share.is_none_or(|share| share == *dtype);
+        dtypes.iter().copied().filter(own).collect()
+    }
+}
+
+/// Runs `cases` as `part` says in workers of `program`, in `dtypes` or in all that the backend computes in
+/// when there are none, and hands every result to `report` as it comes.
 ///
 /// # Errors
 /// When a fixture is bad or the worker cannot be started.
-pub fn run_backend(
+pub fn run_part(
     program: &Path,
-    backend: Backend,
+    part: Part,
     manifest: &Path,
     cases: &[&Case],
     dtypes: &[Precision],
-    share: Option<Precision>,
     report: &mut dyn FnMut(CaseResult) -> Result<()>,
 ) -> Result<()> {
-    let ours = |dtype: &&Precision| share.is_none_or(|share| share == **dtype);
-    let (mut worker, ready) = Worker::start(program, backend, Some(manifest))?;
+    let Part { backend, kernels, .. } = part;
+    let start = || Worker::start(program, backend, kernels, Some(manifest));
+    let (mut worker, ready) = start()?;
     let supported = match ready {
         Ok(supported) => supported,
-        Err(reason) => {
-            let wanted = if dtypes.is_empty() { &[Precision::F32] } else { dtypes };
-            let wanted: Vec<_> = wanted.iter().filter(ours).copied().collect();
-            return unavailable(backend, cases, &wanted, &reason, report);
-        }
+        Err(reason) => return unavailable(part, cases, dtypes, &reason, report),
     };
     let wanted = if dtypes.is_empty() { &supported } else { dtypes };
-    for dtype in wanted.iter().filter(ours) {
-        if !supported.contains(dtype) {
+    for dtype in part.own(wanted) {
+        if !supported.contains(&dtype) {
             let reason = format!("{backend} does not compute in {dtype} on this machine");
-            unavailable(backend, cases, &[*dtype], &reason, report)?;
+            unavailable(part, cases, &[dtype], &reason, report)?;
             continue;
         }
         for case in cases {
-            if !case.is_judged_in(*dtype) {
+            if !case.is_judged_in(dtype) {
                 // There is nothing to compare with.
                 continue;
             }
-            let start = Instant::now();
-            let result = match worker.case(case, *dtype)? {
-                Ok(result) => result,
+            let begun = Instant::now();
+            let result = match worker.case(case, dtype)? {
+                Ok(result) => CaseResult { variant: kernels.variant(), ..result },
                 Err(crash) => {
-                    worker = Worker::start(program, backend, Some(manifest))?.0;
+                    worker = start()?.0;
                     CaseResult {
-                        elapsed_ms: start.elapsed().as_secs_f64() * 1e3,
-                        ..empty(backend, case, *dtype, Status::Crash, crash)
+                        elapsed_ms: begun.elapsed().as_secs_f64() * 1e3,
+                        ..empty(part, case, dtype, Status::Crash, crash)
                     }
                 }
             };
@@ -67,32 +81,35 @@ pub fn run_backend(
     Ok(())
 }
 
-/// Reports `cases` as unavailable on `backend`.
+/// Reports `cases` as unavailable to `part` in its own of `dtypes`; in f32 when there are none.
 ///
 /// # Errors
 /// Those of `report`.
 pub fn unavailable(
-    backend: Backend,
+    part: Part,
     cases: &[&Case],
     dtypes: &[Precision],
     reason: &str,
     report: &mut dyn FnMut(CaseResult) -> Result<()>,
 ) -> Result<()> {
-    for dtype in dtypes {
+    let dtypes = if dtypes.is_empty() { &[Precision::F32] } else { dtypes };
+    for dtype in part.own(dtypes) {
         for case in cases {
             let status = Status::Unavailable;
-            report(empty(backend, case, *dtype, status, reason.into()))?;
+            report(empty(part, case, dtype, status, reason.into()))?;
         }
     }
     Ok(())
 }
 
-fn empty(backend: Backend, case: &Case, dtype: Precision, status: Status, reason: String) -> CaseResult {
+fn empty(part: Part, case: &Case, dtype: Precision, status: Status, reason: String) -> CaseResult {
+    let Part { backend, kernels, .. } = part;
     CaseResult {
         case: case.id.clone(),
         kind: case.kind(),
         backend,
         dtype,
+        variant: kernels.variant(),
         status,
         elapsed_ms: 0.0,
         tensors: Vec::new(),
@@ -173,7 +190,8 @@ done
             results.push(result);
             Ok(())
         };
-        run_backend(&program, Backend::Flex, Path::new("m"), &cases, dtypes, None, &mut report).unwrap();
+        let part = Part { backend: Backend::Flex, kernels: Kernels::On, share: None };
+        run_part(&program, part, Path::new("m"), &cases, dtypes, &mut report).unwrap();
         results
     }
 

@@ -5,10 +5,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use burn::tensor::Device;
-use qwen3_model::burn_dtype;
+use qwen3_model::{Kernel, burn_dtype};
 use qwen3_report::{CaseResult, Status};
-use qwen3_trace::{Backend, Precision, TensorFile};
+use qwen3_trace::{Backend, Kernels, Precision, TensorFile};
 
 use crate::backend::{dtypes, open, switches};
 use crate::check::{check_case, check_equal};
@@ -17,16 +16,17 @@ use crate::observe::observe;
 use crate::protocol::{Job, Observed, REPLY_PREFIX, Reply};
 use crate::subject::Bench;
 
-/// Serves jobs on `backend` until standard input ends; cases are those of `manifest`.
+/// Serves jobs on `backend`, with this project's kernels or without, until standard input ends; cases are those of `manifest`.
 ///
 /// # Errors
 /// When the manifest cannot be read or the supervisor is gone. A panic or abort of the backend ends the
 /// process, and the supervisor reports the crash.
-pub fn serve(backend: Backend, manifest: Option<&Path>) -> Result<()> {
+pub fn serve(backend: Backend, kernels: Kernels, manifest: Option<&Path>) -> Result<()> {
     let device = match open(backend) {
         Ok(device) => device,
         Err(reason) => return say(&Reply::Unavailable(reason)),
     };
+    let kernel = Kernel::from(kernels);
     say(&Reply::Ready(dtypes(&device)))?;
     let manifest = manifest.map(Manifest::read).transpose()?;
     for line in stdin().lock().lines() {
@@ -35,10 +35,13 @@ pub fn serve(backend: Backend, manifest: Option<&Path>) -> Result<()> {
             Job::Case { case, dtype } => manifest
                 .as_ref()
                 .context("no manifest")
-                .and_then(|manifest| run(backend, &device, manifest, case, *dtype))
+                .and_then(|manifest| {
+                    let bench = Bench { device: &device, dtype: burn_dtype(*dtype), kernel, manifest };
+                    run(backend, &bench, case, *dtype)
+                })
                 .map(|result| Reply::Case(Box::new(result)))
                 .with_context(|| format!("case {case}")),
-            Job::Observe(job) => observe(&device, job, &mut |what| say(&Reply::Progress(what)))
+            Job::Observe(job) => observe(&device, kernel, job, &mut |what| say(&Reply::Progress(what)))
                 .map(|done| Reply::Observed(Observed { switches: switches(backend), ..done })),
         };
         say(&reply.unwrap_or_else(|error| Reply::BadInput(qwen3_command::line(&error))))?;
@@ -46,22 +49,16 @@ pub fn serve(backend: Backend, manifest: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-fn run(
-    backend: Backend,
-    device: &Device,
-    manifest: &Manifest,
-    id: &str,
-    dtype: Precision,
-) -> Result<CaseResult> {
-    let case = manifest.cases.iter().find(|case| case.id == id);
+fn run(backend: Backend, bench: &Bench, id: &str, dtype: Precision) -> Result<CaseResult> {
+    let case = bench.manifest.cases.iter().find(|case| case.id == id);
     let case = case.context("not in the manifest")?;
-    let bench = Bench { device, dtype: burn_dtype(dtype), manifest };
-    let (tensors, elapsed_ms) = judged(case, &bench, dtype)?;
+    let (tensors, elapsed_ms) = judged(case, bench, dtype)?;
     Ok(CaseResult {
         case: case.id.clone(),
         kind: case.kind(),
         backend,
         dtype,
+        variant: None,
         status: Status::of(tensors.iter().all(|tensor| tensor.pass)),
         elapsed_ms,
         tensors,

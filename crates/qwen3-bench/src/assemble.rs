@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use qwen3_config::{Precision, Qwen3Config};
-use qwen3_report::BenchReport;
 use qwen3_report::bench::{Accuracy, DeviceLimit, Figures, PeerRow, Row, Sample, Skipped, Workload};
-use qwen3_trace::Backend;
+use qwen3_report::{BenchReport, Label};
+use qwen3_trace::{Backend, Kernels};
 
 use crate::{Measurements, Work};
 
 /// Who measured.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Who {
-    /// A backend of ours.
-    Ours(Backend),
+    /// A backend of ours, and whether it has our kernels.
+    Ours(Backend, Kernels),
     /// Another engine, by its name.
     Peer(String),
 }
@@ -21,7 +21,10 @@ pub enum Who {
 impl std::fmt::Display for Who {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Ours(backend) => f.write_str(backend.name()),
+            Self::Ours(backend, kernels) => match kernels.variant() {
+                None => f.write_str(backend.name()),
+                Some(variant) => write!(f, "{backend} ({variant})"),
+            },
             Self::Peer(name) => f.write_str(name),
         }
     }
@@ -46,6 +49,7 @@ struct Taken {
     samples: Vec<Sample>,
     warm_up_s: Vec<f64>,
     peak_rss_mb: Option<f64>,
+    huge_pages_mb: Option<f64>,
     version: String,
 }
 
@@ -55,13 +59,13 @@ pub fn assemble(
     report: &mut BenchReport,
     config: &Qwen3Config,
     processes: &[Process],
-    accuracy: impl Fn(Backend, Precision) -> Option<Accuracy>,
+    accuracy: impl Fn(&Label) -> Option<Accuracy>,
 ) {
     let mut order = Vec::new();
     let mut taken = BTreeMap::<(&Who, Precision, Workload), Taken>::new();
     for process in processes {
         let Process { who, dtype, measurements, disturbed } = process;
-        if let (Who::Ours(backend), Some(rates)) = (who, measurements.device) {
+        if let (Who::Ours(backend, _), Some(rates)) = (who, measurements.device) {
             keep_faster(&mut report.limits.devices, backend.name(), *dtype, rates);
         }
         for found in &measurements.measurements {
@@ -73,10 +77,9 @@ pub fn assemble(
             let sample = |seconds: &f64| Sample { seconds: *seconds, disturbed: *disturbed };
             taken.samples.extend(found.samples.iter().map(sample));
             taken.warm_up_s.extend(found.warm_up);
-            taken.peak_rss_mb = match (taken.peak_rss_mb, measurements.peak_rss_mb) {
-                (Some(one), Some(other)) => Some(f64::max(one, other)),
-                (one, other) => one.or(other),
-            };
+            let most = |one: Option<f64>, other| one.into_iter().chain(other).reduce(f64::max);
+            taken.peak_rss_mb = most(taken.peak_rss_mb, measurements.peak_rss_mb);
+            taken.huge_pages_mb = most(taken.huge_pages_mb, measurements.huge_pages_mb);
             taken.version.clone_from(&measurements.version);
         }
         for skipped in &measurements.skipped {
@@ -96,16 +99,22 @@ pub fn assemble(
         let mut figures = Figures::new(dtype, workload, &taken.samples, taken.warm_up_s);
         let work = Work::of(config, dtype, workload);
         figures.peak_rss_mb = taken.peak_rss_mb;
+        figures.huge_pages_mb = taken.huge_pages_mb;
         figures.bytes_per_token = work.map(|work| work.bytes);
-        let limit = work.and_then(|work| work.most(&report.limits, &who.to_string(), dtype));
-        let mut figures = figures.limited(limit);
+        let name = match who {
+            Who::Ours(backend, _) => backend.name(),
+            Who::Peer(peer) => peer,
+        };
+        let limit = work.and_then(|work| work.most(&report.limits, name, dtype));
+        let figures = figures.limited(limit);
         match who {
-            Who::Ours(backend) => {
-                figures.accuracy = accuracy(*backend, dtype);
-                report.rows.push(Row { backend: backend.name().into(), figures });
+            Who::Ours(_, kernels) => {
+                let mut row = Row { backend: name.into(), variant: kernels.variant(), figures };
+                row.figures.accuracy = accuracy(&row.label());
+                report.rows.push(row);
             }
-            Who::Peer(peer) => {
-                report.peers.push(PeerRow { peer: peer.clone(), version: taken.version, figures });
+            Who::Peer(_) => {
+                report.peers.push(PeerRow { peer: name.into(), version: taken.version, figures });
             }
         }
     }
@@ -142,7 +151,7 @@ mod tests {
 
     #[test]
     fn rounds_of_a_workload_are_one_row() {
-        let flex = || Who::Ours(Backend::Flex);
+        let flex = || Who::Ours(Backend::Flex, Kernels::On);
         let peer = || Who::Peer("candle".into());
         let processes = [
             process(flex(), 1.0, false),
@@ -154,7 +163,7 @@ mod tests {
         let mut report = BenchReport { limits, ..BenchReport::default() };
         let right =
             Accuracy { cases: 1, failed: 0, worst_over_limit: Some(0.5), greedy_ids: GreedyIds::Equal };
-        assemble(&mut report, &Qwen3Config::tiny(), &processes, |_, _| Some(right));
+        assemble(&mut report, &Qwen3Config::tiny(), &processes, |_| Some(right));
         let [row] = &report.rows[..] else { panic!("{:?}", report.rows) };
         assert_eq!((row.figures.samples.clone(), row.figures.disturbed), (vec![10.0, 5.0], 1));
         assert_eq!((row.figures.tok_per_s, row.figures.peak_rss_mb), (Some(7.5), Some(2.0)));
@@ -167,12 +176,12 @@ mod tests {
 
     #[test]
     fn a_device_is_as_fast_as_it_ever_was() {
-        let mut slow = process(Who::Ours(Backend::Wgpu), 1.0, false);
+        let mut slow = process(Who::Ours(Backend::Wgpu, Kernels::On), 1.0, false);
         slow.measurements.device = Some(DeviceRates { gb_per_s: 5.0, gflop_per_s: 90.0 });
         let mut fast = slow.clone();
         fast.measurements.device = Some(DeviceRates { gb_per_s: 7.0, gflop_per_s: 80.0 });
         let mut report = BenchReport::default();
-        assemble(&mut report, &Qwen3Config::tiny(), &[slow, fast], |_, _| None);
+        assemble(&mut report, &Qwen3Config::tiny(), &[slow, fast], |_| None);
         let device = &report.limits.devices[0];
         assert_eq!((device.gb_per_s, device.gflop_per_s), (7.0, 90.0));
         assert!(report.rows[0].figures.limit_tok_per_s.is_some());

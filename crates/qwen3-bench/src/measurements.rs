@@ -21,6 +21,9 @@ pub struct Measurements {
     pub skipped: Vec<NotMeasured>,
     /// The largest resident set in MiB; `None` where the system does not tell.
     pub peak_rss_mb: Option<f64>,
+    /// Memory in huge pages at the end, in MiB; `None` where the system does not tell.
+    #[serde(default)]
+    pub huge_pages_mb: Option<f64>,
     /// What the device can do, when it has memory of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<DeviceRates>,
@@ -90,6 +93,7 @@ impl Measurements {
             measurements: Vec::new(),
             skipped: Vec::new(),
             peak_rss_mb: None,
+            huge_pages_mb: None,
             device: None,
         }
     }

@@ -15,6 +15,8 @@ use qwen3_report::BenchReport;
 use qwen3_report::bench::ModelFacts;
 use qwen3_report::text::{coloured, write_bench};
 
+use qwen3_trace::Kernels;
+
 use crate::device::DeviceArgs;
 use crate::failure::Blame;
 use crate::files::{ModelArg, Need};
@@ -28,6 +30,9 @@ pub struct Args {
     model: ModelArg,
     #[command(flatten)]
     device: DeviceArgs,
+    /// Whether flex computes with this project's kernels, or is composed of Burn's own operations
+    #[arg(long, value_name = "on|off", default_value = "on", hide_possible_values = true, value_parser = qwen3_command::kernels())]
+    kernels: Kernels,
     #[command(flatten)]
     sizes: BenchSizes,
     /// Write every figure with its samples to this file
@@ -41,7 +46,7 @@ pub struct Args {
 /// Measures in a process of its own, and prints.
 pub fn run(args: &Args) -> Result<()> {
     if args.measurements {
-        let measurements = measure::measurements(&args.model, &args.device, &args.sizes)?;
+        let measurements = measure::measurements(args)?;
         stdout().lock().write_all(measurements.to_json().as_bytes())?;
         return Ok(());
     }
@@ -56,7 +61,7 @@ pub fn run(args: &Args) -> Result<()> {
     let sizes = BenchSizes { threads: Some(args.sizes.threads()), ..args.sizes.clone() };
     let mut command = Command::new(std::env::current_exe().context("this program's own path")?);
     command.args(["bench", "--measurements", "--model", &args.model.model]);
-    command.args(["--backend", backend.name(), "--dtype", dtype.name()]);
+    command.args(["--backend", backend.name(), "--dtype", dtype.name(), "--kernels", args.kernels.name()]);
     let said = measured(command, &sizes, Duration::MAX)?;
     let mut report = BenchReport {
         model: ModelFacts { name: args.model.model.clone(), parameters: config.num_parameters() },
@@ -66,12 +71,12 @@ pub fn run(args: &Args) -> Result<()> {
     };
     spinner.finish_and_clear();
     let process = Process {
-        who: Who::Ours(backend),
+        who: Who::Ours(backend, args.kernels),
         dtype,
         measurements: said.measurements,
         disturbed: said.disturbed,
     };
-    assemble(&mut report, &config, &[process], |_, _| None);
+    assemble(&mut report, &config, &[process], |_| None);
     let mut out = stdout().lock();
     write_bench(&report, &mut out, coloured())?;
     out.flush()?;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
-use qwen3_trace::Precision;
+use qwen3_trace::{Kernels, Precision};
 
-use crate::values::{BackendWord, backend_word, dtype};
+use crate::values::{BackendWord, backend_word, dtype, kernels};
 use crate::words::Words;
 
 /// A count of at least one.
@@ -137,6 +137,10 @@ pub struct BenchArgs {
     /// The backends to measure, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "LIST", default_value = "ndarray,flex", value_parser = backend_word())]
     pub backend: Vec<BackendWord>,
+    /// Whether flex computes with this project's kernels, or is composed of Burn's own operations; both, separated
+    /// by a comma, to compare.
+    #[arg(long, value_delimiter = ',', value_name = "on,off", default_value = "on", hide_possible_values = true, value_parser = kernels())]
+    pub kernels: Vec<Kernels>,
     /// The dtypes to measure, separated by commas; what a backend does not compute in is skipped, and said.
     #[arg(long, value_delimiter = ',', value_name = "LIST", default_value = "f32", value_parser = dtype())]
     pub dtype: Vec<Precision>,
@@ -162,6 +166,9 @@ pub struct BenchArgs {
     /// Write every figure with its samples to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write tables into this Markdown file, between its marks of a benchmark; the rest of it stays.
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
     /// Write tables and plots to this file, one page that needs no network.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
@@ -172,6 +179,7 @@ impl BenchArgs {
     pub fn words(&self) -> Vec<OsString> {
         let mut words = Words::default();
         words.list("--backend", &self.backend);
+        words.list("--kernels", &self.kernels);
         words.list("--dtype", &self.dtype);
         words.file("--model", self.model.as_deref());
         words.text("--synthetic", self.synthetic.map(|shape| shape.to_string()).as_deref());
@@ -180,6 +188,7 @@ impl BenchArgs {
         words.text("--wait", Some(&self.wait.to_string()));
         words.text("--give-up", Some(&self.give_up.to_string()));
         words.file("--json", self.json.as_deref());
+        words.file("--markdown", self.markdown.as_deref());
         words.file("--html", self.html.as_deref());
         words.0
     }
@@ -217,7 +226,7 @@ mod tests {
         for line in [
             "",
             "--synthetic 4b --prompt 1 --gen 2 --context 3,4 --batch 5 --runs 6 --threads 7 --seed 8 --wait 0 --give-up 9",
-            "--backend all,cuda --dtype f16,bf16 --model m --peers candle,llama.cpp,transformers --json a --html b",
+            "--backend all,cuda --kernels off --dtype f16,bf16 --model m --peers candle,llama.cpp,transformers --json a --html b --markdown c",
         ] {
             let args = of(line).expect("a good command line");
             assert_eq!(parse(args.words()).expect("so are its words"), args, "{line}");

@@ -25,5 +25,5 @@ pub use parity::ParityArgs;
 pub use parse::arguments;
 pub use qwen3_trace::{printable, printable_lines, printable_text};
 pub use temporary::Temporary;
-pub use values::{BackendWord, backend, backend_word, backends, dtype, named};
+pub use values::{BackendWord, backend, backend_word, backends, dtype, kernels, named};
 pub use verify::VerifyArgs;

@@ -1,9 +1,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use qwen3_trace::Precision;
+use qwen3_trace::{Kernels, Precision};
 
-use crate::values::{BackendWord, backend_word, dtype};
+use crate::values::{BackendWord, backend_word, dtype, kernels};
 use crate::words::Words;
 
 /// Arguments of `parity`.
@@ -15,6 +15,10 @@ pub struct ParityArgs {
     /// Only these dtypes, separated by commas; those that each backend has when left out.
     #[arg(long, value_delimiter = ',', value_name = "DTYPE", value_parser = dtype())]
     pub dtype: Vec<Precision>,
+    /// Whether flex computes with this project's kernels, or is composed of Burn's own operations; both, separated
+    /// by a comma, to compare.
+    #[arg(long, value_delimiter = ',', value_name = "on,off", default_value = "on", hide_possible_values = true, value_parser = kernels())]
+    pub kernels: Vec<Kernels>,
     /// Only the cases with this text in their id or kind.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub filter: Option<String>,
@@ -39,6 +43,7 @@ impl ParityArgs {
         let mut words = Words::default();
         words.list("--backend", &self.backend);
         words.list("--dtype", &self.dtype);
+        words.list("--kernels", &self.kernels);
         words.text("--filter", self.filter.as_deref());
         words.flag("--slow", self.slow);
         words.file("--manifest", self.manifest.as_deref());
@@ -69,12 +74,12 @@ mod tests {
     fn words_parse_to_the_same() {
         for line in [
             "",
-            "--backend flex,all --dtype f16,bf16 --filter -x --slow --json r.json --list --manifest m.json",
+            "--backend flex,all --dtype f16,bf16 --kernels on,off --filter -x --slow --json r.json --list --manifest m.json",
         ] {
             let args = parse(line.split_whitespace().map(Into::into));
             assert_eq!(parse(args.words()), args, "{line}");
         }
         let ndarray = parse([]).words();
-        assert_eq!(ndarray, ["--backend=ndarray"]);
+        assert_eq!(ndarray, ["--backend=ndarray", "--kernels=on"]);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use qwen3_trace::{Backend, Mode, Precision, Preset};
+use qwen3_trace::{Backend, Kernels, Mode, Precision, Preset};
 
 /// What `--backend` may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,15 @@ pub fn backend() -> impl TypedValueParser<Value = Backend> {
 /// `f32`, `f16` or `bf16`.
 pub fn dtype() -> impl TypedValueParser<Value = Precision> {
     one_of(Precision::ALL.map(|dtype| (dtype, PossibleValue::new(dtype.name()))))
+}
+
+/// `on` or `off`.
+pub fn kernels() -> impl TypedValueParser<Value = Kernels> {
+    let help = |kernels: Kernels| match kernels {
+        Kernels::On => "This project's kernels, on a backend that there are any for: flex",
+        Kernels::Off => "Burn's own operations only",
+    };
+    one_of(Kernels::ALL.map(|kernels| (kernels, PossibleValue::new(kernels.name()).help(help(kernels)))))
 }
 
 /// `accumulated`, `isolated` or `patched`.

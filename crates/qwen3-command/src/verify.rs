@@ -2,9 +2,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use qwen3_trace::{Mode, Precision, Preset};
+use qwen3_trace::{Kernels, Mode, Precision, Preset};
 
-use crate::values::{BackendWord, backend_word, dtype, mode, preset};
+use crate::values::{BackendWord, backend_word, dtype, kernels, mode, preset};
 use crate::words::Words;
 
 /// Arguments of `verify`.
@@ -23,6 +23,10 @@ pub struct VerifyArgs {
     /// The backends to run on, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "NAME", default_value = "ndarray", value_parser = backend_word())]
     pub backend: Vec<BackendWord>,
+    /// Whether flex computes with this project's kernels, or is composed of Burn's own operations; both, separated
+    /// by a comma, to compare.
+    #[arg(long, value_delimiter = ',', value_name = "on,off", default_value = "on", hide_possible_values = true, value_parser = kernels())]
+    pub kernels: Vec<Kernels>,
     /// The dtype to run in; with --observed, the one that the activations were made in.
     #[arg(long, value_name = "DTYPE", default_value = "f32", value_parser = dtype())]
     pub dtype: Precision,
@@ -73,6 +77,7 @@ impl VerifyArgs {
         words.file("--reference", self.reference.as_deref());
         words.file("--observed", self.observed.as_deref());
         words.list("--backend", &self.backend);
+        words.list("--kernels", &self.kernels);
         words.list("--dtype", &[self.dtype]);
         words.list("--mode", &self.mode);
         words.text("--layers", self.layers.as_deref());
@@ -107,7 +112,7 @@ mod tests {
     fn words_parse_to_the_same() {
         for line in [
             "--model m",
-            "--model m --reference r.npz --observed o.npz --backend flex,all --dtype bf16 --layers 3..7 \
+            "--model m --reference r.npz --observed o.npz --backend flex,all --dtype bf16 --kernels off,on --layers 3..7 \
              --mode isolated --html h.html --diagnose-for 3 --json j --junit x --preset seed-003",
             "--model m --ids 1,2,3 --preset bf16-reference",
         ] {

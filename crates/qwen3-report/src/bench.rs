@@ -58,6 +58,9 @@ pub struct ModelFacts {
 pub struct Ratio {
     /// Ours.
     pub backend: String,
+    /// How ours computed, when not in the usual way.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub variant: Option<String>,
     /// The dtype of both.
     pub dtype: qwen3_trace::Precision,
     /// What both did.
@@ -67,6 +70,13 @@ pub struct Ratio {
     pub peer: String,
     /// Our tokens per second over theirs; where there are none, their seconds over ours.
     pub ratio: f64,
+}
+
+impl Ratio {
+    /// What the runs of ours are called.
+    pub fn label(&self) -> Label {
+        Label { variant: self.variant.clone(), ..Label::new(&self.backend, self.dtype) }
+    }
 }
 
 /// Something that was asked for and not measured.
@@ -117,6 +127,7 @@ impl BenchReport {
                 let Some(ratio) = row.figures.times_as_fast_as(&peer.figures) else { continue };
                 ratios.push(Ratio {
                     backend: row.backend.clone(),
+                    variant: row.variant.clone(),
                     dtype: row.figures.dtype,
                     workload: row.figures.workload,
                     peer: peer.peer.clone(),

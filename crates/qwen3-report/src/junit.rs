@@ -10,7 +10,7 @@ use qwen3_blame::Diagnosis;
 use qwen3_trace::{LayerVerdict, Neighbours, Verdict};
 
 use crate::measure::{error_over_limit, ratio, title};
-use crate::{CaseResult, ParityReport, RunResult, Status, VerifyReport};
+use crate::{CaseResult, Label, ParityReport, RunResult, Status, VerifyReport};
 
 /// A verification: a suite for each run, a case for each tensor and mode.
 ///
@@ -23,7 +23,7 @@ pub fn verify(report: &VerifyReport) -> String {
 
 /// A parity report: a suite for each backend and dtype, a case for each case; otherwise as [`verify`].
 pub fn parity(report: &ParityReport) -> String {
-    let place = |result: &CaseResult| format!("qwen3-parity.{}.{}", result.backend, result.dtype);
+    let place = |result: &CaseResult| suite("qwen3-parity", &result.label());
     let mut suites: Vec<(String, TestSuite, Duration)> = Vec::new();
     for result in &report.results {
         let name = place(result);
@@ -53,13 +53,14 @@ fn render(name: &str, suites: impl Iterator<Item = TestSuite>) -> String {
     report.to_string().expect("writing to memory, and what is written is text")
 }
 
+/// `qwen3-verify.wgpu.f32`, and the variant where there is one.
+fn suite(what: &str, label: &Label) -> String {
+    let name = format!("{what}.{}.{}", part(&label.backend), label.dtype);
+    label.variant.as_ref().map_or(name.clone(), |variant| format!("{name}.{}", part(variant)))
+}
+
 fn run_suite(report: &VerifyReport, run: &RunResult) -> TestSuite {
-    // `qwen3-verify.wgpu.f32`, and the variant where there is one.
-    let label = &run.label;
-    let mut name = format!("qwen3-verify.{}.{}", part(&label.backend), label.dtype);
-    if let Some(variant) = &label.variant {
-        name = format!("{name}.{}", part(variant));
-    }
+    let name = suite("qwen3-verify", &run.label);
     let mut suite = TestSuite::new(harmless(&name));
     for tensor in &run.verdicts.tensors {
         let status = if tensor.verdict.pass {

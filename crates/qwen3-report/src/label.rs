@@ -10,7 +10,7 @@ pub struct Label {
     pub backend: String,
     /// The dtype.
     pub dtype: Precision,
-    /// Which build of the program, when it is not the usual one.
+    /// Which build of the program or way to compute, when it is not the usual one.
     #[serde(default)]
     pub variant: Option<String>,
 }

@@ -1,5 +1,5 @@
-//! What parity, verification and benchmarks of Qwen3 found, as typed reports: written and read as JSON, shown as text, HTML
-//! and JUnit, and compared with each other. Data becomes text in the last step, and is never read back from it.
+//! What parity, verification and benchmarks of Qwen3 found, as typed reports: written and read as JSON, shown as text, HTML,
+//! Markdown and JUnit, and compared with each other. Data becomes text in the last step, and is never read back from it.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
@@ -10,6 +10,7 @@ pub mod html;
 pub mod junit;
 mod label;
 mod layer_results;
+pub mod markdown;
 mod measure;
 mod memory;
 mod parity;
@@ -24,7 +25,7 @@ pub use any::{AnyReport, ReadError, ReportKind};
 pub use bench::BenchReport;
 pub use label::Label;
 pub use layer_results::LayerResult;
-pub use memory::{Memory, peak_rss_mb};
+pub use memory::{Memory, huge_pages_mb, peak_rss_mb};
 pub use parity::{CaseResult, Kind, ParityReport};
 pub use status::Status;
 pub use verify::{RunResult, Timing, VerifyReport};

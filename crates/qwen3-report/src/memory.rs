@@ -5,10 +5,19 @@ use serde::{Deserialize, Serialize};
 
 /// The largest resident set of this process so far in MiB; `None` where the system does not tell.
 pub fn peak_rss_mb() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kilobytes: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kilobytes / 1024.0)
+    mebibytes("/proc/self/status", "VmHWM:")
+}
+
+/// How much of this process's memory lies in huge pages now, in MiB; `None` where the system does not tell.
+pub fn huge_pages_mb() -> Option<f64> {
+    mebibytes("/proc/self/smaps_rollup", "AnonHugePages:")
+}
+
+fn mebibytes(file: &str, name: &str) -> Option<f64> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    let kibibytes: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kibibytes / 1024.0)
 }
 
 /// The weights of the parts that are in memory one after the other, in MiB.

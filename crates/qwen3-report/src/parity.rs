@@ -5,7 +5,7 @@ use std::fmt;
 use qwen3_trace::{Backend, Precision, Switches, Verdict};
 use serde::{Deserialize, Serialize};
 
-use crate::{BURN_VERSION, SCHEMA, Status, serde_forms};
+use crate::{BURN_VERSION, Label, SCHEMA, Status, serde_forms};
 
 /// What a parity case runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -116,6 +116,9 @@ pub struct CaseResult {
     pub backend: Backend,
     /// The precision.
     pub dtype: Precision,
+    /// How it was computed, when not in the usual way: `without kernels`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub variant: Option<String>,
     /// How it ended.
     pub status: Status,
     /// Wall time of loading and computing, in milliseconds; comparing is not counted.
@@ -129,4 +132,11 @@ pub struct CaseResult {
     /// Fusion and autotune, where the backend has them.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub switches: Option<Switches>,
+}
+
+impl CaseResult {
+    /// What the case was run on: `flex f32 (without kernels)`.
+    pub fn label(&self) -> Label {
+        Label { variant: self.variant.clone(), ..Label::new(self.backend.name(), self.dtype) }
+    }
 }

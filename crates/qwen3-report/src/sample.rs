@@ -320,6 +320,7 @@ pub fn case(case: &str, kind: Kind, backend: Backend, status: Status) -> CaseRes
         kind,
         backend,
         dtype: Precision::F32,
+        variant: None,
         status,
         elapsed_ms: 4.0,
         tensors: Vec::new(),

@@ -1,5 +1,6 @@
 use std::fmt;
 
+use qwen3_config::Kernels;
 use serde::{Deserialize, Serialize};
 
 /// A Burn backend: the one list of them. Which ones work is a matter of cargo features and of the machine.
@@ -38,6 +39,14 @@ impl Backend {
     /// The backend of this [`name`](Self::name).
     pub fn parse(name: &str) -> Option<Self> {
         Self::EVERY.into_iter().find(|backend| backend.name() == name)
+    }
+
+    /// Those of `asked` that make a difference on it, each once: there are kernels for flex.
+    pub fn kernels(self, asked: &[Kernels]) -> Vec<Kernels> {
+        if self != Self::Flex {
+            return vec![Kernels::On];
+        }
+        Kernels::ALL.into_iter().filter(|kernels| asked.contains(kernels)).collect()
     }
 
     /// Does it compile its kernels at run time, for which there are [`Switches`]?

@@ -41,7 +41,7 @@ pub use metrics::{Floor, Limit};
 pub use mode::Mode;
 pub use preset::Preset;
 pub use printable::{printable, printable_lines, printable_text};
-pub use qwen3_config::{Precision, Rows, Site, Tap};
+pub use qwen3_config::{Kernels, Precision, Rows, Site, Tap};
 pub use recorder::Recorder;
 pub use reference::Reference;
 pub use scope::Scope;

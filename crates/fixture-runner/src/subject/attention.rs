@@ -99,7 +99,7 @@ impl Bench<'_> {
 
     /// A projection without bias, `[out, in]`.
     fn linear(&self, file: &TensorFile, name: &str) -> Result<Linear> {
-        Ok(Linear::new(self.input::<2>(file, name)?, None))
+        Ok(Linear { kernel: self.kernel, ..Linear::new(self.input::<2>(file, name)?, None) })
     }
 
     /// A cache with the case's past in it; none when all keys come at once and without a past.

@@ -4,7 +4,7 @@ use std::process::{ChildStdin, Stdio};
 
 use anyhow::{Result, bail};
 use qwen3_report::CaseResult;
-use qwen3_trace::{Backend, Precision};
+use qwen3_trace::{Backend, Kernels, Precision};
 
 use crate::child::{self, Speaker};
 use crate::manifest::Case;
@@ -25,10 +25,11 @@ impl Worker {
     pub fn start(
         program: &Path,
         backend: Backend,
+        kernels: Kernels,
         manifest: Option<&Path>,
     ) -> Result<(Self, Result<Vec<Precision>, String>)> {
         let mut command = child::command(program);
-        command.args(["worker", "--backend", backend.name()]);
+        command.args(["worker", "--backend", backend.name(), "--kernels", kernels.name()]);
         if let Some(manifest) = manifest {
             command.arg("--manifest").arg(manifest);
         }

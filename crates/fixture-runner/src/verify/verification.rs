@@ -10,7 +10,7 @@ use qwen3_command::{VerifyArgs, backends, named};
 use qwen3_config::{Site, layer_key};
 use qwen3_report::{Label, RunResult, Status, VerifyReport, peak_rss_mb};
 use qwen3_trace::consensus::{self, Voter};
-use qwen3_trace::{Backend, Judge, Limits, Mode, Reference, Scope, Trace, Verdicts};
+use qwen3_trace::{Backend, Judge, Kernels, Limits, Mode, Reference, Scope, Trace, Verdicts};
 
 use super::{Args, prompt};
 use crate::progress::progress;
@@ -138,10 +138,14 @@ impl<'a> Verification<'a> {
     fn run_backends(&self, report: &mut VerifyReport) -> Result<()> {
         let shared = &self.args.shared;
         let program = std::env::current_exe().context("this program's own path")?;
-        let asked = backends(&shared.backend).into_iter();
-        let mut programs: Vec<_> = asked.map(|backend| (backend, None, program.clone())).collect();
+        let mut programs = Vec::new();
+        for backend in backends(&shared.backend) {
+            for kernels in backend.kernels(&shared.kernels) {
+                programs.push((backend, kernels, kernels.variant(), &program));
+            }
+        }
         for (label, program) in &self.args.variant {
-            programs.push((Backend::Wgpu, Some(label.clone()), program.clone()));
+            programs.push((Backend::Wgpu, Kernels::On, Some(label.clone()), program));
         }
         let (limits, derived) = match shared.reference {
             Some(_) => {
@@ -154,10 +158,10 @@ impl<'a> Verification<'a> {
         };
         let expected = Expected { limits: &limits, derived: derived.as_deref() };
         let mut finished = Vec::new();
-        for (index, (backend, variant, program)) in programs.into_iter().enumerate() {
+        for (index, (backend, kernels, variant, program)) in programs.into_iter().enumerate() {
             let label = Label { variant, ..Label::new(backend.name(), shared.dtype) };
             let out = self.folder.path().join(index.to_string());
-            let run = self.run_backend(backend, label, &program, expected, &out)?;
+            let run = self.run_backend((backend, kernels), label, program, expected, &out)?;
             if run.status.ran() {
                 finished.push((run.label.clone(), Trace::recorded(&out, "accumulated/")));
             }
@@ -177,7 +181,7 @@ impl<'a> Verification<'a> {
 
     fn run_backend(
         &self,
-        backend: Backend,
+        (backend, kernels): (Backend, Kernels),
         label: Label,
         program: &Path,
         expected: Expected,
@@ -191,7 +195,7 @@ impl<'a> Verification<'a> {
         if let Some(reason) = self.args.unavailable.reason(backend) {
             return unavailable(reason.into());
         }
-        let (worker, ready) = Worker::start(program, backend, None)?;
+        let (worker, ready) = Worker::start(program, backend, kernels, None)?;
         match ready {
             Ok(dtypes) if dtypes.contains(&shared.dtype) => {}
             Ok(_) => return unavailable(format!("{backend} does not compute in {}", shared.dtype)),

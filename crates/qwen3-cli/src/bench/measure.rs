@@ -6,31 +6,31 @@ use anyhow::Result;
 use burn::tensor::{Int, Tensor};
 use qwen3_bench::{Measurement, Measurements, NotMeasured, tokens, workloads};
 use qwen3_command::BenchSizes;
-use qwen3_model::{Qwen3, Session, SessionOptions};
+use qwen3_model::{Kernel, Qwen3, Session, SessionOptions};
 use qwen3_report::bench::{Phase, Workload};
-use qwen3_report::{BURN_VERSION, peak_rss_mb};
+use qwen3_report::{BURN_VERSION, huge_pages_mb, peak_rss_mb};
 
-use super::rates;
-use crate::device::DeviceArgs;
+use super::{Args, rates};
 use crate::failure::Blame;
-use crate::files::{ModelArg, Need};
+use crate::files::Need;
 use crate::model;
 
 /// Steps before decoding is timed, where kernels are compiled beforehand; elsewhere as many as are timed.
 const WARM_UP_STEPS: usize = 3;
 
-/// Loads the model and measures everything that `sizes` ask for.
+/// Loads the model and measures everything that is asked for.
 ///
 /// # Errors
 /// When the model or the device cannot be opened.
-pub fn measurements(model: &ModelArg, device: &DeviceArgs, sizes: &BenchSizes) -> Result<Measurements> {
+pub fn measurements(args: &Args) -> Result<Measurements> {
+    let Args { model, device, kernels, sizes, .. } = args;
     let backend = device.backend()?;
     let (device, dtype) = device.device().absent()?;
     let version = format!("qwen3 {}, Burn {BURN_VERSION}", env!("CARGO_PKG_VERSION"));
     let mut found = Measurements::new("qwen3", version, sizes.threads());
     let files = model.files(Need::Weights)?;
     let begun = Instant::now();
-    let model = model::weights(&files, &device, dtype)?;
+    let model = model::weights(&files, &device, dtype)?.with_kernel(Kernel::from(*kernels));
     device.sync()?;
     let load = begun.elapsed().as_secs_f64();
     drop(files);
@@ -52,6 +52,7 @@ pub fn measurements(model: &ModelArg, device: &DeviceArgs, sizes: &BenchSizes) -
         }
     }
     found.peak_rss_mb = peak_rss_mb();
+    found.huge_pages_mb = huge_pages_mb();
     if backend.compiles_kernels() {
         found.device = Some(rates::rates(&device, dtype)?);
     }

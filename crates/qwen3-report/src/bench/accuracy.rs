@@ -2,11 +2,10 @@
 
 use std::fmt;
 
-use qwen3_trace::{Backend, Precision};
 use serde::{Deserialize, Serialize};
 
 use crate::measure::error_over_limit;
-use crate::{CaseResult, Kind, ParityReport, Status};
+use crate::{CaseResult, Kind, Label, ParityReport, Status};
 
 /// Do the ids of greedy decoding equal Transformers'?
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,11 +50,9 @@ pub struct Accuracy {
 }
 
 impl Accuracy {
-    /// Of what a parity report has of `backend` in `dtype`; `None` when that is nothing.
-    pub fn of(report: &ParityReport, backend: Backend, dtype: Precision) -> Option<Self> {
-        let here = |result: &&CaseResult| {
-            result.backend == backend && result.dtype == dtype && result.status != Status::Unavailable
-        };
+    /// Of what a parity report has of runs called `label`; `None` when that is nothing.
+    pub fn of(report: &ParityReport, label: &Label) -> Option<Self> {
+        let here = |result: &&CaseResult| result.label() == *label && result.status != Status::Unavailable;
         let results: Vec<_> = report.results.iter().filter(here).collect();
         if results.is_empty() {
             return None;

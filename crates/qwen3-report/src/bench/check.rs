@@ -56,8 +56,7 @@ impl BenchReport {
             row.figures.check(format!("{} {dtype}, {workload}", row.peer))?;
         }
         for ratio in &self.ratios {
-            let place =
-                || format!("{} {} over {}, {}", ratio.backend, ratio.dtype, ratio.peer, ratio.workload);
+            let place = || format!("{} over {}, {}", ratio.label(), ratio.peer, ratio.workload);
             above_0(place, "ratio", [ratio.ratio])?;
         }
         self.limits.check()?;

@@ -155,6 +155,9 @@ pub struct Figures {
     pub of_limit: Option<f64>,
     /// The largest resident set of the process in MiB.
     pub peak_rss_mb: Option<f64>,
+    /// Its memory in huge pages at the end, in MiB; they are read faster.
+    #[serde(default)]
+    pub huge_pages_mb: Option<f64>,
     /// Bytes of weights and cache that a token needs read.
     pub bytes_per_token: Option<f64>,
     /// What parity says of this backend and dtype.
@@ -181,6 +184,7 @@ impl Figures {
             limit_tok_per_s: None,
             of_limit: None,
             peak_rss_mb: None,
+            huge_pages_mb: None,
             bytes_per_token: None,
             accuracy: None,
         }
@@ -237,6 +241,9 @@ fn median(values: &[f64]) -> f64 {
 pub struct Row {
     /// The backend's name.
     pub backend: String,
+    /// How it computed, when not in the usual way: `without kernels`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub variant: Option<String>,
     /// What was measured.
     #[serde(flatten)]
     pub figures: Figures,
@@ -245,7 +252,7 @@ pub struct Row {
 impl Row {
     /// What the row's runs are called: `flex bf16`.
     pub fn label(&self) -> Label {
-        Label::new(&self.backend, self.figures.dtype)
+        Label { variant: self.variant.clone(), ..Label::new(&self.backend, self.figures.dtype) }
     }
 }
 

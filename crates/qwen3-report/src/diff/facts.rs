@@ -120,7 +120,7 @@ fn of_bench(report: &BenchReport) -> Vec<Fact> {
     ];
     facts.extend(of_limits(&report.limits));
     facts.extend(report.ratios.iter().map(|ratio| {
-        let name = format!("{} {} over {}, {}", ratio.backend, ratio.dtype, ratio.peer, ratio.workload);
+        let name = format!("{} over {}, {}", ratio.label(), ratio.peer, ratio.workload);
         Fact::rate("ratios", name, ratio.ratio, "")
     }));
     facts.extend(report.skipped.iter().map(|skipped| {

@@ -8,7 +8,7 @@ use qwen3_trace::{LayerVerdict, Switches, TokenVerdict, Verdict};
 
 use super::Change;
 use crate::measure::{error_over_limit, ratio, title};
-use crate::{CaseResult, Label, RunResult, Status};
+use crate::{CaseResult, RunResult, Status};
 
 /// A run, or a case on a backend in a dtype.
 pub struct Judged<'a> {
@@ -78,7 +78,7 @@ impl<'a> From<&'a RunResult> for Judged<'a> {
 
 impl<'a> From<&'a CaseResult> for Judged<'a> {
     fn from(result: &'a CaseResult) -> Self {
-        let place = Label::new(result.backend.name(), result.dtype).to_string();
+        let place = result.label().to_string();
         let tensors = result.tensors.iter();
         Self {
             name: format!("{} on {place}", result.case),

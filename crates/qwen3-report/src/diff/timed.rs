@@ -18,8 +18,8 @@ pub struct Timed<'a> {
 }
 
 impl<'a> Timed<'a> {
-    fn new(who: &str, figures: &'a Figures, ours: bool) -> Self {
-        let place = Label::new(who, figures.dtype).to_string();
+    fn new(label: Label, figures: &'a Figures, ours: bool) -> Self {
+        let place = label.to_string();
         Self { name: format!("{} on {place}", figures.workload), place, figures, ours }
     }
 }
@@ -38,12 +38,12 @@ impl Timed<'_> {
 
 impl<'a> From<&'a Row> for Timed<'a> {
     fn from(row: &'a Row) -> Self {
-        Self::new(&row.backend, &row.figures, true)
+        Self::new(row.label(), &row.figures, true)
     }
 }
 
 impl<'a> From<&'a PeerRow> for Timed<'a> {
     fn from(row: &'a PeerRow) -> Self {
-        Self::new(&row.peer, &row.figures, false)
+        Self::new(Label::new(&row.peer, row.figures.dtype), &row.figures, false)
     }
 }

@@ -49,6 +49,7 @@ fn figures(dtype: Precision, workload: Workload, times: f64, disturbed: bool) ->
     let limited = matches!(workload.phase, Phase::Prefill | Phase::Decode).then_some(limit);
     let bytes = WEIGHTS * dtype.bytes() as f64 / workload.batch as f64 + 1e5 * workload.context as f64;
     Figures {
+        huge_pages_mb: Some(1024.0),
         peak_rss_mb: Some(1300.0 + WEIGHTS * dtype.bytes() as f64 / f64::from(1 << 20)),
         bytes_per_token: (workload.phase == Phase::Decode).then_some(bytes),
         ..Figures::new(dtype, workload, &samples, vec![2.5]).limited(limited)
@@ -70,6 +71,7 @@ fn rows() -> Vec<Row> {
             let figures = figures(dtype, workload, times, disturbed);
             rows.push(Row {
                 backend: backend.into(),
+                variant: None,
                 figures: Figures { accuracy: Some(accuracy), ..figures },
             });
         }

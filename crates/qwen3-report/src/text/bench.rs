@@ -94,6 +94,7 @@ fn write_lane(out: &mut Screen<impl Write>, lane: &Lane) -> Result<()> {
     let range = |of: fn(&Figures) -> Option<f64>| range(lane.rows.iter().filter_map(|row| of(row)));
     let mut costs = Vec::new();
     costs.extend(range(|row| row.peak_rss_mb).map(|peak| format!("peak memory {peak} MiB")));
+    costs.extend(range(|row| row.huge_pages_mb).map(|pages| format!("{pages} MiB of it in huge pages")));
     costs.extend(
         range(|row| Some(row.bytes_per_token? / 1e6)).map(|bytes| format!("{bytes} MB read per token")),
     );
@@ -180,7 +181,7 @@ mod tests {
             "limits     8 threads, reading ordinary pages 17.5 GB/s, reading huge pages 20.0 GB/s, multiplying f32 \
              400 GFLOP/s",
             "\nflex f32: right, parity: 0 of 40 cases fail, worst error/limit 0.400, greedy ids equal\n  peak memory \
-             3574 MiB, 609 to 2435 MB read per token, warm-up 2.50 s\n",
+             3574 MiB, 1024 MiB of it in huge pages, 609 to 2435 MB read per token, warm-up 2.50 s\n",
             "\n  load               -        -      -    0.800 s          0.792 .. 0.816         -         -\n",
             "\n  decode            32      128      1     5.22 tok/s        5.11 .. 5.27      8.34      62 %\n",
             "\n  decode            32      512      1     5.13 tok/s*       5.03 .. 5.18      8.21      62 %\n",

@@ -2,18 +2,18 @@
 
 use std::io::{Result, Write};
 
+use qwen3_trace::Verdict;
 use qwen3_trace::names::layer_of;
-use qwen3_trace::{Backend, Precision, Verdict};
 
 use super::cause::likely_cause;
 use super::screen::Screen;
 use super::{counts, write_status};
-use crate::{CaseResult, ParityReport, Status};
+use crate::{CaseResult, Label, ParityReport, Status};
 
 /// Writes a row for each case, under a head for each backend and dtype.
 pub struct ParityText {
     colour: bool,
-    section: Option<(Backend, Precision)>,
+    section: Option<Label>,
 }
 
 impl ParityText {
@@ -28,11 +28,11 @@ impl ParityText {
     /// When `out` cannot be written to.
     pub fn row(&mut self, out: &mut impl Write, result: &CaseResult) -> Result<()> {
         let out = &mut Screen::new(out, self.colour);
-        let section = (result.backend, result.dtype);
-        if self.section != Some(section) {
-            self.section = Some(section);
+        let section = result.label();
+        if self.section.as_ref() != Some(&section) {
             let switches = result.switches.map_or(String::new(), |switches| format!(" ({switches})"));
-            writeln!(out, "\n{} {}{switches}", result.backend, result.dtype)?;
+            writeln!(out, "\n{section}{switches}")?;
+            self.section = Some(section);
             writeln!(
                 out,
                 "  {:<38} {:<34} {:>9} {:>9}  {:<11} {:>9}",
@@ -121,7 +121,7 @@ fn explain(result: &CaseResult) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use qwen3_trace::Mode;
+    use qwen3_trace::{Backend, Mode};
 
     use super::*;
     use crate::{Kind, sample};
@@ -147,6 +147,14 @@ mod tests {
         text.summary(&mut out, &report, 1.25).unwrap();
         let out = String::from_utf8(out).unwrap();
         assert_eq!(out.matches("worst tensor").count(), 1);
+        let mut other = Vec::new();
+        text.row(
+            &mut other,
+            &CaseResult { variant: Some("without kernels".into()), ..report.results[0].clone() },
+        )
+        .unwrap();
+        let other = String::from_utf8(other).unwrap();
+        assert!(other.starts_with("\nflex f32 (without kernels)\n  case  "), "{other}");
         assert!(out.starts_with("\nflex f32\n  case  "), "{out}");
         assert!(out.contains("      first to differ: output (1 of 1 tensors differ)\n"), "{out}");
         assert!(out.contains("      likely cause: the feed-forward block"), "{out}");

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 use qwen3_command::{Temporary, child};
 use qwen3_config::Precision;
 use qwen3_report::bench::Accuracy;
-use qwen3_report::{AnyReport, ParityReport};
-use qwen3_trace::Backend;
+use qwen3_report::{AnyReport, Label, ParityReport};
+use qwen3_trace::{Backend, Kernels};
 
 use crate::Programs;
 
@@ -24,7 +24,7 @@ impl Accuracies {
     ///
     /// # Errors
     /// When the runner cannot be started, or refuses the catalogue.
-    pub fn told(programs: &Programs, measured: &[(Backend, Precision)]) -> Result<Self> {
+    pub fn told(programs: &Programs, measured: &BTreeSet<(Backend, Kernels, Precision)>) -> Result<Self> {
         if measured.is_empty() {
             return Ok(Self(ParityReport::default()));
         }
@@ -32,10 +32,12 @@ impl Accuracies {
         let folder = Temporary::new().context("no folder for temporary files")?;
         let json = folder.path().join("parity.json");
         let list = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(",");
-        let backends = list(measured.iter().map(|(backend, _)| backend.name()).collect());
-        let dtypes = list(measured.iter().map(|(_, dtype)| dtype.name()).collect());
+        let backends = list(measured.iter().map(|(backend, _, _)| backend.name()).collect());
+        let kernels = list(measured.iter().map(|(_, kernels, _)| kernels.name()).collect());
+        let dtypes = list(measured.iter().map(|(_, _, dtype)| dtype.name()).collect());
         let mut runner = Command::new(&programs.fixture_runner);
-        runner.args(["parity", "--filter", CASES, "--backend", &backends, "--dtype", &dtypes]);
+        runner.args(["parity", "--filter", CASES, "--backend", &backends, "--kernels", &kernels]);
+        runner.args(["--dtype", &dtypes]);
         runner.arg("--manifest").arg(&programs.manifest).arg("--json").arg(&json);
         let status = child::status(runner.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))
             .with_context(|| format!("{} cannot be started", programs.fixture_runner.display()))?;
@@ -48,8 +50,8 @@ impl Accuracies {
         }
     }
 
-    /// Of a backend in a dtype.
-    pub fn of(&self, backend: Backend, dtype: Precision) -> Option<Accuracy> {
-        Accuracy::of(&self.0, backend, dtype)
+    /// Of runs called `label`.
+    pub fn of(&self, label: &Label) -> Option<Accuracy> {
+        Accuracy::of(&self.0, label)
     }
 }

@@ -10,8 +10,9 @@ mod rounds;
 mod subject;
 mod synthetic;
 
+use std::fs;
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -20,7 +21,7 @@ use qwen3_bench::{assemble, machine};
 use qwen3_command::{BenchArgs, OutputFile, named, unless_closed};
 use qwen3_report::bench::Skipped;
 use qwen3_report::text::{coloured, write_bench};
-use qwen3_report::{BenchReport, html};
+use qwen3_report::{BenchReport, html, markdown};
 
 use self::accuracy::Accuracies;
 use self::model::Model;
@@ -86,7 +87,9 @@ fn run(args: &Args) -> Result<u8> {
     let Args { shared, programs } = args;
     let json = output("--json", &shared.json)?;
     let html = output("--html", &shared.html)?;
-    OutputFile::check_distinct(&json.iter().chain(&html).collect::<Vec<_>>())?;
+    let page = page(&shared.markdown)?;
+    let files = [&json, &html, &page].map(|file| file.as_ref());
+    OutputFile::check_distinct(&files.into_iter().flatten().collect::<Vec<_>>())?;
     let model = Model::open(shared, programs)?;
     let subjects = Subject::all(shared, programs, &model);
     let mut report =
@@ -96,7 +99,7 @@ fn run(args: &Args) -> Result<u8> {
     let measured = rounds.measured();
     let accuracies = Accuracies::told(programs, &measured)?;
     report.limits = rounds.limits;
-    assemble(&mut report, &model.config, &rounds.processes, |backend, dtype| accuracies.of(backend, dtype));
+    assemble(&mut report, &model.config, &rounds.processes, |label| accuracies.of(label));
     report.skipped.extend(rounds.absent.into_iter().map(|(who, reason)| Skipped {
         who,
         workload: None,
@@ -112,14 +115,39 @@ fn run(args: &Args) -> Result<u8> {
     if let Some(file) = html {
         file.write(&html::render_bench(&report))?;
     }
+    if let (Some(file), Some(path)) = (page, &shared.markdown) {
+        file.write(&with_tables(path, &markdown::bench(&report))?)?;
+    }
     let wrong =
         report.rows.iter().any(|row| row.figures.accuracy.is_some_and(|accuracy| accuracy.failed > 0));
-    let missing =
-        named(&shared.backend).into_iter().any(|backend| !measured.iter().any(|(b, _)| *b == backend));
+    let missing = named(&shared.backend)
+        .into_iter()
+        .any(|backend| !measured.iter().any(|(found, _, _)| *found == backend));
     Ok(match () {
         () if rounds.failed || wrong => 1,
         () if missing => 3,
         () => 0,
+    })
+}
+
+/// Around what a benchmark writes into a document.
+const MARKS: [&str; 2] =
+    ["<!-- tables of `cargo xtask bench --markdown` -->", "<!-- end of the benchmark's tables -->"];
+
+/// The document that tables go into, checked before anything is measured.
+fn page(file: &Option<PathBuf>) -> Result<Option<OutputFile>> {
+    if let Some(file) = file {
+        with_tables(file, "")?;
+    }
+    output("--markdown", file)
+}
+
+/// The document with `tables` between its marks.
+fn with_tables(file: &Path, tables: &str) -> Result<String> {
+    let text = fs::read_to_string(file).with_context(|| format!("--markdown {}", file.display()))?;
+    markdown::between(&text, MARKS, tables).with_context(|| {
+        let [begin, end] = MARKS;
+        format!("--markdown {}: it has no place for tables: `{begin}` and behind it `{end}`", file.display())
     })
 }
 

@@ -1,12 +1,13 @@
 //! Rounds: every subject once, in another order each time, on a machine that is otherwise idle.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use qwen3_bench::{Process, Who, idle, limits, measured};
 use qwen3_command::{BenchArgs, printable};
 use qwen3_config::Precision;
 use qwen3_report::bench::Limits;
-use qwen3_trace::Backend;
+use qwen3_trace::{Backend, Kernels};
 
 use crate::subject::Subject;
 
@@ -44,16 +45,12 @@ impl Rounds {
     }
 
     /// Who was measured.
-    pub fn measured(&self) -> Vec<(Backend, Precision)> {
-        let mut all = Vec::new();
-        for process in &self.processes {
-            if let Who::Ours(backend) = process.who
-                && !all.contains(&(backend, process.dtype))
-            {
-                all.push((backend, process.dtype));
-            }
-        }
-        all
+    pub fn measured(&self) -> BTreeSet<(Backend, Kernels, Precision)> {
+        let ours = |process: &Process| match process.who {
+            Who::Ours(backend, kernels) => Some((backend, kernels, process.dtype)),
+            Who::Peer(_) => None,
+        };
+        self.processes.iter().filter_map(ours).collect()
     }
 
     fn wait(&self, args: &BenchArgs) -> bool {

@@ -6,7 +6,7 @@ use std::process::Command;
 use qwen3_bench::{Who, machine};
 use qwen3_command::{BenchArgs, Peer, backends};
 use qwen3_config::Precision;
-use qwen3_trace::Backend;
+use qwen3_trace::{Backend, Kernels};
 
 use crate::Programs;
 use crate::model::Model;
@@ -31,11 +31,17 @@ impl Subject {
         for dtype in dtypes(args) {
             let room = room(model, args, dtype);
             let mut add = |who: Who, command: Result<Vec<_>, String>| {
-                let command = unavailable(programs, &who.to_string()).and(room.clone()).and(command);
+                let name = match &who {
+                    Who::Ours(backend, _) => backend.name(),
+                    Who::Peer(peer) => peer,
+                };
+                let command = unavailable(programs, name).and(room.clone()).and(command);
                 all.push(Self { who, dtype, command });
             };
             for backend in backends(&args.backend) {
-                add(Who::Ours(backend), Ok(ours(programs, model, backend, dtype)));
+                for kernels in backend.kernels(&args.kernels) {
+                    add(Who::Ours(backend, kernels), Ok(ours(programs, model, (backend, kernels), dtype)));
+                }
             }
             let mut peers = args.peers.clone();
             peers.sort();
@@ -87,10 +93,15 @@ fn room(model: &Model, args: &BenchArgs, dtype: Precision) -> Result<(), String>
     }
 }
 
-fn ours(programs: &Programs, model: &Model, backend: Backend, dtype: Precision) -> Vec<std::ffi::OsString> {
+fn ours(
+    programs: &Programs,
+    model: &Model,
+    (backend, kernels): (Backend, Kernels),
+    dtype: Precision,
+) -> Vec<std::ffi::OsString> {
     let program = programs.qwen3.clone().into_os_string();
-    let words = ["bench", "--measurements", "--backend", backend.name(), "--dtype", dtype.name(), "--model"];
-    let words = words.into_iter().map(Into::into);
+    let words = ["bench", "--measurements", "--backend", backend.name(), "--kernels", kernels.name()];
+    let words = words.into_iter().chain(["--dtype", dtype.name(), "--model"]).map(Into::into);
     [program].into_iter().chain(words).chain([model.path.clone().into_os_string()]).collect()
 }
 

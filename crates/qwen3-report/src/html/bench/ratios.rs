@@ -44,9 +44,7 @@ fn table(
 ) -> Markup {
     let of_peer = |ratio: &&Ratio| ratio.peer == peer && ratio.dtype == dtype;
     let ratios: Vec<&Ratio> = report.ratios.iter().filter(of_peer).collect();
-    let compared = |lane: &&Lane| {
-        lane.label.dtype == dtype && ratios.iter().any(|ratio| ratio.backend == lane.label.backend)
-    };
+    let compared = |lane: &&Lane| ratios.iter().any(|ratio| ratio.label() == lane.label);
     let pairs: Vec<Pair> =
         lanes.iter().filter(compared).map(|lane| (lane.label.clone(), lane.standing, peer)).collect();
     let name = |(label, standing, _): &Pair| match standing {
@@ -57,7 +55,7 @@ fn table(
     let mut columns = vec![("workload", None)];
     columns.extend(names.iter().map(|name| (name.as_str(), NUM)));
     let find = |workload: Workload, label: &Label| {
-        let here = |ratio: &&&Ratio| ratio.workload == workload && ratio.backend == label.backend;
+        let here = |ratio: &&&Ratio| ratio.workload == workload && ratio.label() == *label;
         ratios.iter().find(here).map(|ratio| ratio.ratio)
     };
     let rows = workloads.iter().filter(|workload| ratios.iter().any(|ratio| ratio.workload == **workload));

@@ -13,9 +13,7 @@ use crate::measure::three_digits;
 pub fn write_ratios(out: &mut impl Write, report: &BenchReport) -> Result<()> {
     let lanes = report.lanes();
     let wrong = |ratio: &&Ratio| {
-        let here = |lane: &&Lane| {
-            (lane.label.backend.as_str(), lane.label.dtype) == (ratio.backend.as_str(), ratio.dtype)
-        };
+        let here = |lane: &&Lane| lane.label == ratio.label();
         lanes.iter().find(here).is_some_and(|lane| lane.standing == Standing::Wrong)
     };
     let ratios: Vec<&Ratio> = report.ratios.iter().filter(|ratio| !wrong(ratio)).collect();
@@ -52,12 +50,16 @@ pub fn write_ratios(out: &mut impl Write, report: &BenchReport) -> Result<()> {
     Ok(())
 }
 
-/// `1.50 flex`, or `-`.
+/// `1.50 flex`, or `-`; the variant in brackets.
 fn best(ratios: &[&Ratio], workload: Workload, (peer, dtype): (&str, Precision)) -> String {
     let here =
         |ratio: &&&Ratio| (ratio.workload, ratio.peer.as_str(), ratio.dtype) == (workload, peer, dtype);
     let best = ratios.iter().filter(here).max_by(|a, b| a.ratio.total_cmp(&b.ratio));
-    best.map_or("-".into(), |best| format!("{} {}", three_digits(best.ratio), printable(&best.backend)))
+    let who = |best: &Ratio| match &best.variant {
+        Some(variant) => format!("{} ({variant})", best.backend),
+        None => best.backend.clone(),
+    };
+    best.map_or("-".into(), |best| format!("{} {}", three_digits(best.ratio), printable(&who(best))))
 }
 
 #[cfg(test)]
