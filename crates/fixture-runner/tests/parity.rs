@@ -128,6 +128,37 @@ fn passes_and_writes_every_metric() {
     }
 }
 
+/// Where there are kernels, a case is run with them and without; elsewhere once.
+#[cfg(feature = "flex")]
+#[test]
+fn kernels_and_compositions_are_two_runs() {
+    let copy = Copy::new();
+    let json = copy.path("report.json");
+    let run = |kernels: &str| {
+        let words =
+            ["--backend", "ndarray,flex", "--dtype", "f32", "--filter", "gqa-tied/prompt1", "--kernels"];
+        let words = words.into_iter().chain([kernels, "--json", json.to_str().unwrap()]);
+        let output = copy.run(&words.collect::<Vec<_>>());
+        assert_ends(&output, 0, &[" 0 failed"]);
+        let report: Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+        let results = report["results"].as_array().unwrap().clone();
+        let label = |result: &Value| [&result["backend"], &result["variant"]].map(Value::clone);
+        let mut labels: Vec<_> = results.iter().map(label).collect();
+        labels.dedup();
+        (labels, text(&output))
+    };
+    let [ndarray, fast, composed] = [
+        [json!("ndarray"), Value::Null],
+        [json!("flex"), Value::Null],
+        [json!("flex"), json!("without kernels")],
+    ];
+    let (labels, text) = run("on,off");
+    assert_eq!(labels, [ndarray.clone(), fast.clone(), composed.clone()]);
+    assert!(text.contains("\nflex f32 (without kernels)\n"), "{text}");
+    assert_eq!(run("on").0, [ndarray.clone(), fast]);
+    assert_eq!(run("off").0, [ndarray, composed]);
+}
+
 #[test]
 fn usage_errors_end_with_2() {
     let copy = Copy::new();

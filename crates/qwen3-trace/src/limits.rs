@@ -224,7 +224,8 @@ impl Limits {
         let whole = match (self.passed, alone) {
             (Some(1), Some(alone)) => {
                 let known = least(isolated, stored).filter(|_| !apart);
-                let known = known.map(|known| wider(known, alone.times(DOUBT)));
+                let doubt = if self.uneven { 1.0 } else { DOUBT };
+                let known = known.map(|known| wider(known, alone.times(doubt)));
                 return known.map_or(alone, |known| narrower(known, alone));
             }
             (Some(layers), _) => {

@@ -47,6 +47,20 @@ fn a_right_model_passes_in_all_modes() {
     assert_eq!(report["diagnosis"]["causes"], Value::Array(vec![]));
 }
 
+/// The composition is a variant beside the kernels, which have another rounding.
+#[cfg(feature = "flex")]
+#[test]
+fn kernels_and_compositions_are_judged_alike() {
+    for dtype in ["f32", "bf16"] {
+        let arguments = ["--model", MODEL, "--reference", REFERENCE, "--backend", "flex", "--dtype", dtype];
+        let (code, report) = report(&[&arguments[..], &["--kernels", "on,off"]].concat());
+        assert_eq!(code, 0, "{dtype}: {}", report["diagnosis"]);
+        let [fast, composed] = &report["runs"].as_array().unwrap()[..] else { panic!("{}", report["runs"]) };
+        assert_eq!([&fast["variant"], &composed["variant"]], [&Value::Null, &"without kernels".into()]);
+        assert_ne!(fast["tensors"], composed["tensors"], "{dtype}");
+    }
+}
+
 /// Sharp attention, outlier channels, massive tokens, many layers: our own backends are right on them.
 #[test]
 fn no_backend_is_accused_on_wild_checkpoints() {

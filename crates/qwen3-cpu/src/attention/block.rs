@@ -7,8 +7,10 @@ use crate::isa::{self, Kernel, Lanes, dot, exp, product, transpose};
 
 /// Keys at a time: a whole number of every set's register blocks.
 pub(super) const KEYS: usize = 64;
-/// The most rows for which keys are read as they lie; for more they are transposed first.
+/// The most rows for which keys and values are read as they lie, slot by slot; for more, keys are transposed first.
 const FEW: usize = 4;
+/// Values added up at a time.
+const AT_ONCE: usize = 4;
 
 /// Where the result goes.
 pub(super) enum Into<'a, E> {
@@ -187,7 +189,28 @@ fn weighted<S: Lanes, E: Element>(
     sums: &mut [f32],
 ) {
     let whole = head_dim / S::LANES * S::LANES;
-    product(lanes, [rows, keys, whole], (weights, KEYS), (v, stride), (sums, head_dim));
+    if rows <= FEW {
+        // Values are read in one direction: this is as fast as memory is.
+        for key in (0..keys).step_by(AT_ONCE) {
+            for feature in (0..whole).step_by(S::LANES) {
+                let mut values = [lanes.splat(0.0); AT_ONCE];
+                for next in 0..AT_ONCE.min(keys - key) {
+                    values[next] = lanes.load(v, (key + next) * stride + feature);
+                }
+                for row in 0..rows {
+                    let at = row * head_dim + feature;
+                    let mut sum = lanes.load(sums, at);
+                    for next in 0..AT_ONCE {
+                        let weight = lanes.splat(weights[row * KEYS + key + next]);
+                        sum = lanes.mul_add(weight, values[next], sum);
+                    }
+                    lanes.store(sums, at, sum);
+                }
+            }
+        }
+    } else {
+        product(lanes, [rows, keys, whole], (weights, KEYS), (v, stride), (sums, head_dim));
+    }
     for feature in whole..head_dim {
         for row in 0..rows {
             let terms = (0..keys).map(|key| weights[row * KEYS + key] * v[key * stride + feature].widen());

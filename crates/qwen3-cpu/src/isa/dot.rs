@@ -5,6 +5,8 @@ use crate::element::Element;
 
 /// Vectors for which reading the rows takes longer than multiplying.
 const FEW: usize = 4;
+/// Bytes of a row from which on the next one is too far away to be read beside it.
+const LONG: usize = 1024;
 
 /// Writes `result[row * vectors + vector]`, the dot product of row `row` of `rows` (`stride` elements from one to the
 /// next, any number of them) with `vectors` rows of f32 of `x`; all have `depth` elements.
@@ -31,7 +33,8 @@ pub(crate) fn dot<S: Lanes, W: Element>(
     while vector < vectors {
         // One row after the other where memory is what takes the time: it is read fastest in one direction.
         let most = match vectors {
-            1..=FEW => 1,
+            1..=FEW if depth * size_of::<W>() >= LONG => 1,
+            1..=2 => 4,
             _ if S::WIDE => 4,
             _ => 3,
         };

@@ -1,6 +1,7 @@
 //! Many tokens: blocks of weights are widened into a tile that stays in the cache, and multiplied by panels of tokens.
 
 use super::{Share, split_rows};
+use crate::block::Block;
 use crate::element::Element;
 use crate::isa::{self, Kernel, Lanes, MAX_VECTORS, product, transpose};
 use crate::kernels::Kernels;
@@ -12,7 +13,7 @@ const TILE: usize = 192 << 10;
 /// Depth of a panel that stays in the first cache.
 const DEPTH: usize = 256;
 /// Tokens whose results are written at a time.
-pub(super) const LINES: usize = 32;
+const LINES: usize = 32;
 /// Tokens whose sums lie in the cache at a time.
 const TOKENS: usize = 256;
 
@@ -125,13 +126,24 @@ impl<W: Element, X: Element> Kernel for Many<'_, W, X> {
                 product(lanes, [rows, deep, columns], (tile, deep_stride), (panel, columns), (sums, stride));
             }
         }
-        let mut lines = [X::default(); LINES * ROWS[1]];
-        for token in (0..share.y.rows()).step_by(LINES) {
-            let count = LINES.min(share.y.rows() - token);
-            transpose(lanes, [rows, count], (&sums[token..], stride), (&mut lines, rows));
-            for (line, from) in lines.chunks_exact(rows).take(count).enumerate() {
-                share.y.row(token + line).copy_from_slice(from);
-            }
+        write(lanes, (&sums, stride), rows, &mut share.y);
+    }
+}
+
+/// Writes the sums of a tile, `[rows, tokens]`, to `y` `[tokens, rows]`.
+#[inline(always)]
+pub(super) fn write<S: Lanes, X: Element>(
+    lanes: S,
+    (sums, stride): (&[f32], usize),
+    rows: usize,
+    y: &mut Block<X>,
+) {
+    let mut lines = [X::default(); LINES * ROWS[1]];
+    for token in (0..y.rows()).step_by(LINES) {
+        let count = LINES.min(y.rows() - token);
+        transpose(lanes, [rows, count], (&sums[token..], stride), (&mut lines, rows));
+        for (line, from) in lines.chunks_exact(rows).take(count).enumerate() {
+            y.row(token + line).copy_from_slice(from);
         }
     }
 }

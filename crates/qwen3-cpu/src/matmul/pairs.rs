@@ -3,10 +3,10 @@
 
 use half::bf16;
 
-use super::many::{LINES, split_tokens};
+use super::many::{split_tokens, write};
 use super::{Share, split_rows};
 use crate::element::{Element, Kind};
-use crate::isa::{self, Kernel, Lanes, PAIR_COLUMNS, PAIR_DEPTH, PAIR_ROWS, product_of_pairs, transpose};
+use crate::isa::{self, Kernel, Lanes, PAIR_COLUMNS, PAIR_DEPTH, PAIR_ROWS, product_of_pairs};
 use crate::kernels::Kernels;
 
 /// Pairs of a tile's row.
@@ -109,14 +109,7 @@ impl<W: Element, X: Element> Kernel for Pairs<'_, W, X> {
                 product_of_pairs(lanes, deep, (&tile, STRIDE), panel, (sums, stride));
             }
         }
-        let mut lines = [X::default(); LINES * PAIR_ROWS];
-        for token in (0..share.y.rows()).step_by(LINES) {
-            let count = LINES.min(share.y.rows() - token);
-            transpose(lanes, [rows, count], (&sums[token..], stride), (&mut lines, rows));
-            for (line, from) in lines.chunks_exact(rows).take(count).enumerate() {
-                share.y.row(token + line).copy_from_slice(from);
-            }
-        }
+        write(lanes, (&sums, stride), rows, &mut share.y);
     }
 }
 
