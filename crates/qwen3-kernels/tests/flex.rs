@@ -177,12 +177,12 @@ fn attention_sees_what_is_visible() {
                 };
                 let weights: Vec<f64> = keys.iter().map(score).collect();
                 let total: f64 = weights.iter().sum();
-                for feature in 0..HEAD_DIM {
+                let sum = |feature: usize| -> f64 {
                     let terms = keys.iter().zip(&weights);
-                    let sum: f64 =
-                        terms.map(|(key, weight)| weight * wide_v[slot(b, head, *key)][feature]).sum();
-                    expected.push(if keys.is_empty() { 0.0 } else { (sum / total) as f32 });
-                }
+                    terms.map(|(key, weight)| weight * wide_v[slot(b, head, *key)][feature]).sum()
+                };
+                let values = (0..HEAD_DIM).map(sum);
+                expected.extend(values.map(|sum| if keys.is_empty() { 0.0 } else { (sum / total) as f32 }));
             }
             let found = found.reshape([BATCH * SEQ, HEADS * HEAD_DIM]);
             assert_close(&found, &expected, dtype);
