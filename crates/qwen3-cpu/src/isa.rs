@@ -15,7 +15,10 @@ mod math;
 mod pairs;
 mod portable;
 mod product;
+mod split;
 mod transpose;
+
+use half::bf16;
 
 use crate::element::Element;
 use crate::instruction_set::InstructionSet;
@@ -27,6 +30,7 @@ pub(crate) use dot::dot;
 pub(crate) use math::{exp, silu};
 pub(crate) use pairs::{PAIR_COLUMNS, PAIR_DEPTH, PAIR_ROWS, product_of_pairs};
 pub(crate) use product::{MAX_VECTORS, product};
+pub(crate) use split::{dot_split, split};
 pub(crate) use transpose::transpose;
 
 /// Lanes of the widest set.
@@ -66,6 +70,21 @@ pub(crate) trait Lanes: Copy {
     /// Two to the power of whole numbers from -127 to 127, and zero for the first.
     fn power_of_two(self, a: Self::V) -> Self::V;
     fn sum(self, a: Self::V) -> f32;
+
+    /// Whether bf16 is widened faster two vectors at a time: see [`dot_split`].
+    #[inline(always)]
+    fn splits(self) -> bool {
+        false
+    }
+
+    /// What stands at even places, and what at odd ones, of the `2 * LANES` from `from` on.
+    ///
+    /// # Safety
+    /// `from` is valid for `2 * LANES` elements.
+    #[inline(always)]
+    unsafe fn load_split(self, _from: *const bf16) -> [Self::V; 2] {
+        unreachable!("only asked where `splits`")
+    }
 
     /// Whether pairs of bf16 are multiplied faster than numbers are.
     #[inline(always)]

@@ -2,6 +2,8 @@
 
 use std::arch::x86_64::*;
 
+use half::bf16;
+
 use super::{Kernel, Lanes};
 use crate::element::{Element, Kind};
 
@@ -50,6 +52,20 @@ impl Lanes for Avx2 {
                 Kind::Bf16 => _mm_storeu_si128(to.cast(), bf16_bits(value)),
                 Kind::F16 => _mm_storeu_si128(to.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(value)),
             }
+        }
+    }
+
+    #[inline(always)]
+    fn splits(self) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    unsafe fn load_split(self, from: *const bf16) -> [__m256; 2] {
+        unsafe {
+            let bits = _mm256_loadu_si256(from.cast());
+            let odd = _mm256_and_si256(bits, _mm256_set1_epi32(0xffff_0000_u32 as i32));
+            [_mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits)), _mm256_castsi256_ps(odd)]
         }
     }
 

@@ -3,6 +3,8 @@
 use std::arch::x86_64::*;
 
 use super::pairs::{PAIR_COLUMNS, PAIR_ROWS};
+use half::bf16;
+
 use super::{Kernel, Lanes, amx, pairs};
 use crate::element::{Element, Kind};
 
@@ -60,6 +62,20 @@ impl Lanes for Avx512 {
                     _mm256_storeu_si256(to.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(value))
                 }
             }
+        }
+    }
+
+    #[inline(always)]
+    fn splits(self) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    unsafe fn load_split(self, from: *const bf16) -> [__m512; 2] {
+        unsafe {
+            let bits = _mm512_loadu_si512(from.cast());
+            let odd = _mm512_and_si512(bits, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+            [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits)), _mm512_castsi512_ps(odd)]
         }
     }
 

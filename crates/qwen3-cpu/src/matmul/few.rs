@@ -2,8 +2,8 @@
 
 use super::{Share, pairs, split_rows};
 use crate::InstructionSet;
-use crate::element::Element;
-use crate::isa::{self, Kernel, Lanes, dot};
+use crate::element::{Element, Kind};
+use crate::isa::{self, Kernel, Lanes, dot, dot_split};
 use crate::kernels::Kernels;
 
 /// Bytes of weights in a job: enough that handing jobs out costs nothing, few enough that threads end together.
@@ -32,7 +32,8 @@ pub(super) fn multiply<W: Element, X: Element>(
     depth: usize,
 ) {
     kernels.floats.lend(x.len(), |floats| {
-        isa::run(kernels.set, Widen { from: x, to: floats });
+        let split = tokens == 1 && W::KIND == Kind::Bf16;
+        isa::run(kernels.set, Widen { from: x, to: floats, split });
         let floats = &*floats;
         let rows = (JOB / (depth * size_of::<W>()).max(1)).next_multiple_of(ROWS);
         kernels.threads.for_each(split_rows(shares, rows).collect(), |share| {
@@ -45,6 +46,8 @@ pub(super) fn multiply<W: Element, X: Element>(
 struct Widen<'a, X> {
     from: &'a [X],
     to: &'a mut [f32],
+    /// For one token and weights in bf16.
+    split: bool,
 }
 
 impl<X: Element> Kernel for Widen<'_, X> {
@@ -53,6 +56,9 @@ impl<X: Element> Kernel for Widen<'_, X> {
     #[inline(always)]
     fn compute<S: Lanes>(self, lanes: S) {
         isa::convert(lanes, self.from, self.to);
+        if self.split && lanes.splits() {
+            isa::split(lanes, self.to);
+        }
     }
 }
 
@@ -75,7 +81,11 @@ impl<W: Element, X: Element> Kernel for Few<'_, W, X> {
         for row in (0..count).step_by(ROWS) {
             let rows = ROWS.min(count - row);
             let weights = share.weight.rows(first + row..first + row + rows);
-            dot(lanes, weights, depth, rows, x, tokens, depth, &mut sums);
+            if tokens == 1 && W::KIND == Kind::Bf16 && lanes.splits() {
+                dot_split(lanes, bytemuck::cast_slice(weights), rows, x, &mut sums);
+            } else {
+                dot(lanes, weights, depth, rows, x, tokens, depth, &mut sums);
+            }
             for token in 0..tokens {
                 let y = &mut share.y.row(token)[row..row + rows];
                 for (r, y) in y.iter_mut().enumerate() {
