@@ -72,14 +72,7 @@ fn head(out: &mut String, report: &BenchReport) {
     facts.extend(machine.devices.iter().cloned());
     facts.retain(|fact| !fact.is_empty());
     line(out, &format!("- Machine: {}.", shown(&facts.join(", "))));
-    let mut rates = vec![format!("{} threads", limits.threads)];
-    for (pages, rate) in &limits.read_gb_per_s {
-        rates.push(format!("reading {} pages {} GB/s", pages.name(), three_digits(*rate)));
-    }
-    for (dtype, rate) in &limits.matmul_gflop_per_s {
-        rates.push(format!("multiplying {dtype} {} GFLOP/s", three_digits(*rate)));
-    }
-    line(out, &format!("- Limits, measured in the same run: {}.", rates.join(", ")));
+    line(out, &format!("- Limits, measured in the same run: {}.", limits.rates().join(", ")));
     let mut versions = vec![format!("Burn {}", report.burn)];
     for peer in &report.peers {
         let version = format!("{} {}", peer.peer, peer.version);

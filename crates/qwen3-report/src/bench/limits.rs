@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use qwen3_trace::Precision;
 use serde::{Deserialize, Serialize};
 
+use crate::measure::three_digits;
+
 /// How large the pages are that memory was read in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -53,6 +55,18 @@ pub struct DeviceLimit {
 }
 
 impl Limits {
+    /// The threads and the rates of the host, in words.
+    pub(crate) fn rates(&self) -> Vec<String> {
+        let mut rates = vec![format!("{} threads", self.threads)];
+        for (pages, rate) in &self.read_gb_per_s {
+            rates.push(format!("reading {} pages {} GB/s", pages.name(), three_digits(*rate)));
+        }
+        for (dtype, rate) in &self.matmul_gflop_per_s {
+            rates.push(format!("multiplying {dtype} {} GFLOP/s", three_digits(*rate)));
+        }
+        rates
+    }
+
     /// The fastest that memory is read, in bytes per second, on the host or on the device of a backend.
     pub fn bytes_per_second(&self, backend: &str, dtype: Precision) -> Option<f64> {
         let host = || self.read_gb_per_s.values().copied().reduce(f64::max);

@@ -58,14 +58,7 @@ fn write_head(out: &mut impl Write, report: &BenchReport) -> Result<()> {
     facts.extend(machine.devices.iter().cloned());
     facts.retain(|fact| !fact.is_empty());
     writeln!(out, "machine    {}", printable(&facts.join(", ")))?;
-    let mut rates = vec![format!("{} threads", limits.threads)];
-    for (pages, rate) in &limits.read_gb_per_s {
-        rates.push(format!("reading {} pages {} GB/s", pages.name(), three_digits(*rate)));
-    }
-    for (dtype, rate) in &limits.matmul_gflop_per_s {
-        rates.push(format!("multiplying {dtype} {} GFLOP/s", three_digits(*rate)));
-    }
-    writeln!(out, "limits     {}", rates.join(", "))?;
+    writeln!(out, "limits     {}", limits.rates().join(", "))?;
     for device in &limits.devices {
         let (memory, products) = (three_digits(device.gb_per_s), three_digits(device.gflop_per_s));
         let (backend, dtype) = (printable(&device.backend), device.dtype);
