@@ -9,8 +9,8 @@ use crate::files::read_json;
 use crate::index::open_shards;
 use crate::{CheckpointError, HostValue, SafetensorsFile};
 
-/// Values that are read and converted at a time: as many as stay in a core's cache.
-const PIECE: usize = 128 << 10;
+/// Values that are best read and converted at a time: as many as stay in a core's cache.
+pub const PIECE: usize = 128 << 10;
 
 /// A Hugging Face checkpoint directory: its config, and the checked headers of its weight files.
 ///

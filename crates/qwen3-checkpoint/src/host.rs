@@ -26,13 +26,10 @@ pub trait HostValue: Copy + Default {
     /// When there are more bytes, or fewer.
     fn decode(bytes: &[u8], stored: Precision, values: &mut [Self]) -> Result<(), NotFinite> {
         assert_eq!(bytes.len(), values.len() * stored.bytes(), "a number for each value");
-        match stored {
-            stored if stored == Self::PRECISION => Self::copy(bytes, values),
-            Precision::F32 => convert(bytes, values, |bytes| Self::round(f32::from_le_bytes(bytes))),
-            Precision::F16 => convert(bytes, values, |bytes| Self::round(f16::from_le_bytes(bytes).to_f32())),
-            Precision::BF16 => {
-                convert(bytes, values, |bytes| Self::round(bf16::from_le_bytes(bytes).to_f32()))
-            }
+        if stored == Self::PRECISION {
+            Self::copy(bytes, values);
+        } else {
+            widen(bytes, stored, values, Self::round);
         }
         // Without a way out of the loop, so that many are looked at in one instruction.
         if values.iter().fold(true, |all, value| all & value.is_finite()) {
@@ -42,11 +39,7 @@ pub trait HostValue: Copy + Default {
         let mut value = [0.0];
         let size = stored.bytes();
         let bytes = &bytes[index * size..][..size];
-        match stored {
-            Precision::F32 => f32::copy(bytes, &mut value),
-            Precision::F16 => convert(bytes, &mut value, |bytes| f16::from_le_bytes(bytes).to_f32()),
-            Precision::BF16 => convert(bytes, &mut value, |bytes| bf16::from_le_bytes(bytes).to_f32()),
-        }
+        widen(bytes, stored, &mut value, |value| value);
         Err(NotFinite { index, value: value[0] })
     }
 }
@@ -58,6 +51,15 @@ pub struct NotFinite {
     pub index: usize,
     /// The value in the file.
     pub value: f32,
+}
+
+/// Writes what `of` makes of every number.
+fn widen<T>(bytes: &[u8], stored: Precision, values: &mut [T], of: impl Fn(f32) -> T) {
+    match stored {
+        Precision::F32 => convert(bytes, values, |bytes| of(f32::from_le_bytes(bytes))),
+        Precision::F16 => convert(bytes, values, |bytes| of(f16::from_le_bytes(bytes).to_f32())),
+        Precision::BF16 => convert(bytes, values, |bytes| of(bf16::from_le_bytes(bytes).to_f32())),
+    }
 }
 
 fn convert<T, const N: usize>(bytes: &[u8], values: &mut [T], read: impl Fn([u8; N]) -> T) {

@@ -13,7 +13,7 @@ mod host;
 mod index;
 mod safetensors_file;
 
-pub use checkpoint::{Checkpoint, TensorEntry, read_config};
+pub use checkpoint::{Checkpoint, PIECE, TensorEntry, read_config};
 pub use error::CheckpointError;
 pub use files::open_regular;
 pub use host::{HostValue, NotFinite};

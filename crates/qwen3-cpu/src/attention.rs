@@ -1,13 +1,14 @@
 //! Attention straight from a key/value cache, with a softmax that streams over the keys.
 
 mod block;
+mod few;
+mod many;
 mod split;
 
 use std::ops::Range;
 
 use crate::block::Block;
 use crate::element::Element;
-use crate::isa;
 use crate::kernels::Kernels;
 use block::{Attend, Into, KEYS};
 
@@ -180,6 +181,6 @@ impl Kernels {
         }
         // Later queries see more: the longest jobs first.
         jobs.reverse();
-        self.threads.for_each(jobs, |job| isa::run(self.set, job));
+        self.threads.for_each(jobs, |job| job.run(self.set));
     }
 }

@@ -5,6 +5,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
+mod ask;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -12,26 +13,27 @@ mod avx512;
 mod convert;
 mod dot;
 mod math;
+mod order;
 mod pairs;
 mod portable;
 mod product;
-mod split;
 mod transpose;
-
-use half::bf16;
+mod weighted;
 
 use crate::element::Element;
 use crate::instruction_set::InstructionSet;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use amx::is_granted as amx_is_granted;
+pub(crate) use ask::{Ahead, ask_for};
 pub(crate) use convert::{convert, round_to};
 pub(crate) use dot::dot;
 pub(crate) use math::{exp, silu};
+pub(crate) use order::{arrange, restore};
 pub(crate) use pairs::{PAIR_COLUMNS, PAIR_DEPTH, PAIR_ROWS, product_of_pairs};
-pub(crate) use product::{MAX_VECTORS, product};
-pub(crate) use split::{dot_split, split};
+pub(crate) use product::{MAX_VECTORS, calls, product};
 pub(crate) use transpose::transpose;
+pub(crate) use weighted::add_weighted;
 
 /// Lanes of the widest set.
 pub(crate) const MOST_LANES: usize = 16;
@@ -71,19 +73,22 @@ pub(crate) trait Lanes: Copy {
     fn power_of_two(self, a: Self::V) -> Self::V;
     fn sum(self, a: Self::V) -> f32;
 
-    /// Whether bf16 is widened faster two vectors at a time: see [`dot_split`].
+    /// Whether [`load_two`](Self::load_two) gives what stands at even and at odd places of two vectors of `E`, which
+    /// may be faster than in order.
     #[inline(always)]
-    fn splits(self) -> bool {
+    fn parts<E: Element>(self) -> bool {
         false
     }
 
-    /// What stands at even places, and what at odd ones, of the `2 * LANES` from `from` on.
+    /// The `2 * LANES` from `from` on, in order or as [`parts`](Self::parts) says; what is multiplied with them is
+    /// [arranged](arrange) alike.
     ///
     /// # Safety
     /// `from` is valid for `2 * LANES` elements.
     #[inline(always)]
-    unsafe fn load_split(self, _from: *const bf16) -> [Self::V; 2] {
-        unreachable!("only asked where `splits`")
+    unsafe fn load_two<E: Element>(self, from: *const E) -> [Self::V; 2] {
+        // SAFETY: the caller's.
+        unsafe { [self.load_at(from), self.load_at(from.add(Self::LANES))] }
     }
 
     /// Whether pairs of bf16 are multiplied faster than numbers are.

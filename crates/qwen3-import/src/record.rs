@@ -8,16 +8,13 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_std::Reader;
 use burn_store::{ModuleSnapshot, bridge, burn_pack};
 use half::{bf16, f16};
-use qwen3_checkpoint::{CheckpointError, open_regular};
+use qwen3_checkpoint::{CheckpointError, PIECE, open_regular};
 use qwen3_model::{Precision, Qwen3, Qwen3Config, VocabMatrix, WeightSource, burn_dtype, precision_of};
 
 use crate::checksums::Checksums;
 use crate::load::check_dtype;
 use crate::weight::{Value, weight};
 use crate::{ImportError, Progress};
-
-/// Values of a tensor that are read at a time: as many as stay in a core's cache.
-const PIECE: usize = 128 << 10;
 
 /// Where a record keeps its model's `config.json`.
 const CONFIG_KEY: &str = "config.json";

@@ -64,14 +64,7 @@ fn head(out: &mut String, report: &BenchReport) {
     let parameters = three_digits(model.parameters as f64 / 1e6);
     line(out, "");
     line(out, &format!("- Model: {}, {parameters} M weights.", shown(&model.name)));
-    let mut facts = vec![machine.cpu.clone(), format!("{} cores", machine.cores)];
-    facts.push(machine.instruction_sets.join(" "));
-    facts.push(format!("{} GiB of memory", three_digits(machine.memory_gb)));
-    facts.push(machine.system.clone());
-    facts.extend(machine.huge_pages.iter().map(|setting| format!("huge pages {setting}")));
-    facts.extend(machine.devices.iter().cloned());
-    facts.retain(|fact| !fact.is_empty());
-    line(out, &format!("- Machine: {}.", shown(&facts.join(", "))));
+    line(out, &format!("- Machine: {}.", shown(&machine.facts().join(", "))));
     line(out, &format!("- Limits, measured in the same run: {}.", limits.rates().join(", ")));
     let mut versions = vec![format!("Burn {}", report.burn)];
     for peer in &report.peers {

@@ -1,17 +1,13 @@
 use std::ops::Range;
 
-use super::{Attention, Seen, View};
+use super::{Attention, Seen, View, few, many};
+use crate::InstructionSet;
 use crate::block::Block;
 use crate::element::Element;
-use crate::isa::{self, Kernel, Lanes, dot, exp, product, transpose};
+use crate::isa::{self, Kernel, Lanes, exp};
 
 /// Keys at a time: a whole number of every set's register blocks.
 pub(super) const KEYS: usize = 64;
-/// The most rows for which keys and values are read as they lie, slot by slot; for more, keys are transposed first.
-const FEW: usize = 4;
-/// Values added up at a time.
-const AT_ONCE: usize = 4;
-
 /// Where the result goes.
 pub(super) enum Into<'a, E> {
     /// `[queries, groups * head_dim]`
@@ -35,6 +31,22 @@ pub(super) struct Attend<'a, E> {
 }
 
 impl<E: Element> Attend<'_, E> {
+    /// Computes it with the instructions of `set`.
+    pub(super) fn run(self, set: InstructionSet) {
+        // Two kernels, each compiled by itself.
+        if self.rows() <= few::MOST {
+            isa::run(set, By::<E, true>(self))
+        } else {
+            isa::run(set, By::<E, false>(self))
+        }
+    }
+
+    /// Query heads times queries.
+    fn rows(&self) -> usize {
+        let Attention { heads, kv_heads, .. } = self.seen.attention;
+        heads / kv_heads * self.queries.len()
+    }
+
     /// The slots from which row `row` sees some, of those that this is about.
     #[inline(always)]
     fn sees(&self, row: usize) -> Range<usize> {
@@ -44,19 +56,26 @@ impl<E: Element> Attend<'_, E> {
     }
 }
 
-impl<E: Element> Kernel for Attend<'_, E> {
+/// By what is for [few](few) rows or by what is for [many](many).
+struct By<'a, E, const FEW: bool>(Attend<'a, E>);
+
+impl<E: Element, const FEW: bool> Kernel for By<'_, E, FEW> {
     type Output = ();
 
     #[inline(always)]
     fn compute<S: Lanes>(self, lanes: S) {
-        let Attention { heads, kv_heads, head_dim, scale, .. } = *self.seen.attention;
-        let (groups, queries) = (heads / kv_heads, self.queries.len());
-        let rows = groups * queries;
+        let Self(job) = self;
+        let Attention { head_dim, scale, .. } = *job.seen.attention;
+        let (rows, queries) = (job.rows(), job.queries.len());
+        let groups = rows / queries;
         let mut q = vec![0.0; rows * head_dim]; // [groups * queries, head_dim]
         for (row, to) in q.chunks_exact_mut(head_dim).enumerate() {
-            let (group, query) = (row / queries, self.queries.start + row % queries);
-            isa::convert(lanes, &self.q.from(self.batch, self.head * groups + group, query)[..head_dim], to);
+            let (group, query) = (row / queries, job.queries.start + row % queries);
+            isa::convert(lanes, &job.q.from(job.batch, job.head * groups + group, query)[..head_dim], to);
             to.iter_mut().for_each(|q| *q *= scale);
+            if FEW {
+                isa::arrange::<S, E>(lanes, to);
+            }
         }
         let mut state = State {
             greatest: vec![f32::NEG_INFINITY; rows],
@@ -64,26 +83,19 @@ impl<E: Element> Kernel for Attend<'_, E> {
             sums: vec![0.0; rows * head_dim],
         };
         let mut scores = vec![0.0; rows * KEYS]; // [groups * queries, KEYS]
-        let mut panel = vec![0.0; KEYS * head_dim.max(rows.min(FEW))];
-        let seen = (0..rows).map(|row| self.sees(row)).filter(|seen| !seen.is_empty());
+        let mut panel = vec![0.0; if FEW { 0 } else { KEYS * head_dim }];
+        let seen = (0..rows).map(|row| job.sees(row)).filter(|seen| !seen.is_empty());
         let all = seen.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0);
-        let gaps = self.seen.gaps(self.batch);
+        let gaps = job.seen.gaps(job.batch);
         for slot in all.clone().step_by(KEYS) {
             let keys = KEYS.min(all.end - slot);
-            let k = self.k.from(self.batch, self.head, slot);
-            let v = self.v.from(self.batch, self.head, slot);
-            let (k_stride, v_stride) = (self.k.strides[2], self.v.strides[2]);
-            if rows <= FEW {
-                dot(lanes, k, k_stride, keys, &q, rows, head_dim, &mut panel);
-                for (row, scores) in scores.chunks_exact_mut(KEYS).enumerate() {
-                    for (key, score) in scores[..keys].iter_mut().enumerate() {
-                        *score = panel[key * rows + row];
-                    }
-                }
+            let k = (job.k.from(job.batch, job.head, slot), job.k.strides[2]);
+            let v = (job.v.from(job.batch, job.head, slot), job.v.strides[2]);
+            let shape = [rows, keys, head_dim];
+            if FEW {
+                few::score(lanes, shape, &q, k, v, &mut scores);
             } else {
-                transpose(lanes, [keys, head_dim], (k, k_stride), (&mut panel, KEYS));
-                scores.fill(0.0);
-                product(lanes, [rows, head_dim, KEYS], (&q, head_dim), (&panel, KEYS), (&mut scores, KEYS));
+                many::score(lanes, shape, &q, k, &mut panel, &mut scores);
             }
             if let Some(visible) = gaps {
                 let padding = visible[slot..slot + keys].iter().enumerate().filter(|(_, token)| !**token);
@@ -92,13 +104,22 @@ impl<E: Element> Kernel for Attend<'_, E> {
                 }
             }
             for (row, scores) in scores.chunks_exact_mut(KEYS).enumerate() {
-                let seen = self.sees(row);
+                let seen = job.sees(row);
                 let inside = |at: usize| at.clamp(slot, slot + keys) - slot;
                 state.softmax(lanes, row, head_dim, scores, inside(seen.start)..inside(seen.end));
             }
-            weighted(lanes, [rows, keys, head_dim], &scores, (v, v_stride), &mut state.sums);
+            if FEW {
+                let more = slot + KEYS < all.end;
+                let next = if more { job.k.from(job.batch, job.head, slot + KEYS) } else { &[] };
+                few::add(lanes, shape, &scores, v, (next, k.1), &mut state.sums);
+            } else {
+                many::add(lanes, shape, &scores, v, &mut state.sums);
+            }
         }
-        state.finish(self.into, queries, head_dim);
+        if FEW {
+            state.sums.chunks_exact_mut(head_dim).for_each(|sums| isa::restore::<S, E>(lanes, sums));
+        }
+        state.finish(job.into, queries, head_dim);
     }
 }
 
@@ -175,46 +196,6 @@ impl State {
                     part[2..].copy_from_slice(sums);
                 })
             }
-        }
-    }
-}
-
-/// Adds to `sums` `[rows, head_dim]` the product of `weights` `[rows, KEYS]` and the values of `keys` slots.
-#[inline(always)]
-fn weighted<S: Lanes, E: Element>(
-    lanes: S,
-    [rows, keys, head_dim]: [usize; 3],
-    weights: &[f32],
-    (v, stride): (&[E], usize),
-    sums: &mut [f32],
-) {
-    let whole = head_dim / S::LANES * S::LANES;
-    if rows <= FEW {
-        // Values are read in one direction: this is as fast as memory is.
-        for key in (0..keys).step_by(AT_ONCE) {
-            for feature in (0..whole).step_by(S::LANES) {
-                let mut values = [lanes.splat(0.0); AT_ONCE];
-                for next in 0..AT_ONCE.min(keys - key) {
-                    values[next] = lanes.load(v, (key + next) * stride + feature);
-                }
-                for row in 0..rows {
-                    let at = row * head_dim + feature;
-                    let mut sum = lanes.load(sums, at);
-                    for next in 0..AT_ONCE {
-                        let weight = lanes.splat(weights[row * KEYS + key + next]);
-                        sum = lanes.mul_add(weight, values[next], sum);
-                    }
-                    lanes.store(sums, at, sum);
-                }
-            }
-        }
-    } else {
-        product(lanes, [rows, keys, whole], (weights, KEYS), (v, stride), (sums, head_dim));
-    }
-    for feature in whole..head_dim {
-        for row in 0..rows {
-            let terms = (0..keys).map(|key| weights[row * KEYS + key] * v[key * stride + feature].widen());
-            sums[row * head_dim + feature] += terms.sum::<f32>();
         }
     }
 }

@@ -5,7 +5,6 @@ use std::ops::Range;
 use super::block::{Attend, Into};
 use super::{Attention, Seen, View};
 use crate::element::Element;
-use crate::isa;
 use crate::kernels::Kernels;
 
 /// [`Kernels::attend`] with the `slots` that anything sees in so many parts.
@@ -35,7 +34,7 @@ pub(super) fn attend<E: Element>(
                 into: Into::Part(part),
             }
         });
-        kernels.threads.for_each(jobs.collect(), |job| isa::run(kernels.set, job));
+        kernels.threads.for_each(jobs.collect(), |job| job.run(kernels.set));
         for (index, out) in out.chunks_exact_mut(head_dim).enumerate() {
             let (token, head) = (index / heads, index % heads);
             let (sequence, query) = (token / queries, token % queries);

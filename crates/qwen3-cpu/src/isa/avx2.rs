@@ -2,8 +2,6 @@
 
 use std::arch::x86_64::*;
 
-use half::bf16;
-
 use super::{Kernel, Lanes};
 use crate::element::{Element, Kind};
 
@@ -56,13 +54,17 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn splits(self) -> bool {
-        true
+    fn parts<E: Element>(self) -> bool {
+        E::KIND == Kind::Bf16
     }
 
     #[inline(always)]
-    unsafe fn load_split(self, from: *const bf16) -> [__m256; 2] {
+    unsafe fn load_two<E: Element>(self, from: *const E) -> [__m256; 2] {
         unsafe {
+            if E::KIND != Kind::Bf16 {
+                return [self.load_at(from), self.load_at(from.add(Self::LANES))];
+            }
+            // A shift and a mask for two vectors, where in order they take two of each and more of the load.
             let bits = _mm256_loadu_si256(from.cast());
             let odd = _mm256_and_si256(bits, _mm256_set1_epi32(0xffff_0000_u32 as i32));
             [_mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits)), _mm256_castsi256_ps(odd)]

@@ -3,8 +3,6 @@
 use std::arch::x86_64::*;
 
 use super::pairs::{PAIR_COLUMNS, PAIR_ROWS};
-use half::bf16;
-
 use super::{Kernel, Lanes, amx, pairs};
 use crate::element::{Element, Kind};
 
@@ -66,13 +64,17 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn splits(self) -> bool {
-        true
+    fn parts<E: Element>(self) -> bool {
+        E::KIND == Kind::Bf16
     }
 
     #[inline(always)]
-    unsafe fn load_split(self, from: *const bf16) -> [__m512; 2] {
+    unsafe fn load_two<E: Element>(self, from: *const E) -> [__m512; 2] {
         unsafe {
+            if E::KIND != Kind::Bf16 {
+                return [self.load_at(from), self.load_at(from.add(Self::LANES))];
+            }
+            // A shift and a mask for two vectors, where in order they take two of each and more of the load.
             let bits = _mm512_loadu_si512(from.cast());
             let odd = _mm512_and_si512(bits, _mm512_set1_epi32(0xffff_0000_u32 as i32));
             [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits)), _mm512_castsi512_ps(odd)]

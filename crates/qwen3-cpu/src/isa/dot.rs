@@ -9,7 +9,8 @@ const FEW: usize = 4;
 const LONG: usize = 1024;
 
 /// Writes `result[row * vectors + vector]`, the dot product of row `row` of `rows` (`stride` elements from one to the
-/// next, any number of them) with `vectors` rows of f32 of `x`; all have `depth` elements.
+/// next, any number of them) with `vectors` rows of f32 of `x`, each [arranged](super::arrange) for `W`; all have
+/// `depth` elements.
 ///
 /// # Panics
 /// When something is too short.
@@ -85,25 +86,39 @@ unsafe fn block<S: Lanes, W: Element, const R: usize, const T: usize, const U: u
 ) {
     let mut sums = [[[lanes.splat(0.0); T]; R]; U];
     let mut at = 0;
-    while at + U * S::LANES <= depth {
-        for u in 0..U {
-            let here = at + u * S::LANES;
-            // The fewer stay in registers.
-            let mut weights = [lanes.splat(0.0); R];
+    while at + U.max(2) * S::LANES <= depth {
+        for two in 0..U.div_ceil(2) {
+            let here = at + 2 * two * S::LANES;
+            let mut weights = [[lanes.splat(0.0); 2]; R];
             for r in 0..R {
-                // SAFETY: `here + LANES <= depth`, here and below.
-                weights[r] = unsafe { lanes.load_at(w.add(r * stride + here)) };
+                // SAFETY: `here + 2 * LANES <= depth`, here and below.
+                weights[r] = unsafe { lanes.load_two(w.add(r * stride + here)) };
             }
-            for t in 0..T {
-                let column = unsafe { lanes.load_at(x.add(t * depth + here)) };
-                for r in 0..R {
-                    sums[u][r][t] = lanes.mul_add(weights[r], column, sums[u][r][t]);
+            for part in 0..2 {
+                for t in 0..T {
+                    let column = unsafe { lanes.load_at(x.add(t * depth + here + part * S::LANES)) };
+                    for r in 0..R {
+                        let sum = &mut sums[(2 * two + part) % U][r][t];
+                        *sum = lanes.mul_add(weights[r][part], column, *sum);
+                    }
                 }
             }
         }
-        at += U * S::LANES;
+        at += U.max(2) * S::LANES;
     }
-    while U > 1 && at + S::LANES <= depth {
+    while U > 2 && at + 2 * S::LANES <= depth {
+        for r in 0..R {
+            let weights = unsafe { lanes.load_two(w.add(r * stride + at)) };
+            for t in 0..T {
+                for part in 0..2 {
+                    let column = unsafe { lanes.load_at(x.add(t * depth + at + part * S::LANES)) };
+                    sums[part][r][t] = lanes.mul_add(weights[part], column, sums[part][r][t]);
+                }
+            }
+        }
+        at += 2 * S::LANES;
+    }
+    if at + S::LANES <= depth {
         for r in 0..R {
             let weight = unsafe { lanes.load_at(w.add(r * stride + at)) };
             for t in 0..T {

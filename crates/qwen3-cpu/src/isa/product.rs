@@ -6,8 +6,16 @@ use crate::element::Element;
 /// Vectors of the widest register block.
 pub(crate) const MAX_VECTORS: usize = 2;
 
+/// Steps along the depth between two calls of a product's `meanwhile`.
+const STEPS: usize = 4;
+
+/// How often [`product`] calls `meanwhile` at least.
+pub(crate) fn calls<S: Lanes>(_: S, [rows, depth, columns]: [usize; 3]) -> usize {
+    rows / S::ROWS * columns.div_ceil(MAX_VECTORS * S::LANES) * (depth / STEPS)
+}
+
 /// Adds to `c` `[rows, columns]` the product of `a` `[rows, depth]` and `b` `[depth, columns]`, each row-major with
-/// its own stride; `columns` is a whole number of vectors.
+/// its own stride; `columns` is a whole number of vectors. `meanwhile` is called again and again.
 ///
 /// # Panics
 /// When something is too short or `columns` is not such a number.
@@ -18,6 +26,7 @@ pub(crate) fn product<S: Lanes, B: Element>(
     (a, a_stride): (&[f32], usize),
     (b, b_stride): (&[B], usize),
     (c, c_stride): (&mut [f32], usize),
+    meanwhile: &mut impl FnMut(),
 ) {
     if rows == 0 || depth == 0 || columns == 0 {
         return;
@@ -39,7 +48,9 @@ pub(crate) fn product<S: Lanes, B: Element>(
                 let c = c.add(row * c_stride + column);
                 macro_rules! block {
                     ($rows:literal, $vectors:literal) => {
-                        block::<S, B, $rows, $vectors>(lanes, depth, a, a_stride, b, b_stride, c, c_stride)
+                        block::<S, B, $rows, $vectors>(
+                            lanes, depth, a, a_stride, b, b_stride, c, c_stride, meanwhile,
+                        )
                     };
                 }
                 let height = match (height, vectors) {
@@ -72,9 +83,13 @@ unsafe fn block<S: Lanes, B: Element, const R: usize, const V: usize>(
     b_stride: usize,
     c: *mut f32,
     c_stride: usize,
+    meanwhile: &mut impl FnMut(),
 ) {
     let mut sums = [[lanes.splat(0.0); V]; R];
     for k in 0..depth {
+        if k % STEPS == 0 {
+            meanwhile();
+        }
         let mut columns = [lanes.splat(0.0); V];
         for v in 0..V {
             // SAFETY: the caller's, here and below.

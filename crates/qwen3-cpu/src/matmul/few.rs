@@ -1,9 +1,11 @@
 //! Up to some tokens: every weight is read once, and the product is as fast as memory is.
 
+use std::marker::PhantomData;
+
 use super::{Share, pairs, split_rows};
 use crate::InstructionSet;
-use crate::element::{Element, Kind};
-use crate::isa::{self, Kernel, Lanes, dot, dot_split};
+use crate::element::Element;
+use crate::isa::{self, Kernel, Lanes, dot};
 use crate::kernels::Kernels;
 
 /// Bytes of weights in a job: enough that handing jobs out costs nothing, few enough that threads end together.
@@ -32,8 +34,7 @@ pub(super) fn multiply<W: Element, X: Element>(
     depth: usize,
 ) {
     kernels.floats.lend(x.len(), |floats| {
-        let split = tokens == 1 && W::KIND == Kind::Bf16;
-        isa::run(kernels.set, Widen { from: x, to: floats, split });
+        isa::run(kernels.set, Widen { from: x, to: floats, depth, weights: PhantomData::<W> });
         let floats = &*floats;
         let rows = (JOB / (depth * size_of::<W>()).max(1)).next_multiple_of(ROWS);
         kernels.threads.for_each(split_rows(shares, rows).collect(), |share| {
@@ -42,29 +43,30 @@ pub(super) fn multiply<W: Element, X: Element>(
     });
 }
 
-/// Widens `from` to f32.
-struct Widen<'a, X> {
+/// Widens `from` to f32, [arranged](isa::arrange) for weights of `W`.
+struct Widen<'a, W, X> {
+    /// `[tokens, depth]`
     from: &'a [X],
     to: &'a mut [f32],
-    /// For one token and weights in bf16.
-    split: bool,
+    depth: usize,
+    weights: PhantomData<W>,
 }
 
-impl<X: Element> Kernel for Widen<'_, X> {
+impl<W: Element, X: Element> Kernel for Widen<'_, W, X> {
     type Output = ();
 
     #[inline(always)]
     fn compute<S: Lanes>(self, lanes: S) {
         isa::convert(lanes, self.from, self.to);
-        if self.split && lanes.splits() {
-            isa::split(lanes, self.to);
+        for row in self.to.chunks_exact_mut(self.depth.max(1)) {
+            isa::arrange::<S, W>(lanes, row);
         }
     }
 }
 
 struct Few<'a, W, X> {
     share: Share<'a, W, X>,
-    /// `[tokens, depth]`
+    /// `[tokens, depth]`, arranged
     x: &'a [f32],
     tokens: usize,
     depth: usize,
@@ -81,11 +83,7 @@ impl<W: Element, X: Element> Kernel for Few<'_, W, X> {
         for row in (0..count).step_by(ROWS) {
             let rows = ROWS.min(count - row);
             let weights = share.weight.rows(first + row..first + row + rows);
-            if tokens == 1 && W::KIND == Kind::Bf16 && lanes.splits() {
-                dot_split(lanes, bytemuck::cast_slice(weights), rows, x, &mut sums);
-            } else {
-                dot(lanes, weights, depth, rows, x, tokens, depth, &mut sums);
-            }
+            dot(lanes, weights, depth, rows, x, tokens, depth, &mut sums);
             for token in 0..tokens {
                 let y = &mut share.y.row(token)[row..row + rows];
                 for (r, y) in y.iter_mut().enumerate() {

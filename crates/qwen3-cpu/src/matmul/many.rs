@@ -3,7 +3,7 @@
 use super::{Share, split_rows};
 use crate::block::Block;
 use crate::element::Element;
-use crate::isa::{self, Kernel, Lanes, MAX_VECTORS, product, transpose};
+use crate::isa::{self, Ahead, Kernel, Lanes, MAX_VECTORS, calls, product, transpose};
 use crate::kernels::Kernels;
 
 /// Rows of a tile of weights: a whole number of every set's register blocks.
@@ -38,7 +38,11 @@ pub(super) fn multiply<W: Element, X: Element>(
         let rows = (TILE / (4 * depth).max(1) / least * least).clamp(least, most);
         let jobs = split_rows(shares, rows).flat_map(split_tokens).collect();
         kernels.threads.for_each(jobs, |share| {
-            isa::run(kernels.set, Many { share, panels, tokens: padded, depth });
+            // What this thread takes next lies behind what the others have now.
+            let next = share.rows.start + kernels.threads.count() * share.rows.len();
+            let next = next.min(share.weight.rows)..(next + share.rows.len()).min(share.weight.rows);
+            let next = share.weight.rows(next);
+            isa::run(kernels.set, Many { share, next, panels, tokens: padded, depth });
         });
     });
 }
@@ -91,6 +95,8 @@ impl Kernel for Width {
 
 struct Many<'a, W, X> {
     share: Share<'a, W, X>,
+    /// Weights to ask for while these are multiplied.
+    next: &'a [W],
     /// Panels `[depth, width]`; the last may be a vector wide.
     panels: &'a [f32],
     /// In all panels, those that pad the last one included.
@@ -103,7 +109,7 @@ impl<W: Element, X: Element> Kernel for Many<'_, W, X> {
 
     #[inline(always)]
     fn compute<S: Lanes>(self, lanes: S) {
-        let Self { mut share, panels, tokens, depth } = self;
+        let Self { mut share, next, panels, tokens, depth } = self;
         let width = MAX_VECTORS * S::LANES;
         let (first, rows) = (share.rows.start, share.rows.len());
         let end = (share.token + share.y.rows()).next_multiple_of(S::LANES).min(tokens);
@@ -116,6 +122,8 @@ impl<W: Element, X: Element> Kernel for Many<'_, W, X> {
             isa::convert(lanes, weights, &mut tile[row * deep_stride..][..depth]);
         }
         let mut sums = vec![0.0; rows * stride];
+        let mut ahead = Ahead::new(next, calls(lanes, [rows, depth, count]));
+        let mut meanwhile = || ahead.ask();
         for k in (0..depth).step_by(DEPTH) {
             let deep = DEPTH.min(depth - k);
             for token in (share.token..end).step_by(width) {
@@ -123,7 +131,14 @@ impl<W: Element, X: Element> Kernel for Many<'_, W, X> {
                 let panel = &panels[token * depth + k * columns..][..deep * columns];
                 let sums = &mut sums[token - share.token..];
                 let tile = &tile[k..];
-                product(lanes, [rows, deep, columns], (tile, deep_stride), (panel, columns), (sums, stride));
+                product(
+                    lanes,
+                    [rows, deep, columns],
+                    (tile, deep_stride),
+                    (panel, columns),
+                    (sums, stride),
+                    &mut meanwhile,
+                );
             }
         }
         write(lanes, (&sums, stride), rows, &mut share.y);

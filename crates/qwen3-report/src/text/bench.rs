@@ -50,14 +50,7 @@ fn write_head(out: &mut impl Write, report: &BenchReport) -> Result<()> {
     let BenchReport { model, machine, limits, .. } = report;
     let parameters = model.parameters as f64 / 1e6;
     writeln!(out, "model      {}, {} M weights", printable(&model.name), three_digits(parameters))?;
-    let mut facts = vec![machine.cpu.clone(), format!("{} cores", machine.cores)];
-    facts.push(machine.instruction_sets.join(" "));
-    facts.push(format!("{} GiB", three_digits(machine.memory_gb)));
-    facts.push(machine.system.clone());
-    facts.extend(machine.huge_pages.iter().map(|setting| format!("huge pages: {setting}")));
-    facts.extend(machine.devices.iter().cloned());
-    facts.retain(|fact| !fact.is_empty());
-    writeln!(out, "machine    {}", printable(&facts.join(", ")))?;
+    writeln!(out, "machine    {}", printable(&machine.facts().join(", ")))?;
     writeln!(out, "limits     {}", limits.rates().join(", "))?;
     for device in &limits.devices {
         let (memory, products) = (three_digits(device.gb_per_s), three_digits(device.gflop_per_s));
@@ -170,7 +163,7 @@ mod tests {
         let text = text(&sample::bench(), false);
         for line in [
             "model      synthetic 0.6b, 596 M weights\n",
-            "machine    A processor, 8 cores, avx2 avx512f, 31.3 GiB, Linux 6.1, huge pages: madvise\n",
+            "machine    A processor, 8 cores, avx2 avx512f, 31.3 GiB of memory, Linux 6.1, huge pages: madvise\n",
             "limits     8 threads, reading ordinary pages 17.5 GB/s, reading huge pages 20.0 GB/s, multiplying f32 \
              400 GFLOP/s",
             "\nflex f32: right, parity: 0 of 40 cases fail, worst error/limit 0.400, greedy ids equal\n  peak memory \
