@@ -9,11 +9,13 @@
 mod attention;
 #[cfg(feature = "flex")]
 mod flex;
+mod layout;
 
 use burn::tensor::Tensor;
 use qwen3_config::Kernels;
 
 pub use attention::{Projections, Visibility};
+pub use layout::copies_transposed;
 
 /// How operations that have a kernel are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

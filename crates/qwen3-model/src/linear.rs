@@ -1,7 +1,6 @@
-use std::sync::RwLock;
-
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
+use qwen3_kernels::copies_transposed;
 
 use crate::{Kernel, WeightSource};
 
@@ -17,23 +16,6 @@ pub struct Linear {
     /// How products are computed.
     #[module(skip)]
     pub kernel: Kernel,
-}
-
-/// Does `device` compile its kernels when they are first used? Such a device has memory pools of its own.
-///
-/// Asking the device may wait for what it is computing, so it is asked once.
-pub(crate) fn compiles_kernels(device: &Device) -> bool {
-    static KNOWN: RwLock<Vec<(Device, bool)>> = RwLock::new(Vec::new());
-    let known = |list: &Vec<(Device, bool)>| {
-        let found = list.iter().find(|(known, _)| known == device);
-        found.map(|(_, compiles)| *compiles)
-    };
-    if let Some(compiles) = known(&KNOWN.read().expect("no panic while held")) {
-        return compiles;
-    }
-    let compiles = device.memory_pool_usage().is_some();
-    KNOWN.write().expect("no panic while held").push((device.clone(), compiles));
-    compiles
 }
 
 /// `x` `[tokens, in]` times the rows of each of `weights` `[out, in]`, side by side: `[tokens, sum of out]`.
@@ -59,14 +41,9 @@ pub(crate) fn project<const N: usize>(linears: [&Linear; N], x: &Tensor<2>) -> [
 }
 
 /// [`joined`], composed of Burn's own operations.
-///
-/// On the CPU the large operand is best on the left, contiguous: ndarray copies a transposed weight on
-/// every call. A device that compiles its kernels does not copy, and with `W` on the left would compile
-/// another kernel for each remainder of the number of tokens, by which it vectorises the output; with `x` on
-/// the left that is the weight's fixed size.
 fn composed(x: Tensor<2>, weights: Vec<Tensor<2>>) -> Tensor<2> {
     let weights = weights.into_iter();
-    if compiles_kernels(&x.device()) {
+    if !copies_transposed(&x) {
         let products = weights.map(|weight| x.clone().matmul(weight.transpose()));
         return side_by_side(products.collect(), 1); // [tokens, sum of out]
     }

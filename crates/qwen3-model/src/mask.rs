@@ -1,7 +1,7 @@
+use std::sync::RwLock;
+
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use qwen3_config::Reach;
-
-use crate::linear::compiles_kernels;
 
 /// Added to the score of a key that a query may not see. Finite, so that a query that sees nothing
 /// (padding) gets uniform weights and not NaN; large enough that `exp` gives exactly zero.
@@ -41,6 +41,23 @@ pub fn causal_bias(
         let data = TensorData::new(made_on_host(rows, seq, keys, reach), [rows.len(), 1, 1, seq, keys]);
         Tensor::from_data(data, (device, DType::F32))
     })
+}
+
+/// Does `device` compile its kernels when they are first used? Such a device has memory pools of its own.
+///
+/// Asking the device may wait for what it is computing, so it is asked once.
+fn compiles_kernels(device: &Device) -> bool {
+    static KNOWN: RwLock<Vec<(Device, bool)>> = RwLock::new(Vec::new());
+    let known = |list: &Vec<(Device, bool)>| {
+        let found = list.iter().find(|(known, _)| known == device);
+        found.map(|(_, compiles)| *compiles)
+    };
+    if let Some(compiles) = known(&KNOWN.read().expect("no panic while held")) {
+        return compiles;
+    }
+    let compiles = device.memory_pool_usage().is_some();
+    KNOWN.write().expect("no panic while held").push((device.clone(), compiles));
+    compiles
 }
 
 /// Row-major `[rows, seq, keys]`.
