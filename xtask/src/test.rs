@@ -2,6 +2,7 @@
 
 mod bench;
 mod counts;
+mod sanitizer;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -21,11 +22,12 @@ use qwen3_command::child;
 
 /// The end of `cargo xtask test --help`.
 pub const NOTES: &str = "\
-Steps: set-up, fmt, clippy, build, test, parity on ndarray, flex, wgpu and tch, a small benchmark of all four, two
-minutes of fuzz. A failed step does not stop the others, but without a build there is none of the later ones.
+Steps: set-up, fmt, clippy, build, test, the tests of the CPU kernels under the address sanitizer where a nightly
+toolchain is installed, parity on ndarray, flex, wgpu and tch, a small benchmark of all four, two minutes of fuzz. A
+failed step does not stop the others, but without a build there is none of the later ones.
 
-The last line is `N passed, N failed`: the tests of cargo test, the cases of parity, the rows of the
-benchmark, the formats of fuzz, and one failure for each step that failed without a count of its own. A backend that is unavailable
+The last line is `N passed, N failed`: the tests of cargo test, the cases of parity, the rows of the benchmark, the
+formats of fuzz, and one failure for each step that failed without a count of its own. A backend that is unavailable
 counts as failed, and so does a format with findings.";
 
 /// What one step came to: its counts, or why there are none.
@@ -68,11 +70,18 @@ pub fn run() -> Result<u8> {
     };
     if report.step("build", build) {
         report.step("test", || count_tests(&mut test()));
+        report.step("sanitizer", || match sanitizer::tests(&workspace) {
+            Some(mut tests) => count_tests(&mut tests),
+            None => {
+                println!("left out: no nightly toolchain (rustup toolchain install nightly)");
+                Ok(Counts::default())
+            }
+        });
         report.step("parity", parity);
         report.step("bench", bench::bench);
         report.step("fuzz", fuzz);
     } else {
-        println!("\n== test, parity, bench and fuzz: skipped, for the build failed");
+        println!("\n== test, sanitizer, parity, bench and fuzz: skipped, for the build failed");
     }
     Ok(report.end())
 }
