@@ -68,7 +68,9 @@ fn head(out: &mut String, report: &BenchReport) {
     line(out, &format!("- Limits, measured in the same run: {}.", limits.rates().join(", ")));
     let mut versions = vec![format!("Burn {}", report.burn)];
     for peer in &report.peers {
-        let version = format!("{} {}", peer.peer, peer.version);
+        // Most say their own name.
+        let named = peer.version.starts_with(&peer.peer);
+        let version = if named { peer.version.clone() } else { format!("{} {}", peer.peer, peer.version) };
         if !versions.contains(&version) {
             versions.push(version);
         }
