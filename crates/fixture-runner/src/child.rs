@@ -96,29 +96,40 @@ impl<T: DeserializeOwned + Send + 'static> Speaker<T> {
         })
     }
 
-    /// Waits for its end.
+    /// Waits for the end of one that has said everything; one that is too slow to end is killed, which is no mistake of
+    /// what it said: a busy machine may take its time to unload a library.
     ///
     /// # Errors
     /// How it ended, if not well.
-    pub fn finish(mut self) -> Result<(), String> {
-        let obituary = self.obituary();
-        match locked(&self.child).try_wait() {
-            Ok(Some(status)) if status.success() => Ok(()),
-            _ => Err(obituary),
+    pub fn finish(self) -> Result<(), String> {
+        self.finish_within(GRACE)
+    }
+
+    fn finish_within(mut self, grace: Duration) -> Result<(), String> {
+        match self.ended_within(grace) {
+            Some(status) if !status.success() => Err(self.stderr.obituary(describe(status))),
+            _ => Ok(()),
         }
     }
 
     /// How it ended, with the last lines it wrote to standard error.
     pub fn obituary(&mut self) -> String {
-        let patience = Instant::now();
-        while matches!(locked(&self.child).try_wait(), Ok(None)) {
-            if patience.elapsed() > GRACE {
-                let _ = locked(&self.child).kill();
+        let hung = || format!("it said no more and did not end in {} s", GRACE.as_secs());
+        let status = self.ended_within(GRACE).map_or_else(hung, describe);
+        self.stderr.obituary(status)
+    }
+
+    /// Waits for its end; `None` when it took longer, and was killed.
+    fn ended_within(&mut self, grace: Duration) -> Option<ExitStatus> {
+        let start = Instant::now();
+        while start.elapsed() <= grace {
+            if let Some(status) = locked(&self.child).try_wait().ok()? {
+                return Some(status);
             }
             sleep(Duration::from_millis(2));
         }
-        let status = locked(&self.child).wait().map_or("unknown end".into(), describe);
-        self.stderr.obituary(status)
+        kill(&self.child);
+        None
     }
 }
 
@@ -215,5 +226,16 @@ mod tests {
         assert_eq!(bad.next(), Ok(7));
         let end = bad.next().unwrap_err();
         assert!(end.contains('3') && end.contains("last \u{fffd} word"), "{end}");
+    }
+
+    #[test]
+    fn one_that_is_slow_to_end_has_said_what_it_said() {
+        let said = |rest: &str, grace| {
+            let mut speaker = speaker(&format!("echo '{REPLY_PREFIX}7'; {rest}"));
+            assert_eq!(speaker.next(), Ok(7));
+            speaker.finish_within(grace)
+        };
+        assert_eq!(said("exec sleep 600", Duration::from_millis(50)), Ok(()));
+        assert!(said("exit 3", Duration::from_secs(60)).unwrap_err().contains('3'));
     }
 }
