@@ -51,7 +51,15 @@ impl Workspace {
     /// `libtorch` must be free of symbolic links: clones that share a target directory then agree on it,
     /// and nothing is compiled again.
     pub fn cargo(&self, libtorch: Option<&Path>) -> Command {
-        let mut command = cargo();
+        let mut command = self.command(cargo());
+        if let Some(libtorch) = libtorch {
+            command.env("LIBTORCH", libtorch);
+        }
+        command
+    }
+
+    /// A command that starts cargo, to be run at the root with this target directory.
+    pub fn command(&self, mut command: Command) -> Command {
         command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
         // What cargo told this program of its own package. Build scripts that ask for such a variable
         // (ring's does) would run again, and everything above them, whenever cargo is started by hand.
@@ -61,9 +69,6 @@ impl Workspace {
         };
         for (name, _) in std::env::vars_os().filter(|(name, _)| own(name)) {
             command.env_remove(name);
-        }
-        if let Some(libtorch) = libtorch {
-            command.env("LIBTORCH", libtorch);
         }
         command
     }

@@ -25,7 +25,7 @@ use crate::instruction_set::InstructionSet;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use amx::is_granted as amx_is_granted;
-pub(crate) use ask::{Ahead, ask_for};
+pub(crate) use ask::{Ahead, LINE, ask_for};
 pub(crate) use convert::{convert, round_to};
 pub(crate) use dot::dot;
 pub(crate) use math::{exp, silu};

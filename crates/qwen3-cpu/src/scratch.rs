@@ -1,7 +1,6 @@
 use std::sync::Mutex;
 
-/// Bytes of a line of the cache: a vector that lies in two is loaded slower.
-const LINE: usize = 64;
+use crate::isa::LINE;
 
 /// Buffers that calls borrow and give back, so that a step allocates nothing.
 #[derive(Debug, Default)]

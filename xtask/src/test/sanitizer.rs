@@ -11,8 +11,7 @@ pub fn tests(workspace: &Workspace) -> Option<Command> {
     let mut rustc = Command::new("rustup");
     let output = child::output(rustc.args(["run", "nightly", "rustc", "--version", "--verbose"])).ok()?;
     let host = output.status.success().then(|| host(&String::from_utf8_lossy(&output.stdout)))??;
-    let cargo = workspace.cargo(None);
-    let mut command = Command::new("rustup");
+    let mut command = workspace.command(Command::new("rustup"));
     command.args([
         "run",
         "nightly",
@@ -25,13 +24,6 @@ pub fn tests(workspace: &Workspace) -> Option<Command> {
     ]);
     // With a target named, build scripts and macros are left as they are.
     command.args(["--lib", "--tests", "--target", &host]);
-    command.current_dir(&workspace.root);
-    for (name, value) in cargo.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
     // Of its own, so that nothing else is compiled again.
     command
         .env("CARGO_TARGET_DIR", workspace.target.join("sanitized"))

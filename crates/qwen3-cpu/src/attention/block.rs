@@ -8,6 +8,7 @@ use crate::isa::{self, Kernel, Lanes, exp};
 
 /// Keys at a time: a whole number of every set's register blocks.
 pub(super) const KEYS: usize = 64;
+
 /// Where the result goes.
 pub(super) enum Into<'a, E> {
     /// `[queries, groups * head_dim]`

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use crate::element::Element;
 
-/// Bytes that come together.
-const LINE: usize = 64;
+/// Bytes of a line of the cache, which come together; a vector that lies in two is loaded slower.
+pub(crate) const LINE: usize = 64;
 
 /// Asks for `columns` of `rows` of a matrix, `stride` elements from a row to the next, so that they are in a cache when
 /// they are read; what lies outside of `data` is left out.

@@ -7,22 +7,22 @@ use crate::element::Element;
 /// where they are.
 #[inline(always)]
 pub(crate) fn arrange<S: Lanes, E: Element>(lanes: S, numbers: &mut [f32]) {
-    if !lanes.parts::<E>() {
-        return;
-    }
-    for two in numbers.chunks_exact_mut(2 * S::LANES) {
-        let mut before = [0.0; 2 * MOST_LANES];
-        before[..two.len()].copy_from_slice(two);
-        for at in 0..S::LANES {
-            two[at] = before[2 * at];
-            two[S::LANES + at] = before[2 * at + 1];
-        }
-    }
+    reorder::<S, E>(lanes, numbers, |two, before, arranged, place| two[arranged] = before[place]);
 }
 
 /// Undoes [`arrange`].
 #[inline(always)]
 pub(crate) fn restore<S: Lanes, E: Element>(lanes: S, numbers: &mut [f32]) {
+    reorder::<S, E>(lanes, numbers, |two, before, arranged, place| two[place] = before[arranged]);
+}
+
+/// Calls `write` with each two vectors, what was in them before, and where a number is arranged and its own place.
+#[inline(always)]
+fn reorder<S: Lanes, E: Element>(
+    lanes: S,
+    numbers: &mut [f32],
+    write: impl Fn(&mut [f32], &[f32], usize, usize),
+) {
     if !lanes.parts::<E>() {
         return;
     }
@@ -30,8 +30,8 @@ pub(crate) fn restore<S: Lanes, E: Element>(lanes: S, numbers: &mut [f32]) {
         let mut before = [0.0; 2 * MOST_LANES];
         before[..two.len()].copy_from_slice(two);
         for at in 0..S::LANES {
-            two[2 * at] = before[at];
-            two[2 * at + 1] = before[S::LANES + at];
+            write(two, &before, at, 2 * at);
+            write(two, &before, S::LANES + at, 2 * at + 1);
         }
     }
 }
