@@ -8,6 +8,8 @@ use qwen3_config::Precision;
 ///
 /// In the real models the first token's residuals are a thousand times the others' from an early layer on.
 const MASSIVE: f64 = 16.0;
+/// The rms of values is that of few when no more than so many of them, as large as the largest, would have it.
+const FEW: f64 = 4.0;
 
 /// The limits of a tensor: one, or one for the massive tokens and one for the others.
 #[derive(Clone, Debug)]
@@ -44,10 +46,9 @@ impl TensorLimit {
             let size = Size::of(&values);
             let floor = floor(&tokens, size);
             let mut limit = metrics::limit_of(floor, size, dtype);
-            if group > 0 {
-                // One value holds nearly all of a massive token; the reference is rounded, too, and its input was.
-                let unit = dtype.epsilon() * size.largest / (values.len() as f64).sqrt();
-                limit.rms = limit.rms.max(unit + limit.rms / 2.0);
+            if group > 0 || size.elements(values.len()) < FEW {
+                // Errors of few values do not average out: where these pass, so does their rms.
+                limit.rms = limit.rms.max(limit.max_abs * size.rms / size.largest);
             }
             Group { tokens, floor, limit, rms: size.rms }
         });
@@ -170,6 +171,29 @@ mod tests {
         assert!(off(0, 1e-3) < 0.1);
         assert!(off(3, 1e-3) > 50.0);
         assert!(off(3, f64::NAN).is_infinite());
+    }
+
+    #[test]
+    fn an_error_of_the_one_value_that_holds_a_massive_token_is_judged_once() {
+        let mut expected = [1.0; 4 * 32];
+        expected[5] = 7_144.0;
+        let floor = |tokens: &[usize], _: Size| {
+            let massive = tokens == [0];
+            Floor { max_abs: if massive { 5e-4 } else { 1e-6 }, rms: if massive { 9e-5 } else { 4e-7 } }
+        };
+        let limit = TensorLimit::new(&expected, 4, Precision::F32, floor);
+        let off = |by: f64| {
+            let mut observed = expected;
+            observed[5] += by;
+            limit.ratio(&observed, &expected)
+        };
+        let share = off(1e-3) / 1e-3;
+        assert!((share * limit.max_abs() - 1.0).abs() < 1e-2, "{share}");
+        // One value that holds all there is, of whatever token.
+        let limit = TensorLimit::new(&expected[..32], 1, Precision::F32, |_, _| floor(&[0], Size::of(&[])));
+        let mut observed = expected;
+        observed[5] += 1e-3;
+        assert!((limit.ratio(&observed[..32], &expected[..32]) / share / 1e-3 - 1.0).abs() < 1e-2);
     }
 
     #[test]
