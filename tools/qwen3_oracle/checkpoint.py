@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import Qwen3Config, Qwen3ForCausalLM
 from transformers.models.qwen3 import modeling_qwen3
 
-from . import dtypes
+from . import dtypes, rope
 from .errors import InputError
 from .files import read_json
 
@@ -40,10 +40,9 @@ def read_config(path: Path) -> Qwen3Config:
         config = Qwen3Config.from_dict(values)
     except Exception as error:
         raise InputError(f"{file}: {str(error).splitlines()[0]}") from error
-    if config.use_sliding_window:
-        raise InputError(f"{file}: sliding window attention is not supported")
-    if config.rope_parameters["rope_type"] != "default":
+    if config.rope_parameters["rope_type"] not in rope.TYPES:
         raise InputError(f"{file}: rope_type {config.rope_parameters['rope_type']!r} is not supported")
+    rope.check(config)
     config._attn_implementation = "eager"
     return config
 

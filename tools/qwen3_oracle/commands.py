@@ -187,7 +187,8 @@ def make_checkpoint(options: Namespace) -> None:
     if options.num_hidden_layers is not None:
         values["num_hidden_layers"] = options.num_hidden_layers
         if values.get("layer_types"):
-            values["layer_types"] = ["full_attention"] * options.num_hidden_layers
+            count, types = options.num_hidden_layers, values["layer_types"]
+            values["layer_types"] = (types * (count // len(types) + 1))[:count]
     spelling = "dtype" if "dtype" in values else "torch_dtype"
     values[spelling] = dtypes.NAMES[options.dtype]
     output.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import torch
 from transformers import Qwen3ForCausalLM
-from transformers.models.qwen3 import modeling_qwen3
 
 from . import honest, layer_runs, reference
 from .cases import Case, Tensors, errors
@@ -27,15 +26,19 @@ def run(case: Case, model: Qwen3ForCausalLM) -> Tensors:
         return case.expected[name].float().to(model.dtype)
 
     x = given("embedding_output")
-    seen = modeling_qwen3.create_causal_mask(
-        config=model.config, inputs_embeds=x, attention_mask=mask, past_key_values=None, position_ids=position_ids
-    )
+
+    def seen(index: int) -> torch.Tensor:
+        make = layer_runs.mask_function(model.config, index)
+        return make(
+            config=model.config, inputs_embeds=x, attention_mask=mask, past_key_values=None, position_ids=position_ids
+        )
+
     result = {"embedding_output": model.model.embed_tokens(ids)}
     for index, layer in enumerate(model.model.layers):
         with layer_runs.recorded_layer(layer, case.taps) as record:
             layer(
                 x,
-                attention_mask=seen,
+                attention_mask=seen(index),
                 position_ids=position_ids,
                 position_embeddings=model.model.rotary_emb(x, position_ids),
             )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
+from transformers import Qwen3Config
 from transformers.models.qwen3 import modeling_qwen3
 
 from .cases import Case, Tensors
@@ -75,11 +76,17 @@ def recorded_layer(layer: modeling_qwen3.Qwen3DecoderLayer, taps: bool) -> Itera
     record |= hooked | {"output": hooked[""]} | (attention_taps(attention) if taps else {})
 
 
+def mask_function(config: Qwen3Config, index: int) -> Callable[..., torch.Tensor]:
+    """What makes the mask of layer `index`: `create_causal_mask`, or that of a window."""
+    if config.layer_types[index] == "sliding_attention":
+        return modeling_qwen3.create_sliding_window_causal_mask
+    return modeling_qwen3.create_causal_mask
+
+
 def causal_mask(layer: Layer, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-    """`create_causal_mask` for a run without a cache: [batch, 1, seq, seq], 0 or the dtype's minimum."""
-    return modeling_qwen3.create_causal_mask(
-        config=layer.config, inputs_embeds=hidden_states, attention_mask=attention_mask, past_key_values=None
-    )
+    """The layer's mask for a run without a cache: [batch, 1, seq, seq], 0 or the dtype's minimum."""
+    make = mask_function(layer.config, layer.index)
+    return make(config=layer.config, inputs_embeds=hidden_states, attention_mask=attention_mask, past_key_values=None)
 
 
 def run_rms_norm(case: Case, layer: Layer, dtype: torch.dtype) -> Tensors:

@@ -42,6 +42,16 @@ PLANS = [
     Plan("gqa-sharded", "prompt2", ids=["kv_swapped", "rope_theta"], taps=("self_attn.q_rope", "mlp")),
     Plan("gqa-tied", "prompt2", ids=["head_untied"]),
     Plan("bias-tied", "prompt1", layer=1),
+    Plan(
+        "window",
+        "prompt3",
+        ids=["window_missing", "window_off_by_one", "window_off_by_one-short", "window_in_wrong_layers"],
+    ),
+    Plan(
+        "yarn",
+        "prompt3",
+        ids=["yarn_missing", "yarn_attention_factor_missing", "yarn_ramp", "yarn_ramp-truncation", "rope_theta"],
+    ),
 ]
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from transformers.models.qwen3 import modeling_qwen3
 
-from .errors import InputError
+from . import rope
 
 
 @contextmanager
@@ -41,13 +41,7 @@ def rotary_embedding(
     self: modeling_qwen3.Qwen3RotaryEmbedding, x: torch.Tensor, position_ids: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`Qwen3RotaryEmbedding.forward` in float64: position_ids [batch, seq] -> cos, sin [batch, seq, head_dim]."""
-    if self.rope_type != "default":
-        raise InputError(f"rope_type {self.rope_type!r} has no float64 oracle, only 'default'")
-    exponents = torch.arange(0, self.config.head_dim, 2, dtype=torch.float64) / self.config.head_dim
-    inv_freq = 1.0 / torch.tensor(self.config.rope_parameters["rope_theta"], dtype=torch.float64) ** exponents
-    freqs = position_ids[..., None].double() * inv_freq
-    emb = torch.cat((freqs, freqs), dim=-1)
-    return emb.cos().to(x.dtype), emb.sin().to(x.dtype)
+    return rope.tables(self.config, position_ids, x.dtype)
 
 
 def eager_attention(

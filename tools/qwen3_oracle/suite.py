@@ -54,6 +54,17 @@ PLANS = {
         1, [QUESTION], 8, module_cases=True, decoder_left_padded=True, unequal=UNEQUAL, gradients=("f32",)
     ),
     "long-context": Plan(1, [], 0, module_cases=False, decoder_left_padded=False, unequal=[], far=True),
+    "window": Plan(
+        1,
+        ["Hi", SHORT, QUESTION, LONG],
+        8,
+        module_cases=True,
+        decoder_left_padded=True,
+        unequal=UNEQUAL,
+        gradients=("f32",),
+    ),
+    "yarn": Plan(1, [SHORT, QUESTION, LONG], 8, module_cases=True, decoder_left_padded=False, unequal=[]),
+    "window-yarn": Plan(2, [], 0, module_cases=False, decoder_left_padded=False, unequal=[], far=True),
     trained.NAME: Plan(1, [trained.QUESTION], 14, module_cases=False, decoder_left_padded=False, unequal=[]),
 }
 

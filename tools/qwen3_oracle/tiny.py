@@ -64,7 +64,7 @@ def config_5(dtype: str, theta: float, positions: int = 128, **sizes: object) ->
         "rope_parameters": {"rope_theta": theta, "rope_type": "default"},
         "transformers_version": transformers.__version__,
     }
-    return dict(sorted(config.items()))
+    return dict(sorted((config | sizes).items()))
 
 
 CHECKPOINTS = [
@@ -116,6 +116,45 @@ CHECKPOINTS = [
         dtype="bf16",
         seed=32,
     ),
+    Tiny(
+        "window",
+        config_4(
+            "bf16", 1000000.0, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=8,
+            num_key_value_heads=2, head_dim=16, vocab_size=256, rms_norm_eps=1e-6, tie_word_embeddings=True,
+            use_sliding_window=True, sliding_window=5, max_window_layers=1,
+        ),
+        dtype="bf16",
+        seed=1,
+    ),
+    Tiny(
+        "yarn",
+        config_5(
+            "f32", 10000.0, positions=48, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
+            num_key_value_heads=2, head_dim=16, vocab_size=256, rms_norm_eps=1e-6, tie_word_embeddings=False,
+            rope_parameters={
+                "beta_fast": 8.0, "beta_slow": 0.5, "factor": 4.0, "original_max_position_embeddings": 12,
+                "rope_theta": 10000.0, "rope_type": "yarn",
+            },
+        ),
+        dtype="f32",
+        seed=1,
+    ),
+    Tiny(
+        "window-yarn",
+        config_5(
+            "bf16", 1000000.0, positions=40960, hidden_size=32, intermediate_size=48, num_hidden_layers=3,
+            num_attention_heads=4, num_key_value_heads=2, head_dim=16, vocab_size=64, rms_norm_eps=1e-6,
+            tie_word_embeddings=True, use_sliding_window=True, sliding_window=6,
+            layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+            rope_parameters={
+                "attention_factor": 1.25, "beta_fast": 16.0, "beta_slow": 2.0, "factor": 10.0,
+                "original_max_position_embeddings": 4096, "rope_theta": 1000000.0, "rope_type": "yarn",
+                "truncate": False,
+            },
+        ),
+        dtype="bf16",
+        seed=1,
+    ),
 ]  # fmt: skip
 
 
@@ -139,7 +178,8 @@ def check(directory: Path) -> None:
             raise CheckError(f"{directory.name}: hidden state {index} has root mean square {size:.3g}")
     for index, weights in enumerate(run.attentions):
         rows = weights[:, :, 7:]
-        entropy = -torch.special.xlogy(rows, rows).sum(-1) / torch.arange(8.0, 33.0).log()
+        window = model.config.sliding_window if model.config.layer_types[index] == "sliding_attention" else 33
+        entropy = -torch.special.xlogy(rows, rows).sum(-1) / torch.arange(8.0, 33.0).clamp(max=window).log()
         low, high = entropy.min().item(), entropy.max().item()
         if not (low < 0.45 and high - low > 0.4 and entropy.std() > 0.08):
             raise CheckError(f"{directory.name}: layer {index}: entropies of {low:.3g} to {high:.3g} of uniform")

@@ -191,7 +191,7 @@ impl Run<'_> {
         let [batch, seq, _] = state.prompt.dims();
         let (heads, head_dim) = (self.config.num_key_value_heads, self.config.head_dim);
         let shape = [batch, heads, seq + steps.len(), head_dim];
-        let mut cache = LayerCache::new(shape, &self.device, self.dtype);
+        let mut cache = LayerCache::new(shape, layer.self_attn.reach, &self.device, self.dtype);
         let prompt = state.prompt.clone();
         let cached = (!steps.is_empty()).then_some(&mut cache);
         state.prompt = self.tapped(layer, index, prompt, step, Mode::Accumulated, cached);

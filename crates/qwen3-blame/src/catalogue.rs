@@ -1,8 +1,8 @@
 //! The catalogue of known mistakes: an id, a sentence, and the switches of the probe it turns.
 
-use qwen3_config::Qwen3Config;
+use qwen3_config::{Qwen3Config, Rope};
 
-use crate::variant::{Activation, Head, HeadNorm, Layout, Mask, Rotation, Variant, WeightOffset};
+use crate::variant::{Activation, Head, HeadNorm, Layout, Mask, Rotation, Variant, WeightOffset, Windows};
 
 /// How a mistake changes the right variant.
 type Change = Box<dyn Fn(&mut Variant) + Send + Sync>;
@@ -153,10 +153,73 @@ pub fn in_layers(config: &Qwen3Config, longest: usize) -> Vec<Hypothesis> {
             v.groups_interleaved = true
         }));
     }
+    list.extend(of_yarn(&config.rope));
+    list.extend(of_windows(&config.windows, longest));
     list.extend(transposed("k_transposed", "k_proj", |v| &mut v.k_layout));
     list.extend(transposed("v_transposed", "v_proj", |v| &mut v.v_layout));
     list.extend(weight_offsets());
     list.extend(position_offsets(longest).map(position_offset));
+    list
+}
+
+/// Mistakes in YaRN, where RoPE has it.
+fn of_yarn(rope: &Rope) -> Vec<Hypothesis> {
+    let Rope::Yarn { theta, factor, original, attention_factor, beta_fast, beta_slow, truncate } = *rope
+    else {
+        return Vec::new();
+    };
+    let yarn = move |attention_factor, [beta_fast, beta_slow]: [f64; 2], truncate| Rope::Yarn {
+        theta,
+        factor,
+        original,
+        attention_factor,
+        beta_fast,
+        beta_slow,
+        truncate,
+    };
+    let with = |id, words: &str, rope: Rope| Hypothesis::new(id, words, move |v| v.rope = rope);
+    let truncation = if truncate { "is not rounded to whole pairs" } else { "is rounded to whole pairs" };
+    let betas = [beta_fast, beta_slow];
+    vec![
+        with("yarn_missing", "RoPE's frequencies are not scaled by YaRN", Rope::Default { theta }),
+        with(
+            "yarn_attention_factor_missing",
+            "YaRN's attention_factor is left out",
+            yarn(1.0, betas, truncate),
+        ),
+        with(
+            "yarn_ramp",
+            "YaRN's beta_fast and beta_slow are swapped",
+            yarn(attention_factor, [beta_slow, beta_fast], truncate),
+        ),
+        with("yarn_ramp", &format!("YaRN's ramp {truncation}"), yarn(attention_factor, betas, !truncate)),
+        with(
+            "yarn_ramp",
+            "YaRN's beta_fast and beta_slow are 32 and 1",
+            yarn(attention_factor, [32.0, 1.0], truncate),
+        ),
+        with("yarn_ramp", "every frequency is divided by YaRN's factor", Rope::Linear { theta, factor }),
+    ]
+}
+
+/// Mistakes in sliding windows, where a prompt of `longest` tokens is longer than they are.
+fn of_windows(windows: &qwen3_config::Windows, longest: usize) -> Vec<Hypothesis> {
+    let Some(window) = windows.window().filter(|window| *window < longest) else {
+        return Vec::new();
+    };
+    let with = |id, words: String, wrong| Hypothesis::new(id, words, move |v| v.windows = wrong);
+    let mut list = vec![
+        with("window_missing", format!("queries look back over more than {window} tokens"), Windows::Missing),
+        with("window_off_by_one", format!("windows have {} tokens", window + 1), Windows::Longer(1)),
+    ];
+    if window > 1 {
+        let words = format!("windows have {} tokens", window - 1);
+        list.push(with("window_off_by_one", words, Windows::Longer(-1)));
+    }
+    if windows.are_mixed() {
+        let words = "windows are in the layers that have none, and none where they should be";
+        list.push(with("window_in_wrong_layers", words.into(), Windows::Exchanged(window)));
+    }
     list
 }
 

@@ -136,8 +136,23 @@ fn found(findings: &[Finding], layers: usize) -> Vec<Found> {
     all
 }
 
+/// Mistakes of which the first is the second, seen in some layers alone.
+const SEEN_IN_PART: [(&str, &str); 1] = [("window_missing", "window_in_wrong_layers")];
+
+/// Leaves one of two causes that are the same in some layers: the one found in more, or the simpler.
+fn keep_one(found: &mut Vec<Found>) {
+    for (part, whole) in SEEN_IN_PART {
+        let count = |id: &str| found.iter().find(|found| found.cause.id == id).map(|found| found.count);
+        if let (Some(in_part), Some(in_whole)) = (count(part), count(whole)) {
+            let other = if in_whole > in_part { part } else { whole };
+            found.retain(|found| found.cause.id != other);
+        }
+    }
+}
+
 /// The causes in the order in which people read them.
 fn causes(mut found: Vec<Found>) -> Vec<Cause> {
+    keep_one(&mut found);
     // By the place where each is first found, then by how many tensors each explains, then by what is
     // left of the error.
     found.sort_by(|a, b| {

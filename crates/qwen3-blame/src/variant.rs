@@ -1,6 +1,6 @@
 //! The ways in which an implementation of Qwen3 can be wrong, as switches of the [`probe`](super::probe).
 
-use qwen3_config::{Qwen3Config, Rope};
+use qwen3_config::{Qwen3Config, Reach, Rope};
 
 use crate::arithmetic::Arithmetic;
 
@@ -15,8 +15,7 @@ pub enum Rotation {
     Missing,
 }
 
-/// Which keys a query sees of those in the layer's [`Reach`](qwen3_config::Reach), beside padding, which it never
-/// does.
+/// Which keys a query sees of those in the layer's [`Reach`], beside padding, which it never does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mask {
     /// Itself and those before it.
@@ -31,6 +30,33 @@ pub enum Mask {
     HidesSelfButFirst,
     /// The same, but a query that is left with none sees every key.
     HidesSelfFirstSeesAll,
+}
+
+/// How far back the layers look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Windows {
+    /// As the config says.
+    Own,
+    /// To the first token, windows or not.
+    Missing,
+    /// Over windows of so many more tokens.
+    Longer(isize),
+    /// Over a window of so many tokens where there should be none, and to the first token where there should be one.
+    Exchanged(usize),
+}
+
+impl Windows {
+    /// How far a layer looks back that should look back as far as `right`.
+    pub fn reach(self, right: Reach) -> Reach {
+        match (self, right) {
+            (Self::Own, reach) => reach,
+            (Self::Missing, _) | (Self::Exchanged(_), Reach::Window(_)) | (Self::Longer(_), Reach::All) => {
+                Reach::All
+            }
+            (Self::Longer(by), Reach::Window(window)) => Reach::Window(window.saturating_add_signed(by)),
+            (Self::Exchanged(window), Reach::All) => Reach::Window(window),
+        }
+    }
 }
 
 /// The gate's activation.
@@ -133,6 +159,8 @@ pub struct Variant {
     pub mask: Mask,
     /// The first token in a row whose query has that mask; those before it see what they should.
     pub mask_from: usize,
+    /// See [`Windows`].
+    pub windows: Windows,
     /// Is attention's input added to its output?
     pub attention_residual: bool,
     /// Is the feed-forward block's input added to its output?
@@ -172,6 +200,7 @@ impl Variant {
             scale: (config.head_dim as f64).powf(-0.5),
             mask: Mask::Causal,
             mask_from: 0,
+            windows: Windows::Own,
             attention_residual: true,
             mlp_residual: true,
             post_norm_is_input_norm: false,

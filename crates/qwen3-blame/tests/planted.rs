@@ -10,11 +10,14 @@ use qwen3_trace::{Precision, Reference, Trace};
 use serde_json::Value;
 
 /// Every id of the catalogue.
-const CATALOGUE: [&str; 33] = [
+const CATALOGUE: [&str; 39] = [
     "rope_interleaved",
     "rope_theta",
     "rope_position_offset",
     "rope_missing",
+    "yarn_missing",
+    "yarn_attention_factor_missing",
+    "yarn_ramp",
     "q_norm_missing",
     "k_norm_missing",
     "qk_norm_after_rope",
@@ -32,6 +35,9 @@ const CATALOGUE: [&str; 33] = [
     "causal_mask_missing",
     "causal_mask_off_by_one",
     "cached_mask_off_by_one",
+    "window_missing",
+    "window_off_by_one",
+    "window_in_wrong_layers",
     "residual_missing_attention",
     "residual_missing_mlp",
     "post_norm_is_input_norm",

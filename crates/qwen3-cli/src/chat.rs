@@ -63,7 +63,7 @@ pub fn run(args: &Args) -> Result<()> {
     drop(files);
     let session = SessionOptions {
         batch: 1,
-        capacity: (args.context as usize).min(model.config.max_position_embeddings),
+        capacity: (args.context as usize).min(model.config.max_tokens()),
         chunk_size: options.chunk_size,
     };
     let mut chat = Chat {
@@ -129,7 +129,7 @@ impl Chat<'_> {
         let same = self.read.iter().zip(&prompt).take_while(|(a, b)| a == b);
         let same = same.count().min(prompt.len() - 1);
         let mut session = self.session.take().expect("a session between answers");
-        session.truncate(same);
+        let same = session.truncate(same);
         let generation = Generation::in_session(
             session,
             self.tokenizer,

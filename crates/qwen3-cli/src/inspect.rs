@@ -6,7 +6,7 @@ use std::io::{Write, stdout};
 use anyhow::Result;
 use qwen3_command::printable;
 use qwen3_import::{Checkpoint, CheckpointError, ImportError, RecordFile};
-use qwen3_model::{Precision, Qwen3Config};
+use qwen3_model::{Precision, Qwen3Config, SessionOptions};
 use serde::Serialize;
 
 use crate::failure::Blame;
@@ -68,6 +68,7 @@ struct Stored {
 #[derive(Serialize)]
 struct Memory {
     weights: usize,
+    /// As long as no window is full.
     cache_per_token: usize,
     /// Weights and cache, by the tokens of the context.
     contexts: BTreeMap<usize, usize>,
@@ -76,15 +77,19 @@ struct Memory {
 impl Memory {
     fn new(config: &Qwen3Config, dtype: Precision) -> Self {
         let weights = config.num_parameters().saturating_mul(dtype.bytes());
-        let cache_per_token =
-            [2, config.num_hidden_layers, config.num_key_value_heads, config.head_dim, dtype.bytes()];
-        let cache_per_token = cache_per_token.into_iter().fold(1, usize::saturating_mul);
-        let longest = config.max_position_embeddings;
+        let slot = [2, config.num_key_value_heads, config.head_dim, dtype.bytes()];
+        let slot = slot.into_iter().fold(1, usize::saturating_mul);
+        let chunk = SessionOptions::default().chunk_size;
+        let whole = |tokens: usize| {
+            let slots =
+                (0..config.num_hidden_layers).map(|layer| config.layer(layer).reach.slots(tokens, chunk));
+            weights.saturating_add(slots.fold(0, usize::saturating_add).saturating_mul(slot))
+        };
+        let longest = config.max_tokens();
         let contexts = CONTEXTS.into_iter().filter(|tokens| *tokens < longest);
-        let whole = |tokens: usize| weights.saturating_add(tokens.saturating_mul(cache_per_token));
         Self {
             weights,
-            cache_per_token,
+            cache_per_token: slot.saturating_mul(config.num_hidden_layers),
             contexts: contexts.chain([longest]).map(|n| (n, whole(n))).collect(),
         }
     }
@@ -181,6 +186,14 @@ fn print(out: &mut impl Write, report: &Report) -> Result<()> {
         "tie_word_embeddings",
     ] {
         writeln!(out, "  {key:<24} {:>12}", text(key))?;
+    }
+    for key in ["sliding_window", "max_window_layers"] {
+        if !report.config[key].is_null() {
+            writeln!(out, "  {key:<24} {:>12}", text(key))?;
+        }
+    }
+    if let Some(kind) = report.config["rope_scaling"]["rope_type"].as_str() {
+        writeln!(out, "  {:<24} {kind:>12}", "rope_scaling")?;
     }
     writeln!(out, "  {:<24} {:>12}", "parameters", report.parameters)?;
     for (dtype, stored) in &report.dtypes {

@@ -54,7 +54,7 @@ pub(crate) fn check_architecture(object: &Map<String, Value>) -> Result<(), Conf
         Some(value) if value == "qwen3" => {}
         Some(value) => return Err(unsupported("model_type", value, "only \"qwen3\" (dense)")),
         None => {
-            return Err(ConfigError::Missing { field: "model_type" });
+            return Err(ConfigError::Missing { field: "model_type".into() });
         }
     }
     if let Some(value) = get("architectures") {

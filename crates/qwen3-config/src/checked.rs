@@ -83,7 +83,7 @@ pub(crate) fn given<T: Copy>(value: &Option<Checked<T>>) -> Option<T> {
 
 /// The size, which has no default.
 pub(crate) fn required(field: &'static str, value: &Option<Checked<usize>>) -> Result<usize, ConfigError> {
-    given(value).ok_or(ConfigError::Missing { field })
+    given(value).ok_or_else(|| ConfigError::Missing { field: field.into() })
 }
 
 /// Reads `value`; an error names the field and the value that stands there.

@@ -1,7 +1,8 @@
 use serde_json::json;
 
+use crate::error::contradiction;
 use crate::json::ConfigJson;
-use crate::{ConfigError, FeedForwardKind, LayerKind, Precision, Reach, Rope};
+use crate::{ConfigError, FeedForwardKind, LayerKind, Precision, Rope, Windows};
 
 /// The architecture of a dense Qwen3 model.
 ///
@@ -30,6 +31,8 @@ pub struct Qwen3Config {
     pub rms_norm_eps: f64,
     /// How positions become angles.
     pub rope: Rope,
+    /// Which layers look back over a window only.
+    pub windows: Windows,
     /// Whether q, k, v and o projections have a bias.
     pub attention_bias: bool,
     /// Whether the embedding serves as the head.
@@ -45,8 +48,7 @@ impl Qwen3Config {
     ///
     /// # Errors
     /// Names the field that is missing, malformed, contradictory, or asks for something that this
-    /// crate does not implement (another `model_type`, activation, RoPE scaling, sliding windows,
-    /// quantisation, experts).
+    /// crate does not implement (another `model_type`, activation, RoPE scaling, quantisation, experts).
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
         ConfigJson::read(text)?.try_into()
     }
@@ -54,7 +56,7 @@ impl Qwen3Config {
     /// The `config.json` of this architecture, in the Transformers 4 spelling that every reader
     /// accepts. Reading it back gives the same config, less unrecognised fields.
     pub fn to_json(&self) -> String {
-        let config = json!({
+        let mut config = json!({
             "architectures": ["Qwen3ForCausalLM"],
             "attention_bias": self.attention_bias,
             "head_dim": self.head_dim,
@@ -73,15 +75,20 @@ impl Qwen3Config {
             "torch_dtype": self.dtype.map(Precision::torch_name),
             "vocab_size": self.vocab_size,
         });
+        config.as_object_mut().expect("just made").extend(self.windows.fields(self.num_hidden_layers));
         format!("{config:#}\n")
     }
 
+    /// The largest number of tokens that positions are made for: `max_position_embeddings`, or what YaRN stretches
+    /// its original number to, when that is more.
+    pub fn max_tokens(&self) -> usize {
+        self.max_position_embeddings.max(self.rope.tokens().unwrap_or(0))
+    }
+
     /// What kind of layer number `index` is.
-    ///
-    /// All are alike as long as windows and experts are refused.
-    pub fn layer(&self, _index: usize) -> LayerKind {
+    pub fn layer(&self, index: usize) -> LayerKind {
         LayerKind {
-            reach: Reach::All,
+            reach: self.windows.reach(index),
             feed_forward: FeedForwardKind::Dense { intermediate_size: self.intermediate_size },
         }
     }
@@ -89,14 +96,11 @@ impl Qwen3Config {
     /// Checks what sizes have to do with each other.
     pub(crate) fn check_sizes(&self) -> Result<(), ConfigError> {
         if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
-            return Err(ConfigError::Contradiction {
-                first: "num_attention_heads",
-                second: "num_key_value_heads",
-                detail: format!(
-                    "{} query heads cannot share {} key and value heads evenly",
-                    self.num_attention_heads, self.num_key_value_heads
-                ),
-            });
+            let detail = format!(
+                "{} query heads cannot share {} key and value heads evenly",
+                self.num_attention_heads, self.num_key_value_heads
+            );
+            return Err(contradiction("num_attention_heads", "num_key_value_heads", detail));
         }
         if !self.head_dim.is_multiple_of(2) {
             return Err(ConfigError::Invalid {

@@ -14,7 +14,7 @@ pub enum ConfigError {
     #[error("field `{field}` is missing")]
     Missing {
         /// The field.
-        field: &'static str,
+        field: String,
     },
     /// A field's value has the wrong type or lies outside its range.
     #[error("field `{field}` is {found}, expected {expected}")]
@@ -40,9 +40,9 @@ pub enum ConfigError {
     #[error("fields `{first}` and `{second}` disagree: {detail}")]
     Contradiction {
         /// One field.
-        first: &'static str,
+        first: String,
         /// The other field.
-        second: &'static str,
+        second: String,
         /// Both values, or the rule they break.
         detail: String,
     },
@@ -65,4 +65,9 @@ fn shorten(value: &Value) -> String {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text,
     }
+}
+
+/// What `first` and `second` say does not go together.
+pub(crate) fn contradiction(first: &str, second: &str, detail: String) -> ConfigError {
+    ConfigError::Contradiction { first: first.into(), second: second.into(), detail }
 }

@@ -5,13 +5,15 @@ use crate::Rope;
 impl Rope {
     /// The angle per token of each pair of features, in radians: `head_dim / 2` numbers in float64.
     ///
-    /// Follows Transformers `modeling_rope_utils.py`: `_compute_yarn_parameters` for [`Rope::Yarn`].
+    /// Follows Transformers `modeling_rope_utils.py`: `_compute_linear_scaling_rope_parameters` for
+    /// [`Rope::Linear`], `_compute_yarn_parameters` for [`Rope::Yarn`].
     pub fn inverse_frequencies(&self, head_dim: usize) -> Vec<f64> {
         let pairs = head_dim / 2;
         let theta = self.theta();
         let plain = (0..pairs).map(|i| theta.powf(-2.0 * i as f64 / head_dim as f64));
         let Self::Yarn { factor, original, beta_fast, beta_slow, truncate, .. } = *self else {
-            return plain.collect();
+            let factor = if let Self::Linear { factor, .. } = *self { factor } else { 1.0 };
+            return plain.map(|frequency| frequency / factor).collect();
         };
         // The pair that turns so often within the original context.
         let pair = |turns: f64| head_dim as f64 * (original as f64 / (turns * TAU)).ln() / (2.0 * theta.ln());
@@ -31,7 +33,7 @@ impl Rope {
     /// What cosines and sines are multiplied by.
     pub fn attention_factor(&self) -> f64 {
         match *self {
-            Self::Default { .. } => 1.0,
+            Self::Default { .. } | Self::Linear { .. } => 1.0,
             Self::Yarn { attention_factor, .. } => attention_factor,
         }
     }
@@ -104,5 +106,8 @@ mod tests {
         let rope = Rope::Default { theta: 1e4 };
         assert_eq!(rope.inverse_frequencies(4), [1.0, 1e4_f64.powf(-0.5)]);
         assert_eq!(rope.attention_factor(), 1.0);
+        let linear = Rope::Linear { theta: 1e4, factor: 4.0 };
+        assert_eq!(linear.inverse_frequencies(4), [0.25, 1e4_f64.powf(-0.5) / 4.0]);
+        assert_eq!(linear.attention_factor(), 1.0);
     }
 }

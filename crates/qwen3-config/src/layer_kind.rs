@@ -26,6 +26,15 @@ impl Reach {
             Self::Window(window) => distance < window,
         }
     }
+
+    /// How many tokens are kept in the cache of a sequence that has room for `capacity`, written at most `chunk` at a
+    /// time: with a window, what the next query sees beside itself, and a chunk.
+    pub fn slots(self, capacity: usize, chunk: usize) -> usize {
+        match self {
+            Self::All => capacity,
+            Self::Window(window) => capacity.min((window - 1).saturating_add(chunk)),
+        }
+    }
 }
 
 /// The kinds of feed-forward blocks.

@@ -18,9 +18,11 @@ mod layer_kind;
 mod precision;
 mod presets;
 mod rope;
+mod rope_json;
 mod rows;
 mod site;
 mod weights;
+mod windows;
 
 pub use config::Qwen3Config;
 pub use error::ConfigError;
@@ -31,3 +33,4 @@ pub use rope::Rope;
 pub use rows::Rows;
 pub use site::{Site, Tap};
 pub use weights::{EMBEDDING, FINAL_NORM, HEAD, Weight, layer_key};
+pub use windows::Windows;

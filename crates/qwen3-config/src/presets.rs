@@ -1,4 +1,4 @@
-use crate::{Precision, Qwen3Config, Rope};
+use crate::{Precision, Qwen3Config, Rope, Windows};
 
 /// Architectures small enough for tests, to be built from `RandomWeights` of qwen3-model.
 ///
@@ -21,6 +21,7 @@ impl Qwen3Config {
             max_position_embeddings: 128,
             rms_norm_eps: 1e-6,
             rope: Rope::Default { theta: 1e6 },
+            windows: Windows::None,
             attention_bias: false,
             tie_word_embeddings: true,
             dtype: Some(Precision::BF16),
@@ -82,6 +83,49 @@ impl Qwen3Config {
             num_attention_heads: 4,
             max_position_embeddings: 40_960,
             ..Self::tiny()
+        }
+    }
+    /// The first layer looks back to the first token, the others over five tokens. The checkpoint `window`.
+    pub fn tiny_windows() -> Self {
+        Self { windows: Windows::From { layer: 1, window: 5 }, ..Self::tiny() }
+    }
+
+    /// Made for 12 tokens and stretched to 48, untied. The checkpoint `yarn`.
+    pub fn tiny_yarn() -> Self {
+        Self {
+            num_attention_heads: 4,
+            max_position_embeddings: 48,
+            rope: Rope::Yarn {
+                theta: 1e4,
+                factor: 4.0,
+                original: 12,
+                attention_factor: 0.1 * 4_f64.ln() + 1.0,
+                beta_fast: 8.0,
+                beta_slow: 0.5,
+                truncate: true,
+            },
+            tie_word_embeddings: false,
+            dtype: Some(Precision::F32),
+            ..Self::tiny()
+        }
+    }
+
+    /// Made for 4,096 tokens and stretched to 40,960; windows of six tokens in the first and the last of three layers.
+    /// The checkpoint `window-yarn`.
+    pub fn tiny_windows_yarn() -> Self {
+        Self {
+            num_hidden_layers: 3,
+            rope: Rope::Yarn {
+                theta: 1e6,
+                factor: 10.0,
+                original: 4096,
+                attention_factor: 1.25,
+                beta_fast: 16.0,
+                beta_slow: 2.0,
+                truncate: false,
+            },
+            windows: Windows::Listed { layers: vec![true, false, true], window: 6 },
+            ..Self::tiny_long_context()
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use qwen3_config::{FeedForwardKind, LayerKind, Precision, Qwen3Config, Reach, Rope};
+use qwen3_config::{FeedForwardKind, LayerKind, Precision, Qwen3Config, Reach, Rope, Windows};
 use serde_json::{Value, json};
 
 fn base() -> Value {
@@ -45,23 +45,73 @@ fn its_own_json_reads_back() {
     assert_eq!(Qwen3Config::from_json(&config.to_json()).unwrap(), config);
 }
 
-/// What is not read yet is written as what it is, and not as something that would be read.
 #[test]
-fn yarn_is_written_and_refused() {
-    let config = Qwen3Config {
-        rope: Rope::Yarn {
-            theta: 1e6,
-            factor: 4.0,
-            original: 32_768,
-            attention_factor: 1.139,
-            beta_fast: 32.0,
-            beta_slow: 1.0,
-            truncate: true,
-        },
-        ..Qwen3Config::tiny()
+fn scaled_frequencies_and_windows_read_back() {
+    let yarn = Rope::Yarn {
+        theta: 1e6,
+        factor: 4.0,
+        original: 32_768,
+        attention_factor: 1.139,
+        beta_fast: 32.0,
+        beta_slow: 1.0,
+        truncate: false,
     };
-    let error = Qwen3Config::from_json(&config.to_json()).unwrap_err();
-    assert!(error.to_string().contains("`rope_scaling.rope_type`"));
+    let windows = [
+        Windows::None,
+        Windows::From { layer: 1, window: 7 },
+        Windows::Listed { layers: vec![true, false, true], window: 7 },
+    ];
+    for rope in [yarn, Rope::Linear { theta: 1e4, factor: 2.5 }] {
+        for windows in windows.clone() {
+            let config = Qwen3Config { rope, windows, ..Qwen3Config::tiny() };
+            assert_eq!(Qwen3Config::from_json(&config.to_json()).unwrap(), config);
+        }
+    }
+}
+
+/// As Transformers reads it: what is not said has its defaults.
+#[test]
+fn yarn_is_read_in_every_spelling() {
+    let rope = |field: &str, value: Value| with(field, value).map(|config| config.rope);
+    let attention_factor = 0.1 * 4_f64.ln() + 1.0;
+    let (beta_fast, beta_slow) = (32.0, 1.0);
+    let expected = Rope::Yarn {
+        theta: 1e6,
+        factor: 4.0,
+        original: 128,
+        attention_factor,
+        beta_fast,
+        beta_slow,
+        truncate: true,
+    };
+    assert_eq!(rope("rope_scaling", json!({"type": "yarn", "factor": 4.0})).unwrap(), expected);
+    let new =
+        json!({"rope_type": "yarn", "factor": 4, "rope_theta": 1e6, "original_max_position_embeddings": 128});
+    assert_eq!(rope("rope_parameters", new).unwrap(), expected);
+    let all = json!({
+        "rope_type": "yarn", "type": "yarn", "factor": 1.5, "original_max_position_embeddings": 64,
+        "attention_factor": 0.5, "beta_fast": 8, "beta_slow": 0.25, "truncate": false,
+    });
+    let expected = Rope::Yarn {
+        theta: 1e6,
+        factor: 1.5,
+        original: 64,
+        attention_factor: 0.5,
+        beta_fast: 8.0,
+        beta_slow: 0.25,
+        truncate: false,
+    };
+    assert_eq!(rope("rope_scaling", all).unwrap(), expected);
+    let linear = rope("rope_scaling", json!({"type": "linear", "factor": 2.0})).unwrap();
+    assert_eq!(linear, Rope::Linear { theta: 1e6, factor: 2.0 });
+}
+
+#[test]
+fn a_model_has_the_tokens_that_yarn_stretches_it_to() {
+    let scaling = json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 96});
+    assert_eq!(with("rope_scaling", scaling).unwrap().max_tokens(), 384);
+    let scaling = json!({"type": "yarn", "factor": 2.0, "original_max_position_embeddings": 32});
+    assert_eq!(with("rope_scaling", scaling).unwrap().max_tokens(), 128);
 }
 
 #[test]
@@ -84,8 +134,25 @@ fn refuses_what_it_cannot_run_and_names_the_field() {
         ("model_type", Value::Null, "`model_type`"),
         ("architectures", json!(["Qwen3ForSequenceClassification"]), "`architectures`"),
         ("hidden_act", json!("gelu"), "`hidden_act`"),
-        ("rope_scaling", json!({"rope_type": "yarn", "factor": 4.0}), "`rope_scaling.rope_type`"),
-        ("rope_scaling", json!({"type": "linear", "factor": 2.0}), "`rope_scaling.type`"),
+        ("rope_scaling", json!({"rope_type": "yarn"}), "`rope_scaling.factor`"),
+        ("rope_scaling", json!({"rope_type": "yarn", "factor": 0.5}), "`rope_scaling.factor`"),
+        (
+            "rope_scaling",
+            json!({"rope_type": "yarn", "factor": 2, "beta_fast": -1}),
+            "`rope_scaling.beta_fast`",
+        ),
+        ("rope_scaling", json!({"rope_type": "yarn", "factor": 2, "mscale": 1}), "`rope_scaling.mscale`"),
+        (
+            "rope_scaling",
+            json!({"rope_type": "yarn", "factor": 2, "original_max_position_embeddings": 0}),
+            "`rope_scaling.original_max_position_embeddings`",
+        ),
+        ("rope_scaling", json!({"rope_type": "yarn", "type": "linear", "factor": 2}), "`rope_scaling.type`"),
+        ("rope_scaling", json!({"type": "linear"}), "`rope_scaling.factor`"),
+        ("rope_scaling", json!({"type": "linear", "factor": 0.9}), "`rope_scaling.factor`"),
+        ("rope_scaling", json!({"type": "linear", "factor": 2, "truncate": true}), "`rope_scaling.truncate`"),
+        ("rope_scaling", json!({"type": "dynamic", "factor": 2.0}), "`rope_scaling.type`"),
+        ("rope_scaling", json!({"type": "longrope", "short_factor": [1.0]}), "`rope_scaling.type`"),
         ("rope_scaling", json!({"factor": 2.0}), "`rope_scaling.factor`"),
         ("rope_scaling", json!("yarn"), "`rope_scaling`"),
         ("rope_parameters", json!({"rope_type": "llama3", "rope_theta": 1e6}), "`rope_parameters.rope_type`"),
@@ -97,7 +164,10 @@ fn refuses_what_it_cannot_run_and_names_the_field() {
         ("rope_parameters", json!({"rope_theta": 1e4}), "`rope_theta`"),
         ("partial_rotary_factor", json!(0.5), "`partial_rotary_factor`"),
         ("quantization_config", json!({"bits": 4}), "`quantization_config`"),
-        ("layer_types", json!(["full_attention", "sliding_attention"]), "`layer_types`"),
+        ("layer_types", json!(["full_attention", "sliding_attention"]), "`use_sliding_window`"),
+        ("layer_types", json!(["full_attention", "chunked_attention"]), "`layer_types`"),
+        ("sliding_window", json!(0), "`sliding_window`"),
+        ("max_window_layers", json!(-1), "`max_window_layers`"),
         ("layer_types", json!(["full_attention"]), "`layer_types`"),
         ("num_experts", json!(8), "`num_experts`"),
         ("dtype", json!("float8_e4m3"), "`dtype`"),
@@ -123,15 +193,31 @@ fn refuses_what_it_cannot_run_and_names_the_field() {
 }
 
 #[test]
-fn sliding_windows_are_refused_only_where_they_apply() {
-    let mut config = base();
-    config["use_sliding_window"] = json!(true);
-    config["sliding_window"] = json!(4096);
-    config["max_window_layers"] = json!(1);
-    let error = Qwen3Config::from_json(&config.to_string()).unwrap_err();
-    assert!(error.to_string().contains("`use_sliding_window`"));
-    config["max_window_layers"] = json!(2);
-    assert!(Qwen3Config::from_json(&config.to_string()).is_ok());
+fn windows_are_where_transformers_has_them() {
+    let reaches = |fields: Value| {
+        let mut config = base();
+        config["num_hidden_layers"] = json!(3);
+        config.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let config = Qwen3Config::from_json(&config.to_string()).unwrap();
+        (0..3).map(|layer| config.layer(layer).reach).collect::<Vec<_>>()
+    };
+    let (all, seven) = (Reach::All, Reach::Window(7));
+    let from =
+        |layer: u64| json!({"use_sliding_window": true, "sliding_window": 7, "max_window_layers": layer});
+    assert_eq!(reaches(from(0)), [seven, seven, seven]);
+    assert_eq!(reaches(from(2)), [all, all, seven]);
+    assert_eq!(reaches(from(3)), [all, all, all]);
+    // Without `use_sliding_window` the window is none.
+    assert_eq!(reaches(json!({"sliding_window": 7, "max_window_layers": 1})), [all, all, all]);
+    let no_window = json!({"use_sliding_window": true, "sliding_window": null, "max_window_layers": 1});
+    assert_eq!(reaches(no_window), [all, all, all]);
+    let defaults = json!({"use_sliding_window": true, "max_window_layers": 2});
+    assert_eq!(reaches(defaults), [all, all, Reach::Window(4096)]);
+    // What is listed counts, whatever `max_window_layers` says.
+    let types = json!(["sliding_attention", "full_attention", "sliding_attention"]);
+    let mut listed = from(3);
+    listed["layer_types"] = types;
+    assert_eq!(reaches(listed), [seven, all, seven]);
 }
 
 #[test]
@@ -181,6 +267,9 @@ fn presets_are_the_configs_of_the_tiny_checkpoints() {
         ("gqa-tied", Qwen3Config::tiny()),
         ("long-context", Qwen3Config::tiny_long_context()),
         ("mha-untied", Qwen3Config::tiny_mha()),
+        ("window", Qwen3Config::tiny_windows()),
+        ("window-yarn", Qwen3Config::tiny_windows_yarn()),
+        ("yarn", Qwen3Config::tiny_yarn()),
     ];
     for (name, preset) in &presets {
         let file = folder.join(name).join("config.json");

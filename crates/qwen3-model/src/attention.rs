@@ -117,11 +117,12 @@ impl Attention {
         let cache = match cache {
             Some(cache) => cache,
             None => {
-                let shape = [batch, kv_heads, step.start + seq, head_dim];
-                own = LayerCache::new(shape, &q.device(), q.dtype());
+                let shape = [batch, kv_heads, step.alone().start + seq, head_dim];
+                own = LayerCache::new(shape, self.reach, &q.device(), q.dtype());
                 &mut own
             }
         };
+        let place = step.place_in(cache);
         let heads = Projections {
             q,
             k,
@@ -131,11 +132,11 @@ impl Attention {
             eps: self.q_norm.eps,
             cos: &step.cos,
             sin: &step.sin,
-            start: step.start,
+            start: place.start,
         };
         let (q, [keys, values]) = kernel.write_heads(&heads, cache.take());
         if taps.observed() {
-            let new = [0..batch, 0..kv_heads, step.start..step.start + seq, 0..head_dim];
+            let new = [0..batch, 0..kv_heads, place.start..place.start + seq, 0..head_dim];
             taps.rank4(Tap::QRope, &q.clone().swap_dims(1, 2));
             taps.rank4(Tap::KRope, &keys.clone().slice(new)); // [batch, kv_heads, seq, head_dim]
         }
@@ -143,8 +144,8 @@ impl Attention {
             Reach::All => None,
             Reach::Window(window) => Some(window),
         };
-        let visibility =
-            Visibility { start: step.start, visible: &step.visible, window, scale: self.scale() };
+        let visible = step.visible(place);
+        let visibility = Visibility { start: place.start, visible: &visible, window, scale: self.scale() };
         let context = kernel.attend(&q, &keys, &values, &visibility);
         cache.put([keys, values]);
         context
@@ -171,11 +172,15 @@ impl Attention {
         taps.rank4(Tap::QRope, &q);
         taps.rank4(Tap::KRope, &k);
 
-        let (k, v) = match cache {
-            Some(cache) => cache.write(k, v, step.start, step.keys),
-            None => (k, v),
+        let (place, (k, v)) = match cache {
+            Some(cache) => {
+                let place = step.place_in(cache);
+                (place, cache.write(k, v, place.start, place.keys))
+            }
+            None => (step.alone(), (k, v)),
         };
-        let options = AttendOptions { scale: self.scale(), bias: step.bias(self.reach), dropout: None };
+        let bias = step.bias(self.reach, place);
+        let options = AttendOptions { scale: self.scale(), bias, dropout: None };
         let context = attend(q, k, v, options);
         let [_, heads, seq, _] = context.dims();
         context.swap_dims(1, 2).reshape([batch, seq, heads * self.head_dim]) // [batch, seq, heads * head_dim]

@@ -2,7 +2,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 pub use self::error::SessionError;
 pub use self::prefill::Prefill;
-use crate::{KvCache, Qwen3, Rows, StepPlan, Taps};
+use crate::{KvCache, Qwen3, Qwen3Config, Rows, StepPlan, Taps};
 
 mod error;
 mod prefill;
@@ -41,8 +41,8 @@ pub enum Logits {
 
 /// A batch of sequences being decoded: owns the cache and the positions.
 ///
-/// Prompts of unequal length are padded on the left. Positions are absolute token indices within
-/// each sequence, padding not counted.
+/// Prompts of unequal length are padded on the left; in a model with sliding windows only the first may be. Positions
+/// are absolute token indices within each sequence, padding not counted.
 #[derive(Clone, Debug)]
 pub struct Session {
     model: Qwen3,
@@ -67,7 +67,7 @@ impl Session {
                 return Err(SessionError::ZeroOption { option });
             }
         }
-        let max = model.config.max_position_embeddings;
+        let max = model.config.max_tokens();
         if capacity > max {
             return Err(SessionError::CapacityBeyondModel { capacity, max });
         }
@@ -75,7 +75,7 @@ impl Session {
             model: model.clone(),
             plan: StepPlan::new(&model.config),
             options,
-            cache: KvCache::new(model, batch, capacity),
+            cache: KvCache::new(model, batch, capacity, chunk_size),
             visible: vec![Vec::with_capacity(capacity); batch],
             next: vec![0; batch],
         })
@@ -205,7 +205,7 @@ impl Session {
     /// # Errors
     /// [`SessionError::CapacityBeyondModel`].
     pub fn grow(&mut self, capacity: usize) -> Result<(), SessionError> {
-        let max = self.model.config.max_position_embeddings;
+        let max = self.model.config.max_tokens();
         if capacity > max {
             return Err(SessionError::CapacityBeyondModel { capacity, max });
         }
@@ -222,20 +222,37 @@ impl Session {
     }
 
     /// Forgets what lies behind the first `slots` slots, padding counted, as when a conversation goes on
-    /// from an earlier turn. Does nothing when no more are in use.
-    pub fn truncate(&mut self, slots: usize) {
+    /// from an earlier turn, and says how many slots are left. Does nothing when no more are in use.
+    ///
+    /// Layers with windows have forgotten what is too far back for the last token. Where a token in slot `slots` would
+    /// see some of it, everything is forgotten, and what was read has to be read again.
+    pub fn truncate(&mut self, slots: usize) -> usize {
+        let mut kept = slots.min(self.used());
+        if kept < self.used() && !self.cache.holds(kept) {
+            kept = 0;
+        }
+        if kept == 0 {
+            self.cache.reset();
+        }
         for (visible, next) in self.visible.iter_mut().zip(&mut self.next) {
-            visible.truncate(slots);
+            visible.truncate(kept);
             *next = visible.iter().filter(|token| **token).count();
         }
+        kept
     }
 
     fn check(&self, prefill: &Prefill) -> Result<(), SessionError> {
         self.check_fits(prefill)?;
-        let vocab_size = self.model.config.vocab_size;
+        let Qwen3Config { vocab_size, windows, .. } = &self.model.config;
+        let (vocab_size, longest) = (*vocab_size, prefill.total());
+        let even = self.used() > 0 && windows.window().is_some();
         for (row, prompt) in prefill.rows().iter().enumerate() {
-            if prompt.is_empty() {
+            let tokens = prompt.len();
+            if tokens == 0 {
                 return Err(SessionError::EmptyPrompt { row });
+            }
+            if even && tokens < longest {
+                return Err(SessionError::PaddingInWindows { row, tokens, longest });
             }
             if let Some(&id) = prompt.iter().find(|id| **id as usize >= vocab_size) {
                 return Err(SessionError::UnknownToken { row, id, vocab_size });

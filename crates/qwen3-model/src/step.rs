@@ -1,10 +1,11 @@
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use burn::tensor::{Device, Tensor};
 use qwen3_config::{Reach, Rows};
 
 use crate::mask::causal_bias;
-use crate::{Qwen3Config, RotaryEmbedding};
+use crate::{LayerCache, Qwen3Config, RotaryEmbedding};
 
 /// What all passes of a model have in common: its rotary embedding, and how far back its layers look.
 #[derive(Clone, Debug)]
@@ -59,38 +60,79 @@ impl StepPlan {
     }
 }
 
+/// What is added to scores, `[batch or 1, 1, 1, seq, keys]`; `None` where every query sees every key.
+type Bias = Option<Tensor<5>>;
+
+/// Where the tokens of a pass go in a layer's cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The pass's slot that is the cache's first.
+    base: usize,
+    /// The cache's first slot that they occupy.
+    pub(crate) start: usize,
+    /// How many of its slots are attended to.
+    pub(crate) keys: usize,
+}
+
 /// What one pass needs to know besides the tokens: where they stand and what they may see.
 #[derive(Clone, Debug)]
 pub struct Step {
     pub(crate) cos: Tensor<4>,
     pub(crate) sin: Tensor<4>,
-    /// `[batch or 1, 1, 1, seq, keys]` for each reach, or `None` where every query sees every key; made when it is
-    /// first asked for.
-    biases: Vec<(Reach, OnceLock<Option<Tensor<5>>>)>,
+    /// One for each reach, made when it is first asked for.
+    biases: Vec<(Reach, OnceLock<(Place, Bias)>)>,
     /// For each sequence and slot, whether it is a token and not padding; empty when there is no padding.
-    pub(crate) visible: Vec<Vec<bool>>,
+    visible: Vec<Vec<bool>>,
     /// New tokens of a sequence.
     seq: usize,
     /// First slot that the tokens occupy in the cache.
-    pub(crate) start: usize,
+    start: usize,
     /// How many slots are attended to.
-    pub(crate) keys: usize,
+    keys: usize,
 }
 
 impl Step {
+    /// Where the tokens go in a layer's cache, in which room is made for them.
+    pub(crate) fn place_in(&self, cache: &mut LayerCache) -> Place {
+        let end = self.start + self.seq;
+        let base = cache.make_room(self.start, end);
+        // As many slots that are not used yet are looked at as of a cache that has forgotten nothing.
+        Place { base, start: self.start - base, keys: cache.capacity().min(self.keys - base) }
+    }
+
+    /// Where the tokens go without a cache.
+    pub(crate) fn alone(&self) -> Place {
+        Place { base: 0, start: self.start, keys: self.keys }
+    }
+
+    /// For each sequence and slot of a cache, whether it is a token and not padding; empty when there is no
+    /// padding.
+    pub(crate) fn visible(&self, Place { base, .. }: Place) -> Cow<'_, [Vec<bool>]> {
+        if base == 0 || self.visible.is_empty() {
+            return Cow::Borrowed(&self.visible);
+        }
+        let rows = self.visible.iter().map(|row| row[base..].to_vec());
+        let rows: Vec<_> = rows.collect();
+        let padded = rows.iter().any(|row| row.contains(&false));
+        Cow::Owned(if padded { rows } else { Vec::new() })
+    }
+
     /// What is added to the scores in a layer of this `reach`.
     ///
     /// # Panics
     /// When no layer of the plan's model has it.
-    pub(crate) fn bias(&self, reach: Reach) -> Option<Tensor<5>> {
+    pub(crate) fn bias(&self, reach: Reach, place: Place) -> Bias {
         let found = self.biases.iter().find(|(known, _)| *known == reach);
         let (_, bias) = found.unwrap_or_else(|| panic!("a step without a mask for {reach:?}"));
         let make = || {
-            let unpadded = [vec![true; self.start + self.seq]];
-            let visible = if self.visible.is_empty() { &unpadded[..] } else { &self.visible };
-            causal_bias(visible, self.seq, self.keys, reach, &self.cos.device())
+            let visible = self.visible(place);
+            let unpadded = [vec![true; place.start + self.seq]];
+            let visible = if visible.is_empty() { &unpadded[..] } else { &visible };
+            causal_bias(visible, self.seq, place.keys, reach, &self.cos.device())
         };
-        bias.get_or_init(make).clone()
+        let (of, bias) = bias.get_or_init(|| (place, make()));
+        // The caches of one reach are alike, unless somebody has made them otherwise.
+        if *of == place { bias.clone() } else { make() }
     }
 
     /// The same pass on another device.

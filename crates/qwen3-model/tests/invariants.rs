@@ -18,7 +18,8 @@ fn devices() -> Vec<Device> {
 }
 
 prop_compose! {
-    /// Any small architecture: grouped or plain heads, a head_dim unrelated to hidden_size.
+    /// Any small architecture: grouped or plain heads, a head_dim unrelated to hidden_size, windows in any layers,
+    /// scaled frequencies.
     fn architecture()(
         kv_heads in 1..3_usize,
         groups in 1..4_usize,
@@ -29,16 +30,28 @@ prop_compose! {
         vocab in 2..40_usize,
         bias: bool,
         tied: bool,
+        window in 0..12_usize,
+        sliding: [bool; 3],
+        scaling in prop::sample::select(vec![
+            "null",
+            r#"{"rope_type": "linear", "factor": 3.0}"#,
+            r#"{"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 40}"#,
+        ]),
         seed: u64,
     ) -> (Qwen3Config, u64) {
+        let kind = |sliding: &bool| if *sliding && window > 0 { "sliding_attention" } else { "full_attention" };
+        let types: Vec<_> = sliding[..layers].iter().map(kind).collect();
         let json = format!(
             r#"{{"model_type": "qwen3", "vocab_size": {vocab}, "hidden_size": {hidden},
                 "intermediate_size": {intermediate}, "num_hidden_layers": {layers},
                 "num_attention_heads": {heads}, "num_key_value_heads": {kv_heads},
                 "head_dim": {head_dim}, "attention_bias": {bias}, "tie_word_embeddings": {tied},
-                "rope_theta": 100.0, "max_position_embeddings": 300}}"#,
+                "rope_theta": 100.0, "max_position_embeddings": 300, "rope_scaling": {scaling},
+                "use_sliding_window": {slides}, "sliding_window": {tokens}, "layer_types": {types:?}}}"#,
             heads = kv_heads * groups,
             head_dim = 2 * half_head,
+            slides = window > 0,
+            tokens = window.max(1),
         );
         (Qwen3Config::from_json(&json).unwrap(), seed)
     }
@@ -147,10 +160,11 @@ proptest! {
             let model = build(&config, seed, &device);
             let batch = prompts.len();
             let first = prompts.iter().map(|ids| fit(&config, ids)).collect::<Vec<_>>();
-            // Row `i` gets `1 + i` tokens less than the longest possible second turn.
-            let second = (0..batch)
-                .map(|row| fit(&config, &more[..more.len().saturating_sub(row).max(1)]))
-                .collect::<Vec<_>>();
+            // Row `i` gets `1 + i` tokens less than the longest possible second turn, if it may.
+            let even = config.windows.window().is_some();
+            let length = |row: usize| if even { more.len() } else { more.len().saturating_sub(row).max(1) };
+            let second =
+                (0..batch).map(|row| fit(&config, &more[..length(row)])).collect::<Vec<_>>();
             let last = vec![0; batch];
 
             let run = |rows: std::ops::Range<usize>| {
@@ -208,8 +222,13 @@ proptest! {
         let run = |kernel| {
             let mut session = session(&model.clone().with_kernel(kernel), 2, 40, chunk_size);
             let mut found = Vec::new();
-            for turn in &turns {
-                let prompts = [fit(&config, &turn[0]), fit(&config, &turn[1])];
+            for (index, turn) in turns.iter().enumerate() {
+                let mut prompts = [fit(&config, &turn[0]), fit(&config, &turn[1])];
+                if index > 0 && config.windows.window().is_some() {
+                    // Padding between tokens is refused there.
+                    let shorter = prompts[0].len().min(prompts[1].len());
+                    prompts.iter_mut().for_each(|prompt| prompt.truncate(shorter));
+                }
                 let longest = prompts[0].len().max(prompts[1].len());
                 let logits = session.prefill_with(&prompts, Logits::All, &mut Taps::none()).unwrap();
                 // Nobody looks at what stands where padding is.

@@ -1,7 +1,7 @@
 //! What a session refuses, and that refusing leaves it as it was.
 #![cfg(feature = "flex")]
 
-use burn::tensor::{DType, Device};
+use burn::tensor::{DType, Device, Tensor};
 use qwen3_model::{
     Kernel, Logits, Observed, Qwen3, Qwen3Config, RandomWeights, Session, SessionError, SessionOptions, Site,
     Taps,
@@ -203,4 +203,74 @@ fn a_session_that_grows_keeps_what_it_has_read() {
     let beyond = session.grow(33).unwrap_err();
     let expected = SessionError::CapacityBeyondModel { capacity: 33, max: 32 };
     assert_eq!(beyond, expected);
+}
+
+/// Windows of 5 tokens in all layers but the first.
+fn windowed() -> Qwen3 {
+    let mut source = RandomWeights::new(3, &Device::flex(), DType::F32);
+    Qwen3::build(&mut source, &Qwen3Config::tiny_windows()).unwrap()
+}
+
+fn ids(count: u32, first: u32) -> Vec<u32> {
+    (0..count).map(|i| (i * 37 + first) % 256).collect()
+}
+
+fn close(found: Tensor<2>, expected: Tensor<2>) {
+    let difference: f32 = (found - expected).abs().max().into_scalar();
+    assert!(difference < 1e-4, "{difference}");
+}
+
+/// Rows of unequal length, in chunks that the windows cross: each is as when it is alone, in one chunk.
+#[test]
+fn windows_see_what_they_should_in_a_cache_that_forgets() {
+    for kernel in [Kernel::Fast, Kernel::Reference] {
+        let model = windowed().with_kernel(kernel);
+        let rows = [ids(23, 1), ids(30, 2), ids(3, 3)];
+        let options = SessionOptions { batch: 3, capacity: 64, chunk_size: 4 };
+        let mut together = Session::new(&model, options).unwrap();
+        let read = together.prefill(&rows).unwrap();
+        let steps: Vec<_> = (0..9).map(|step| together.step(&[step, step + 1, step + 2]).unwrap()).collect();
+        for (row, ids) in rows.iter().enumerate() {
+            let options = SessionOptions { batch: 1, capacity: 64, chunk_size: 64 };
+            let mut alone = Session::new(&model, options).unwrap();
+            let of = |logits: &Tensor<2>| logits.clone().slice(burn::tensor::s![row..row + 1, ..]);
+            close(of(&read), alone.prefill(&[ids]).unwrap());
+            for (step, logits) in steps.iter().enumerate() {
+                close(of(logits), alone.step(&[step as u32 + row as u32]).unwrap());
+            }
+        }
+    }
+}
+
+#[test]
+fn what_windows_have_forgotten_has_to_be_read_again() {
+    let model = windowed();
+    let options = SessionOptions { batch: 1, capacity: 64, chunk_size: 4 };
+    let mut session = Session::new(&model, options).unwrap();
+    let ids = ids(30, 5);
+    session.prefill(&[&ids]).unwrap();
+    let whole = session.step(&[9]).unwrap();
+    // What the last tokens see is there; what earlier ones saw is not.
+    assert_eq!(session.truncate(30), 30);
+    close(session.step(&[9]).unwrap(), whole.clone());
+    assert_eq!(session.truncate(12), 0);
+    assert_eq!((session.used(), session.positions()), (0, &[0][..]));
+    session.prefill(&[&ids]).unwrap();
+    close(session.step(&[9]).unwrap(), whole);
+    session.reset();
+    assert_eq!(session.truncate(3), 0);
+    // As long as nothing was forgotten, any turn can be gone back to.
+    session.prefill(&[&ids[..6]]).unwrap();
+    assert_eq!(session.truncate(2), 2);
+}
+
+#[test]
+fn padding_between_tokens_would_count_in_windows() {
+    let options = SessionOptions { batch: 2, capacity: 64, chunk_size: 4 };
+    let mut session = Session::new(&windowed(), options).unwrap();
+    session.prefill(&[&[1, 2, 3][..], &[4]]).unwrap();
+    let uneven = session.prefill(&[&[5, 6][..], &[7]]).unwrap_err();
+    assert_eq!(uneven, SessionError::PaddingInWindows { row: 1, tokens: 1, longest: 2 });
+    assert_eq!(session.used(), 3);
+    session.prefill(&[[5, 6], [7, 8]]).unwrap();
 }

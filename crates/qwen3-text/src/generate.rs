@@ -65,7 +65,7 @@ impl<'a> Generation<'a> {
     ) -> Result<Self, GenerateError> {
         let longest = prompts.iter().map(|prompt| prompt.as_ref().len()).max();
         let longest = longest.ok_or(GenerateError::NoPrompt)?.max(1);
-        let positions = model.config.max_position_embeddings;
+        let positions = model.config.max_tokens();
         if let Some((row, prompt)) = (0..).zip(prompts).find(|(_, p)| p.as_ref().len() > positions) {
             let tokens = prompt.as_ref().len();
             let room = positions;

@@ -61,7 +61,7 @@ impl Reference {
             None => vec![Vec::new(); batch],
         };
         let steps = generated[0].len();
-        let (needed, most) = (seq + steps, config.max_position_embeddings);
+        let (needed, most) = (seq + steps, config.max_tokens());
         ensure(needed <= most, path, || format!("{needed} tokens, the checkpoint has {most} positions"))?;
         let sites = trace.check(config, &rows)?;
         ensure(!expects || !sites.is_empty(), path, || {

@@ -9,8 +9,10 @@ import torch
 from transformers import Qwen3Config
 from transformers.models.qwen3 import modeling_qwen3
 
+from .. import rope
 from ..precise import replaced
 from .planting import (
+    Changes,
     Pair,
     Plant,
     Subject,
@@ -44,11 +46,14 @@ def rope_missing(subject: Subject) -> AbstractContextManager[None]:
 def other_theta(change: Callable[[float], float]) -> Plant:
     """Has `change` of the configuration's theta in its place."""
 
+    return other_rope(lambda values: {"rope_theta": change(values["rope_theta"])})
+
+
+def other_rope(changes: Callable[[dict[str, object]], dict[str, object]]) -> Plant:
+    """Has `changes` of RoPE's parameters."""
+
     def tables(self: modeling_qwen3.Qwen3RotaryEmbedding, x: torch.Tensor, position_ids: torch.Tensor) -> Pair:
-        exponents = torch.arange(0, self.config.head_dim, 2, dtype=torch.float) / self.config.head_dim
-        freqs = position_ids[..., None].float() / change(self.config.rope_parameters["rope_theta"]) ** exponents
-        emb = torch.cat((freqs, freqs), dim=-1)
-        return emb.cos().to(x.dtype), emb.sin().to(x.dtype)
+        return rope.tables(self.config, position_ids, x.dtype, **changes(rope.parameters(self.config)))
 
     return lambda subject: rope_tables(subject, tables)
 
@@ -121,8 +126,39 @@ def other_scale(scale: Callable[[Qwen3Config], float]) -> Plant:
 
 
 def mask_missing(subject: Subject) -> AbstractContextManager[None]:
-    """Shows every key that is no padding to every query."""
-    return mask_replaced(subject, lambda mask: mask[:, :, -1:].expand_as(mask))
+    """Shows every query the keys behind its own that are no padding."""
+
+    def change(mask: torch.Tensor) -> torch.Tensor:
+        queries, keys = mask.shape[-2:]
+        behind = torch.ones(queries, keys, dtype=torch.bool).triu(keys - queries + 1)
+        # A key that its own query sees is no padding.
+        return torch.where(behind, mask.amax(-2, keepdim=True), mask)
+
+    return mask_replaced(subject, change)
+
+
+def other_windows(change: Callable[[str], str]) -> Plant:
+    """Has `change` of the kind of attention in each layer, in its mask and in its cache."""
+
+    def changes(subject: Subject) -> Changes:
+        kinds = list(subject.config.layer_types)
+        for layer in subject.layers:
+            index = layer.self_attn.layer_idx
+            kinds[index] = change(kinds[index])
+        return [(subject.config, "layer_types", kinds)]
+
+    return changed(changes)
+
+
+window_missing = other_windows(lambda kind: "full_attention")
+windows_exchanged = other_windows(
+    lambda kind: "full_attention" if kind == "sliding_attention" else "sliding_attention"
+)
+
+
+def window_longer(by: int) -> Plant:
+    """Has windows of so many more tokens."""
+    return changed(lambda subject: [(subject.config, "sliding_window", subject.config.sliding_window + by)])
 
 
 def mask_changed(ahead: int, visible: bool, blind_see: str | None = None) -> Plant:
@@ -161,10 +197,17 @@ def cached_steps_hide_themselves(subject: Subject) -> AbstractContextManager[Non
 
 def padding_attended_to(subject: Subject) -> AbstractContextManager[None]:
     """Shows left padding."""
-    create = modeling_qwen3.create_causal_mask
-    return replaced(
-        modeling_qwen3, "create_causal_mask", lambda **arguments: create(**arguments | {"attention_mask": None})
-    )
+
+    def changes(_: Subject) -> Changes:
+        for name in ("create_causal_mask", "create_sliding_window_causal_mask"):
+            create = getattr(modeling_qwen3, name)
+
+            def blind(create=create, **arguments) -> torch.Tensor:
+                return create(**arguments | {"attention_mask": None})
+
+            yield modeling_qwen3, name, blind
+
+    return changed(changes)(subject)
 
 
 def new_positions_off_by_one(subject: Subject) -> AbstractContextManager[None]:

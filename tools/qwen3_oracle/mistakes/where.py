@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transformers import Qwen3Config
 
-from .. import attention_cases, gradient_cases, prefill_cases
+from .. import attention_cases, gradient_cases, prefill_cases, rope
 from ..cases import Case
 
 FAR = 30_000
@@ -23,6 +23,26 @@ def has_groups(config: Qwen3Config) -> bool:
 def scale_differs(config: Qwen3Config) -> bool:
     """Whether hidden_size / heads is not head_dim."""
     return config.head_dim * config.num_attention_heads != config.hidden_size
+
+
+def has_windows(config: Qwen3Config) -> bool:
+    """Whether a layer looks back over a window."""
+    return "sliding_attention" in config.layer_types
+
+
+def has_both_reaches(config: Qwen3Config) -> bool:
+    """Whether some layers look back over a window, and some over everything."""
+    return len(set(config.layer_types)) == 2
+
+
+def has_yarn(config: Qwen3Config) -> bool:
+    """Whether RoPE's frequencies are scaled by YaRN."""
+    return config.rope_parameters["rope_type"] == "yarn"
+
+
+def truncates(config: Qwen3Config) -> bool:
+    """Whether YaRN's ramp begins and ends at whole pairs that it would not otherwise."""
+    return has_yarn(config) and rope.parameters(config)["truncate"]
 
 
 def every_case(case: Case) -> bool:

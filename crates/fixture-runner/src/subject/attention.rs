@@ -122,7 +122,7 @@ impl Bench<'_> {
         );
         let new_cache = |past: usize| {
             let capacity = (past + new).next_multiple_of(SLOTS);
-            LayerCache::new([batch, heads, capacity, size], self.device, self.dtype)
+            LayerCache::new([batch, heads, capacity, size], Reach::All, self.device, self.dtype)
         };
         if !has_past {
             let cache = new_cache(0);

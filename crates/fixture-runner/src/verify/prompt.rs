@@ -21,10 +21,10 @@ pub fn prompt_only(ids: &[u32], config: &Qwen3Config, folder: &Path) -> Result<P
         ensure!(*id < config.vocab_size, "--ids: {id} is not below vocab_size {}", config.vocab_size);
     }
     ensure!(
-        ids.len() <= config.max_position_embeddings,
+        ids.len() <= config.max_tokens(),
         "--ids: {} tokens, the checkpoint has {} positions",
         ids.len(),
-        config.max_position_embeddings
+        config.max_tokens()
     );
     let bytes: Vec<u8> = ids.iter().flat_map(|id| (*id as i64).to_le_bytes()).collect();
     let shape = vec![1, ids.len()];

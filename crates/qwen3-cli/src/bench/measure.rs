@@ -38,7 +38,7 @@ pub fn measurements(args: &Args) -> Result<Measurements> {
 
     let bench = Bench { model: &model, sizes, compiles: backend.compiles_kernels() };
     for workload in workloads(sizes) {
-        let (needed, positions) = (slots(&workload), model.config.max_position_embeddings);
+        let (needed, positions) = (slots(&workload), model.config.max_tokens());
         if needed > positions {
             let reason = format!("needs {needed} positions, and the model has {positions}");
             found.skipped.push(NotMeasured { workload: Some(workload), reason });
@@ -116,7 +116,9 @@ impl Bench<'_> {
         session.read_noise(context)?;
         let mut run = |run: usize, steps: usize| -> Result<f64> {
             let mut ids = self.tokens(run, batch);
-            session.truncate(context);
+            if session.truncate(context) < context {
+                session.read_noise(context)?;
+            }
             let begun = Instant::now();
             for _ in 0..steps {
                 ids = chosen(session.step(&ids)?);

@@ -15,13 +15,16 @@ use crate::hostile_records::{RECORD, entry, rewrite};
 const BATCH: usize = 2;
 const SEQ: usize = 12;
 
-pub fn presets() -> [(&'static str, Qwen3Config); 5] {
+pub fn presets() -> [(&'static str, Qwen3Config); 8] {
     [
         ("tiny", Qwen3Config::tiny()),
         ("tiny_mha", Qwen3Config::tiny_mha()),
         ("tiny_untied", Qwen3Config::tiny_untied()),
         ("tiny_biased", Qwen3Config::tiny_biased()),
         ("tiny_long_context", Qwen3Config::tiny_long_context()),
+        ("tiny_windows", Qwen3Config::tiny_windows()),
+        ("tiny_yarn", Qwen3Config::tiny_yarn()),
+        ("tiny_windows_yarn", Qwen3Config::tiny_windows_yarn()),
     ]
 }
 
@@ -228,7 +231,7 @@ fn transposed_keys_and_values_show_in_both_loaders() {
             assert!(error > 1e-2, "{name}: {projection}: {error}");
         }
     }
-    assert_eq!(squares, 4, "two presets have square keys and values");
+    assert_eq!(squares, 6, "three presets have square keys and values");
 }
 
 /// Key and value heads written out once for each of their query heads give the same numbers; written out in
@@ -268,5 +271,5 @@ fn grouped_heads_equal_heads_that_are_written_out() {
         let error = largest_difference(&written_out(true), &expected);
         assert!(error > 1e-2, "{name}, in turns: {error}");
     }
-    assert_eq!(grouped, 4);
+    assert_eq!(grouped, 7);
 }

@@ -10,11 +10,11 @@ pub enum SessionError {
         option: &'static str,
     },
     /// The model was not made for so many positions.
-    #[error("capacity {capacity} exceeds the model's max_position_embeddings {max}")]
+    #[error("capacity {capacity} exceeds the {max} positions of the model")]
     CapacityBeyondModel {
         /// Capacity asked for, in tokens.
         capacity: usize,
-        /// The config's `max_position_embeddings`.
+        /// [`Qwen3Config::max_tokens`](crate::Qwen3Config::max_tokens).
         max: usize,
     },
     /// One prompt or token per sequence.
@@ -30,6 +30,19 @@ pub enum SessionError {
     EmptyPrompt {
         /// Index of the sequence.
         row: usize,
+    },
+    /// Padding between a sequence's tokens would count in the windows of the model's layers, which go by slots.
+    #[error(
+        "prompt {row} has {tokens} tokens and the longest {longest}: in a model with sliding windows, prompts that \
+         follow others must be of one length"
+    )]
+    PaddingInWindows {
+        /// Index of the sequence.
+        row: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// Those of the longest prompt.
+        longest: usize,
     },
     /// A token id lies outside the vocabulary.
     #[error("token id {id} in sequence {row} is not below vocab_size {vocab_size}")]

@@ -70,7 +70,7 @@ impl Model {
         let first = sizes.context.first().copied().unwrap_or(0);
         let side_by_side = (first + sizes.generate).saturating_mul(largest(&sizes.batch));
         let longest = largest(&sizes.prompt).max(largest(&sizes.context) + sizes.generate);
-        let tokens = longest.min(self.config.max_position_embeddings).max(side_by_side);
+        let tokens = longest.min(self.config.max_tokens()).max(side_by_side);
         memory.weights as f64 + memory.cache_per_token as f64 * tokens as f64
     }
 }

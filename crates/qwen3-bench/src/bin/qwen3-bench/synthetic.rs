@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use half::bf16;
 use qwen3_command::{Synthetic, Temporary};
-use qwen3_config::{Precision, Qwen3Config, Rope, Weight};
+use qwen3_config::{Precision, Qwen3Config, Rope, Weight, Windows};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use safetensors::{Dtype, View, serialize_to_file};
@@ -24,6 +24,7 @@ pub fn config(shape: Synthetic) -> Qwen3Config {
         max_position_embeddings: 40_960,
         rms_norm_eps: 1e-6,
         rope: Rope::Default { theta: 1e6 },
+        windows: Windows::None,
         attention_bias: false,
         tie_word_embeddings: true,
         dtype: Some(Precision::BF16),
