@@ -78,12 +78,14 @@ def layer_weights(path: Path, index: int) -> dict[str, torch.Tensor]:
     config = read_config(path)
     if not 0 <= index < config.num_hidden_layers:
         raise InputError(f"layer {index} is out of range: {path} has {config.num_hidden_layers} layers")
-    prefix = f"model.layers.{index}."
+    prefix = f"layers.{index}."
     weights = {}
     for key, file in weight_files(path).items():
-        if key.startswith(prefix):
+        # Keys of a decoder without its head do not begin with `model.`.
+        inside = key.removeprefix("model.")
+        if inside.startswith(prefix):
             with safe_open(file, "pt") as tensors:
-                weights[key.removeprefix(prefix)] = tensors.get_tensor(key)
+                weights[inside.removeprefix(prefix)] = tensors.get_tensor(key)
     return weights
 
 

@@ -2,11 +2,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use qwen3_config::{EMBEDDING, HEAD, Precision, Qwen3Config};
+use qwen3_config::{EMBEDDING, Fp8Blocks, HEAD, Precision, Qwen3Config};
 use safetensors::Dtype;
 
 use crate::files::read_json;
+use crate::fp8::{Fp8Matrix, scales_key};
 use crate::index::open_shards;
+use crate::layout::KeyLayout;
 use crate::{CheckpointError, HostValue, SafetensorsFile};
 
 /// Values that are best read and converted at a time: as many as stay in a core's cache.
@@ -18,9 +20,12 @@ pub const PIECE: usize = 128 << 10;
 #[derive(Debug)]
 pub struct Checkpoint {
     config: Qwen3Config,
+    /// How matrices are quantised, if they are.
+    fp8: Option<Fp8Blocks>,
     shards: Vec<SafetensorsFile>,
-    /// Which shard holds each key.
+    /// Which shard holds each key, as the files spell it.
     keys: HashMap<String, usize>,
+    layout: KeyLayout,
     /// The file to blame for a key that is nowhere: the index, or the only weight file.
     listing: PathBuf,
 }
@@ -36,16 +41,37 @@ pub struct TensorEntry {
     pub file: PathBuf,
 }
 
+/// How a tensor that is read is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stored {
+    /// As numbers of this dtype.
+    Plain(Precision),
+    /// As eight bits, with a scale for each block.
+    Fp8(Fp8Blocks),
+}
+
+/// What numbers are made of the bytes of a tensor.
+enum Numbers {
+    Plain(Precision),
+    Fp8(Fp8Matrix),
+}
+
 /// The architecture that `config.json` in `dir` describes.
 ///
 /// # Errors
 /// When the file is missing or unreadable, or when the config is refused.
 pub fn read_config(dir: impl AsRef<Path>) -> Result<Qwen3Config, CheckpointError> {
-    let file = dir.as_ref().join("config.json");
+    Ok(read_configs(dir.as_ref())?.0)
+}
+
+/// The same, and how the weights are stored.
+fn read_configs(dir: &Path) -> Result<(Qwen3Config, Option<Fp8Blocks>), CheckpointError> {
+    let file = dir.join("config.json");
     let text = read_json(&file)?;
     let text = std::str::from_utf8(&text)
         .map_err(|error| CheckpointError::Malformed { file: file.clone(), reason: error.to_string() })?;
-    Qwen3Config::from_json(text).map_err(|source| CheckpointError::Config { file, source })
+    let config = Qwen3Config::from_json(text).and_then(|config| Ok((config, Fp8Blocks::from_json(text)?)));
+    config.map_err(|source| CheckpointError::Config { file, source })
 }
 
 impl Checkpoint {
@@ -57,7 +83,7 @@ impl Checkpoint {
     /// where the index says; when the index points outside `dir`.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, CheckpointError> {
         let dir = dir.as_ref();
-        let config = read_config(dir)?;
+        let (config, fp8) = read_configs(dir)?;
         let single = dir.join("model.safetensors");
         let index = dir.join("model.safetensors.index.json");
         let (listing, shards, keys) = if single.exists() {
@@ -70,7 +96,14 @@ impl Checkpoint {
         } else {
             return Err(CheckpointError::NoWeights { dir: dir.into() });
         };
-        Ok(Self { config, shards, keys, listing })
+        let layout =
+            KeyLayout::of(keys.keys().map(String::as_str)).map_err(|wrapped| CheckpointError::Wrapped {
+                file: listing.clone(),
+                key: wrapped.key,
+                prefix: wrapped.prefix,
+                by: wrapped.by,
+            })?;
+        Ok(Self { config, fp8, shards, keys, layout, listing })
     }
 
     /// The architecture that `config.json` describes.
@@ -78,7 +111,7 @@ impl Checkpoint {
         &self.config
     }
 
-    /// Every tensor in the weight files, by key.
+    /// Every tensor in the weight files, by key as it is spelled there.
     pub fn tensors(&self) -> BTreeMap<String, TensorEntry> {
         let entry = |(key, &shard): (&String, &usize)| {
             let shard = &self.shards[shard];
@@ -92,7 +125,7 @@ impl Checkpoint {
 
     /// Is the key in any file?
     pub fn contains(&self, key: &str) -> bool {
-        self.keys.contains_key(key)
+        self.keys.contains_key(self.layout.stored(key))
     }
 
     /// Checks that the files hold exactly the model that the config describes, without reading a weight
@@ -103,8 +136,12 @@ impl Checkpoint {
     pub fn check_model(&self) -> Result<(), CheckpointError> {
         let mut used = HashSet::new();
         for weight in self.config.weights() {
-            self.check(&weight.key, &weight.shape)?;
-            used.insert(weight.key);
+            let (_, stored) = self.find(&weight.key, &weight.shape)?;
+            let key = self.layout.stored(&weight.key);
+            if let Stored::Fp8(_) = stored {
+                used.insert(scales_key(key));
+            }
+            used.insert(key.to_string());
         }
         if self.config.tie_word_embeddings && self.contains(HEAD) {
             self.check_tied_head()?;
@@ -119,27 +156,40 @@ impl Checkpoint {
         }
     }
 
-    /// Checks that `key` is there with `shape` and a dtype that is read; gives its file and the dtype.
+    /// Checks that `key` is there with `shape` and a dtype that is read.
     ///
     /// # Errors
     /// When it is not.
-    pub fn check(
-        &self,
-        key: &str,
-        shape: &[usize],
-    ) -> Result<(&SafetensorsFile, Precision), CheckpointError> {
+    pub fn check(&self, key: &str, shape: &[usize]) -> Result<(), CheckpointError> {
+        self.find(key, shape).map(drop)
+    }
+
+    /// The file of tensor `key` of `shape`, and how it is stored there.
+    fn find(&self, key: &str, shape: &[usize]) -> Result<(&SafetensorsFile, Stored), CheckpointError> {
+        let key = self.layout.stored(key);
+        let (shard, dtype) = self.header(key, shape)?;
+        let stored = match (precision_of(dtype), self.fp8, shape) {
+            (Some(precision), _, _) => Stored::Plain(precision),
+            (None, Some(blocks), &[rows, columns]) if dtype == Dtype::F8_E4M3 => {
+                let (key, shape) = (scales_key(key), Fp8Matrix::scales_shape(blocks, [rows, columns]));
+                let (file, dtype) = self.header(&key, &shape)?;
+                if precision_of(dtype).is_none() {
+                    return Err(not_read(file, &key, dtype));
+                }
+                Stored::Fp8(blocks)
+            }
+            _ => return Err(not_read(shard, key, dtype)),
+        };
+        Ok((shard, stored))
+    }
+
+    /// The file and dtype of the tensor that is spelled `key` there, which must be of `shape`.
+    fn header(&self, key: &str, shape: &[usize]) -> Result<(&SafetensorsFile, Dtype), CheckpointError> {
         let Some(&shard) = self.keys.get(key) else {
             return Err(CheckpointError::MissingKey { file: self.listing.clone(), key: key.into() });
         };
         let shard = &self.shards[shard];
         let info = shard.info(key).expect("its keys were listed");
-        let Some(precision) = precision_of(info.dtype) else {
-            return Err(CheckpointError::TensorDType {
-                file: shard.path().into(),
-                key: key.into(),
-                dtype: format!("{:?}", info.dtype),
-            });
-        };
         if info.shape != shape {
             return Err(CheckpointError::Shape {
                 file: shard.path().into(),
@@ -148,7 +198,7 @@ impl Checkpoint {
                 found: info.shape.clone(),
             });
         }
-        Ok((shard, precision))
+        Ok((shard, info.dtype))
     }
 
     /// The values of tensor `key` of `shape`, row-major, rounded to nearest even where `T` is narrower than
@@ -199,15 +249,23 @@ impl Checkpoint {
         start: usize,
         values: &mut [T],
     ) -> Result<(), CheckpointError> {
-        let (file, stored) = self.check(key, shape)?;
-        let size = stored.bytes();
+        let (file, stored) = self.find(key, shape)?;
+        let key = self.layout.stored(key);
         let all: usize = shape.iter().product();
         assert!(start <= all && values.len() <= all - start, "values from {start} on of {all}");
+        let (size, numbers) = match stored {
+            Stored::Plain(precision) => (precision.bytes(), Numbers::Plain(precision)),
+            Stored::Fp8(blocks) => (1, Numbers::Fp8(self.fp8_matrix(key, shape, blocks)?)),
+        };
         let mut bytes = vec![0; values.len().min(PIECE) * size];
         for (piece, values) in values.chunks_mut(PIECE).enumerate() {
             let (first, bytes) = (start + piece * PIECE, &mut bytes[..values.len() * size]);
             file.read_into(key, first * size, bytes)?;
-            T::decode(bytes, stored, values).map_err(|bad| CheckpointError::NonFinite {
+            let decoded = match &numbers {
+                Numbers::Plain(precision) => T::decode(bytes, *precision, values),
+                Numbers::Fp8(matrix) => matrix.decode(bytes, first, values),
+            };
+            decoded.map_err(|bad| CheckpointError::NonFinite {
                 file: file.path().into(),
                 key: key.into(),
                 index: first + bad.index,
@@ -218,16 +276,33 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// The scales of the matrix `key` of `shape`.
+    fn fp8_matrix(
+        &self,
+        key: &str,
+        shape: &[usize],
+        blocks: Fp8Blocks,
+    ) -> Result<Fp8Matrix, CheckpointError> {
+        let &[rows, columns] = shape else {
+            unreachable!("only matrices are stored so");
+        };
+        let scales = self.values(&scales_key(key), &Fp8Matrix::scales_shape(blocks, [rows, columns]))?;
+        Ok(Fp8Matrix { blocks, columns, scales })
+    }
+
     fn check_tied_head(&self) -> Result<(), CheckpointError> {
         const CHUNK_ROWS: usize = 4096;
         let shape = [self.config.vocab_size, self.config.hidden_size];
-        let (head, head_dtype) = self.check(HEAD, &shape)?;
-        let (embedding, dtype) = self.check(EMBEDDING, &shape)?;
-        let row = shape[1] * dtype.bytes();
-        let mut equal = head_dtype == dtype;
+        let (head, head_dtype) = self.find(HEAD, &shape)?;
+        let (embedding, dtype) = self.find(EMBEDDING, &shape)?;
+        let own = self.layout.stored(EMBEDDING);
+        let (row, mut equal) = match dtype {
+            Stored::Plain(precision) => (shape[1] * precision.bytes(), head_dtype == dtype),
+            Stored::Fp8(_) => (shape[1], false),
+        };
         for start in (0..shape[0]).step_by(CHUNK_ROWS) {
             let range = start * row..shape[0].min(start + CHUNK_ROWS) * row;
-            equal = equal && head.read(HEAD, range.clone())? == embedding.read(EMBEDDING, range)?;
+            equal = equal && head.read(HEAD, range.clone())? == embedding.read(own, range)?;
         }
         if equal {
             return Ok(());
@@ -235,6 +310,10 @@ impl Checkpoint {
         let file = head.path().into();
         Err(CheckpointError::TiedWeightsDiffer { file })
     }
+}
+
+fn not_read(file: &SafetensorsFile, key: &str, dtype: Dtype) -> CheckpointError {
+    CheckpointError::TensorDType { file: file.path().into(), key: key.into(), dtype: format!("{dtype:?}") }
 }
 
 /// The dtypes of weights: which of a file's are read, and as what.

@@ -62,6 +62,18 @@ pub enum CheckpointError {
         /// The key.
         key: String,
     },
+    /// The keys are those of a model inside another.
+    #[error("{}: key `{key}` begins with `{prefix}`: {by}", file.display())]
+    Wrapped {
+        /// The weights or the index.
+        file: PathBuf,
+        /// The embedding's key.
+        key: String,
+        /// What does not belong to it.
+        prefix: String,
+        /// What puts it there, and what helps.
+        by: &'static str,
+    },
     /// A key occurs twice, in one file or in two shards.
     #[error("{}: key `{key}` occurs more than once", file.display())]
     DuplicateKey {
@@ -82,8 +94,11 @@ pub enum CheckpointError {
         /// Shape in the file.
         found: Vec<usize>,
     },
-    /// A tensor's dtype is not bf16, f16 or f32.
-    #[error("{}: tensor `{key}` is {dtype}; only BF16, F16 and F32 are read", file.display())]
+    /// A tensor's dtype is not bf16, f16 or f32, nor that of a quantised matrix in a checkpoint that has such.
+    #[error(
+        "{}: tensor `{key}` is {dtype}; only BF16, F16 and F32 are read, and F8_E4M3 of matrices where `quantization_config` says so",
+        file.display()
+    )]
     TensorDType {
         /// The file.
         file: PathBuf,

@@ -9,8 +9,10 @@
 mod checkpoint;
 mod error;
 mod files;
+mod fp8;
 mod host;
 mod index;
+mod layout;
 mod safetensors_file;
 
 pub use checkpoint::{Checkpoint, PIECE, TensorEntry, read_config};

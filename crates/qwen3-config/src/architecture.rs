@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::Fp8Blocks;
 use crate::error::{ConfigError, unsupported};
 
 /// Fields of `config.json` that say nothing about the forward pass: bookkeeping, token ids, training
@@ -33,12 +34,11 @@ const NO_EFFECT: &[&str] = &[
 ];
 
 /// Fields that say which computation this is; see [`check_architecture`].
-const ARCHITECTURE: &[&str] = &["model_type", "architectures", "hidden_act"];
+const ARCHITECTURE: &[&str] = &["model_type", "architectures", "hidden_act", "quantization_config"];
 
 /// Fields that change the computation in a way this crate does not implement, each with the only
 /// value that leaves the computation alone. `null` and absence always do.
 const ONLY_NEUTRAL: &[(&str, Value)] = &[
-    ("quantization_config", Value::Null),
     ("compression_config", Value::Null),
     ("num_experts", Value::Null),
     ("mlp_bias", Value::Bool(false)),
@@ -71,7 +71,8 @@ pub(crate) fn check_architecture(object: &Map<String, Value>) -> Result<(), Conf
             return Err(unsupported(field, value, format!("only {neutral}")));
         }
     }
-    Ok(())
+    // What else it says is for those who read the weights.
+    Fp8Blocks::of(object).map(drop)
 }
 
 /// Is something known of a field that is not read?

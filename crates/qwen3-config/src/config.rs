@@ -48,7 +48,7 @@ impl Qwen3Config {
     ///
     /// # Errors
     /// Names the field that is missing, malformed, contradictory, or asks for something that this
-    /// crate does not implement (another `model_type`, activation, RoPE scaling, quantisation, experts).
+    /// crate does not implement (another `model_type`, activation, RoPE scaling or quantisation, experts).
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
         ConfigJson::read(text)?.try_into()
     }

@@ -214,6 +214,7 @@ impl Folder {
                 ("OutsideDirectory", file, Ok(format!("{key} -> {target}")))
             }
             E::MissingKey { file, key } => ("MissingKey", file, Ok(key)),
+            E::Wrapped { file, key, prefix, .. } => ("Wrapped", file, Ok(format!("{key} {prefix}"))),
             E::UnusedKey { file, key } => ("UnusedKey", file, Ok(key)),
             E::DuplicateKey { file, key } => ("DuplicateKey", file, Ok(key)),
             E::Shape { file, key, expected, found } => {

@@ -8,6 +8,7 @@ mod files;
 mod hostile_records;
 mod key_table;
 mod keys;
+mod layouts;
 mod record_checksums;
 mod record_headers;
 mod records;
