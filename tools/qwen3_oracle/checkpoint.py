@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import Qwen3Config, Qwen3ForCausalLM
 from transformers.models.qwen3 import modeling_qwen3
 
-from . import dtypes, rope
+from . import dtypes, fp8, rope
 from .errors import InputError
 from .files import read_json
 
@@ -36,8 +36,10 @@ def read_config(path: Path) -> Qwen3Config:
     model_type = values.get("model_type") if isinstance(values, dict) else None
     if model_type != "qwen3":
         raise InputError(f"{file} is not a dense Qwen3 configuration: model_type is {model_type!r}")
+    fp8.block_size(values)
     try:
-        config = Qwen3Config.from_dict(values)
+        # How weights are stored is no part of the model.
+        config = Qwen3Config.from_dict(values | {"quantization_config": None})
     except Exception as error:
         raise InputError(f"{file}: {str(error).splitlines()[0]}") from error
     if config.rope_parameters["rope_type"] not in rope.TYPES:
@@ -73,8 +75,19 @@ def checkpoint_files(path: Path) -> list[str]:
     return ["config.json", *sorted(weights | {name for name in others if (path / name).is_file()})]
 
 
+def fp8_blocks(path: Path) -> tuple[int, int] | None:
+    """The blocks of a checkpoint whose matrices are stored as eight bits; None for any other."""
+    return fp8.block_size(read_json(path / "config.json"))
+
+
+def plain(path: Path, stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors of a checkpoint as they are used."""
+    blocks = fp8_blocks(path)
+    return stored if blocks is None else fp8.dequantised(stored, blocks)
+
+
 def layer_weights(path: Path, index: int) -> dict[str, torch.Tensor]:
-    """The tensors of layer `index` as stored, by their keys inside the layer."""
+    """The tensors of layer `index` as stored, by their keys inside the layer; those of eight bits in float32."""
     config = read_config(path)
     if not 0 <= index < config.num_hidden_layers:
         raise InputError(f"layer {index} is out of range: {path} has {config.num_hidden_layers} layers")
@@ -86,7 +99,7 @@ def layer_weights(path: Path, index: int) -> dict[str, torch.Tensor]:
         if inside.startswith(prefix):
             with safe_open(file, "pt") as tensors:
                 weights[inside.removeprefix(prefix)] = tensors.get_tensor(key)
-    return weights
+    return plain(path, weights)
 
 
 def load_layer(path: Path, index: int, dtype: torch.dtype) -> Layer:
@@ -106,7 +119,9 @@ def load_layer(path: Path, index: int, dtype: torch.dtype) -> Layer:
 def load_model(path: Path, dtype: torch.dtype) -> Qwen3ForCausalLM:
     """`Qwen3ForCausalLM` with eager attention, offline; every key must be there and be used."""
     config = read_config(path)
-    weight_files(path)
+    files = weight_files(path)
+    if fp8_blocks(path) is not None:
+        return load_dequantised(path, config, files, dtype)
     try:
         model, info = Qwen3ForCausalLM.from_pretrained(
             path,
@@ -122,4 +137,21 @@ def load_model(path: Path, dtype: torch.dtype) -> Qwen3ForCausalLM:
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info.get(kind):
             raise InputError(f"{path}: {kind.replace('_', ' ')}: {sorted(info[kind])}")
+    return model.eval()
+
+
+def load_dequantised(path: Path, config: Qwen3Config, files: dict[str, Path], dtype: torch.dtype) -> Qwen3ForCausalLM:
+    """`load_model` of a checkpoint whose matrices are stored as eight bits."""
+    stored = {}
+    for key, file in files.items():
+        with safe_open(file, "pt") as tensors:
+            stored[key] = tensors.get_tensor(key)
+    weights = {key: tensor.to(dtype) for key, tensor in plain(path, stored).items()}
+    if config.tie_word_embeddings:
+        weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
+    model = Qwen3ForCausalLM(config).to(dtype)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
     return model.eval()

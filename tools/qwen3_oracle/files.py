@@ -24,6 +24,7 @@ SAFETENSORS_NAMES = {
     torch.float32: "F32",
     torch.float16: "F16",
     torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
 }
 EPOCH = (1980, 1, 1, 0, 0, 0)
 

@@ -65,6 +65,7 @@ PLANS = {
     ),
     "yarn": Plan(1, [SHORT, QUESTION, LONG], 8, module_cases=True, decoder_left_padded=False, unequal=[]),
     "window-yarn": Plan(2, [], 0, module_cases=False, decoder_left_padded=False, unequal=[], far=True),
+    "fp8": Plan(1, [QUESTION], 8, module_cases=False, decoder_left_padded=False, unequal=[]),
     trained.NAME: Plan(1, [trained.QUESTION], 14, module_cases=False, decoder_left_padded=False, unequal=[]),
 }
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from . import draws
+from . import draws, fp8
 from .checkpoint import INDEX_FILE, SINGLE_FILE
-from .files import write_json, write_safetensors_stream
+from .files import write_json, write_safetensors, write_safetensors_stream
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -96,3 +96,11 @@ def write_weights(
         parameters = sum(math.prod(shape) for shape in tensors.values())
         metadata = {"total_parameters": parameters, "total_size": parameters * dtype.itemsize}
         write_json(directory / INDEX_FILE, {"metadata": metadata, "weight_map": dict(sorted(weight_map.items()))})
+
+
+def write_fp8(directory: Path, config: Qwen3Config, dtype: torch.dtype, seed: int, blocks: tuple[int, int]) -> None:
+    """Writes the same weights, projections as eight bits with a scale for each block, into one file."""
+    tensors = {
+        key: torch.cat(list(values(seed, key, shape, dtype))).reshape(shape) for key, shape in shapes(config).items()
+    }
+    write_safetensors(directory / SINGLE_FILE, fp8.quantised(tensors, blocks), {"format": "pt"})

@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from . import dtypes, synthetic
-from .checkpoint import DTYPES, load_model, read_config
+from .checkpoint import DTYPES, fp8_blocks, load_model, read_config
 from .errors import CheckError
 from .files import write_json
 from .precise import float64_inside
@@ -155,6 +155,19 @@ CHECKPOINTS = [
         dtype="bf16",
         seed=1,
     ),
+    Tiny(
+        "fp8",
+        config_4(
+            "bf16", 1000000.0, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=8,
+            num_key_value_heads=2, head_dim=16, vocab_size=256, rms_norm_eps=1e-6, tie_word_embeddings=False,
+            quantization_config={
+                "activation_scheme": "dynamic", "fmt": "e4m3", "modules_to_not_convert": ["lm_head"],
+                "quant_method": "fp8", "weight_block_size": [32, 40],
+            },
+        ),
+        dtype="bf16",
+        seed=1,
+    ),
 ]  # fmt: skip
 
 
@@ -162,7 +175,11 @@ def write(tiny: Tiny, directory: Path) -> None:
     """Writes one tiny checkpoint and checks it."""
     write_json(directory / "config.json", tiny.config)
     config = read_config(directory)
-    synthetic.write_weights(directory, config, DTYPES[tiny.dtype], tiny.seed, tiny.shards)
+    blocks = fp8_blocks(directory)
+    if blocks is None:
+        synthetic.write_weights(directory, config, DTYPES[tiny.dtype], tiny.seed, tiny.shards)
+    else:
+        synthetic.write_fp8(directory, config, DTYPES[tiny.dtype], tiny.seed, blocks)
     check(directory)
 
 
