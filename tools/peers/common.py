@@ -160,7 +160,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
             raise InputError(f"{file}: {name} is {config.get(name)!r}")
     if config.get("use_sliding_window"):
         raise InputError(f"{file}: sliding window attention is not supported")
-    rope_type = (config.get("rope_parameters") or config.get("rope_scaling") or {}).get("rope_type", "default")
+    if config.get("quantization_config"):
+        raise InputError(f"{file}: weights that are quantised are not supported")
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    rope_type = rope.get("rope_type") or rope.get("type") or "default"
     if rope_type != "default":
         raise InputError(f"{file}: rope_type {rope_type!r} is not supported")
     if (path / INDEX_FILE).is_file():

@@ -152,6 +152,8 @@ def check_refusals(peer: Peer) -> Iterator[str]:
             if weights is not None:
                 (broken / "model.safetensors").write_bytes(weights)
             yield from refusal(peer, ["--model", folder, *ACCEPTED[2:]], f"weights {weights!r}")
+    for name in ("window", "yarn", "window-yarn", "fp8"):
+        yield from refusal(peer, ["--model", str(CHECKPOINTS / name), *ACCEPTED[2:]], name)
     for options in REFUSED:
         yield from refusal(peer, options, " ".join(options))
 

@@ -35,11 +35,15 @@ fn read_config(file: &Path) -> Result<Config, Failure> {
         let found = values.get("model_type").unwrap_or(&Value::Null);
         return Err(bad(format!("not a dense Qwen3 configuration: model_type is {found}")));
     }
+    if values.get("quantization_config").is_some_and(|value| !value.is_null()) {
+        return Err(bad("weights that are quantised are not supported".into()));
+    }
     // Transformers 5 has the base of RoPE in `rope_parameters`, 4 had it outside.
     let rope =
         ["rope_parameters", "rope_scaling"].iter().find_map(|key| values.get(*key)?.as_object()).cloned();
     if let Some(rope) = rope {
-        if let Some(kind) = rope.get("rope_type").filter(|kind| **kind != json!("default")) {
+        let kind = ["rope_type", "type"].iter().find_map(|key| rope.get(*key));
+        if let Some(kind) = kind.filter(|kind| **kind != json!("default")) {
             return Err(bad(format!("rope_type {kind} is not supported")));
         }
         if let Some(theta) = rope.get("rope_theta") {
