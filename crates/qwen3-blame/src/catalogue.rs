@@ -1,8 +1,8 @@
 //! The catalogue of known mistakes: an id, a sentence, and the switches of the probe it turns.
 
-use qwen3_config::{Qwen3Config, Rope};
+use qwen3_config::{Qwen3Config, Rope, Windows};
 
-use crate::variant::{Activation, Head, HeadNorm, Layout, Mask, Rotation, Variant, WeightOffset, Windows};
+use crate::variant::{Activation, Head, HeadNorm, Layout, LookBack, Mask, Rotation, Variant, WeightOffset};
 
 /// How a mistake changes the right variant.
 type Change = Box<dyn Fn(&mut Variant) + Send + Sync>;
@@ -203,22 +203,26 @@ fn of_yarn(rope: &Rope) -> Vec<Hypothesis> {
 }
 
 /// Mistakes in sliding windows, where a prompt of `longest` tokens is longer than they are.
-fn of_windows(windows: &qwen3_config::Windows, longest: usize) -> Vec<Hypothesis> {
+fn of_windows(windows: &Windows, longest: usize) -> Vec<Hypothesis> {
     let Some(window) = windows.window().filter(|window| *window < longest) else {
         return Vec::new();
     };
-    let with = |id, words: String, wrong| Hypothesis::new(id, words, move |v| v.windows = wrong);
+    let with = |id, words: String, wrong| Hypothesis::new(id, words, move |v| v.look_back = wrong);
     let mut list = vec![
-        with("window_missing", format!("queries look back over more than {window} tokens"), Windows::Missing),
-        with("window_off_by_one", format!("windows have {} tokens", window + 1), Windows::Longer(1)),
+        with(
+            "window_missing",
+            format!("queries look back over more than {window} tokens"),
+            LookBack::Missing,
+        ),
+        with("window_off_by_one", format!("windows have {} tokens", window + 1), LookBack::Longer(1)),
     ];
     if window > 1 {
         let words = format!("windows have {} tokens", window - 1);
-        list.push(with("window_off_by_one", words, Windows::Longer(-1)));
+        list.push(with("window_off_by_one", words, LookBack::Longer(-1)));
     }
     if windows.are_mixed() {
         let words = "windows are in the layers that have none, and none where they should be";
-        list.push(with("window_in_wrong_layers", words.into(), Windows::Exchanged(window)));
+        list.push(with("window_in_wrong_layers", words.into(), LookBack::Exchanged(window)));
     }
     list
 }

@@ -53,7 +53,7 @@ pub fn run_layer(
     let [q, k, v] = [Tap::QProj, Tap::KProj, Tap::VProj].map(|tap| taps.get(tap).to_vec());
 
     let (q, k) = norm_and_rotate(weights, config, variant, rows, q, k, &mut taps);
-    let context = attend(config, variant, variant.windows.reach(weights.reach), rows, [&q, &k, &v]);
+    let context = attend(config, variant, variant.look_back.reach(weights.reach), rows, [&q, &k, &v]);
     taps.keep(Tap::Context, &context);
     let attention = weights.o_proj.apply(&context, Layout::OutIn, arithmetic);
     taps.keep(Tap::OProj, &attention);

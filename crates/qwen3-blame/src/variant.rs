@@ -34,7 +34,7 @@ pub enum Mask {
 
 /// How far back the layers look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Windows {
+pub enum LookBack {
     /// As the config says.
     Own,
     /// To the first token, windows or not.
@@ -45,7 +45,7 @@ pub enum Windows {
     Exchanged(usize),
 }
 
-impl Windows {
+impl LookBack {
     /// How far a layer looks back that should look back as far as `right`.
     pub fn reach(self, right: Reach) -> Reach {
         match (self, right) {
@@ -159,8 +159,8 @@ pub struct Variant {
     pub mask: Mask,
     /// The first token in a row whose query has that mask; those before it see what they should.
     pub mask_from: usize,
-    /// See [`Windows`].
-    pub windows: Windows,
+    /// See [`LookBack`].
+    pub look_back: LookBack,
     /// Is attention's input added to its output?
     pub attention_residual: bool,
     /// Is the feed-forward block's input added to its output?
@@ -200,7 +200,7 @@ impl Variant {
             scale: (config.head_dim as f64).powf(-0.5),
             mask: Mask::Causal,
             mask_from: 0,
-            windows: Windows::Own,
+            look_back: LookBack::Own,
             attention_residual: true,
             mlp_residual: true,
             post_norm_is_input_norm: false,

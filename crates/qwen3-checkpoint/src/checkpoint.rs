@@ -43,7 +43,7 @@ pub struct TensorEntry {
 
 /// How a tensor that is read is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stored {
+enum StoredAs {
     /// As numbers of this dtype.
     Plain(Precision),
     /// As eight bits, with a scale for each block.
@@ -138,7 +138,7 @@ impl Checkpoint {
         for weight in self.config.weights() {
             let (_, stored) = self.find(&weight.key, &weight.shape)?;
             let key = self.layout.stored(&weight.key);
-            if let Stored::Fp8(_) = stored {
+            if let StoredAs::Fp8(_) = stored {
                 used.insert(scales_key(key));
             }
             used.insert(key.to_string());
@@ -165,18 +165,18 @@ impl Checkpoint {
     }
 
     /// The file of tensor `key` of `shape`, and how it is stored there.
-    fn find(&self, key: &str, shape: &[usize]) -> Result<(&SafetensorsFile, Stored), CheckpointError> {
+    fn find(&self, key: &str, shape: &[usize]) -> Result<(&SafetensorsFile, StoredAs), CheckpointError> {
         let key = self.layout.stored(key);
         let (shard, dtype) = self.header(key, shape)?;
         let stored = match (precision_of(dtype), self.fp8, shape) {
-            (Some(precision), _, _) => Stored::Plain(precision),
+            (Some(precision), _, _) => StoredAs::Plain(precision),
             (None, Some(blocks), &[rows, columns]) if dtype == Dtype::F8_E4M3 => {
                 let (key, shape) = (scales_key(key), Fp8Matrix::scales_shape(blocks, [rows, columns]));
                 let (file, dtype) = self.header(&key, &shape)?;
                 if precision_of(dtype).is_none() {
                     return Err(not_read(file, &key, dtype));
                 }
-                Stored::Fp8(blocks)
+                StoredAs::Fp8(blocks)
             }
             _ => return Err(not_read(shard, key, dtype)),
         };
@@ -254,8 +254,8 @@ impl Checkpoint {
         let all: usize = shape.iter().product();
         assert!(start <= all && values.len() <= all - start, "values from {start} on of {all}");
         let (size, numbers) = match stored {
-            Stored::Plain(precision) => (precision.bytes(), Numbers::Plain(precision)),
-            Stored::Fp8(blocks) => (1, Numbers::Fp8(self.fp8_matrix(key, shape, blocks)?)),
+            StoredAs::Plain(precision) => (precision.bytes(), Numbers::Plain(precision)),
+            StoredAs::Fp8(blocks) => (1, Numbers::Fp8(self.fp8_matrix(key, shape, blocks)?)),
         };
         let mut bytes = vec![0; values.len().min(PIECE) * size];
         for (piece, values) in values.chunks_mut(PIECE).enumerate() {
@@ -297,8 +297,8 @@ impl Checkpoint {
         let (embedding, dtype) = self.find(EMBEDDING, &shape)?;
         let own = self.layout.stored(EMBEDDING);
         let (row, mut equal) = match dtype {
-            Stored::Plain(precision) => (shape[1] * precision.bytes(), head_dtype == dtype),
-            Stored::Fp8(_) => (shape[1], false),
+            StoredAs::Plain(precision) => (shape[1] * precision.bytes(), head_dtype == dtype),
+            StoredAs::Fp8(_) => (shape[1], false),
         };
         for start in (0..shape[0]).step_by(CHUNK_ROWS) {
             let range = start * row..shape[0].min(start + CHUNK_ROWS) * row;

@@ -65,7 +65,7 @@ type Bias = Option<Tensor<5>>;
 
 /// Where the tokens of a pass go in a layer's cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct CachePlace {
     /// The pass's slot that is the cache's first.
     base: usize,
     /// The cache's first slot that they occupy.
@@ -80,7 +80,7 @@ pub struct Step {
     pub(crate) cos: Tensor<4>,
     pub(crate) sin: Tensor<4>,
     /// One for each reach, made when it is first asked for.
-    biases: Vec<(Reach, OnceLock<(Place, Bias)>)>,
+    biases: Vec<(Reach, OnceLock<(CachePlace, Bias)>)>,
     /// For each sequence and slot, whether it is a token and not padding; empty when there is no padding.
     visible: Vec<Vec<bool>>,
     /// New tokens of a sequence.
@@ -93,21 +93,21 @@ pub struct Step {
 
 impl Step {
     /// Where the tokens go in a layer's cache, in which room is made for them.
-    pub(crate) fn place_in(&self, cache: &mut LayerCache) -> Place {
+    pub(crate) fn place_in(&self, cache: &mut LayerCache) -> CachePlace {
         let end = self.start + self.seq;
         let base = cache.make_room(self.start, end);
         // As many slots that are not used yet are looked at as of a cache that has forgotten nothing.
-        Place { base, start: self.start - base, keys: cache.capacity().min(self.keys - base) }
+        CachePlace { base, start: self.start - base, keys: cache.capacity().min(self.keys - base) }
     }
 
     /// Where the tokens go without a cache.
-    pub(crate) fn alone(&self) -> Place {
-        Place { base: 0, start: self.start, keys: self.keys }
+    pub(crate) fn alone(&self) -> CachePlace {
+        CachePlace { base: 0, start: self.start, keys: self.keys }
     }
 
     /// For each sequence and slot of a cache, whether it is a token and not padding; empty when there is no
     /// padding.
-    pub(crate) fn visible(&self, Place { base, .. }: Place) -> Cow<'_, [Vec<bool>]> {
+    pub(crate) fn visible(&self, CachePlace { base, .. }: CachePlace) -> Cow<'_, [Vec<bool>]> {
         if base == 0 || self.visible.is_empty() {
             return Cow::Borrowed(&self.visible);
         }
@@ -121,7 +121,7 @@ impl Step {
     ///
     /// # Panics
     /// When no layer of the plan's model has it.
-    pub(crate) fn bias(&self, reach: Reach, place: Place) -> Bias {
+    pub(crate) fn bias(&self, reach: Reach, place: CachePlace) -> Bias {
         let found = self.biases.iter().find(|(known, _)| *known == reach);
         let (_, bias) = found.unwrap_or_else(|| panic!("a step without a mask for {reach:?}"));
         let make = || {

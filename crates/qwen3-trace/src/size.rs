@@ -13,6 +13,7 @@ impl Size {
         let squares: f64 = values.iter().map(|value| value * value).sum();
         Self { largest, rms: (squares / values.len().max(1) as f64).sqrt() }
     }
+
     /// How many values as large as the largest have the same rms as these, which are `count`; NaN for zeros.
     pub(crate) fn elements(self, count: usize) -> f64 {
         count as f64 * (self.rms / self.largest).powi(2)
