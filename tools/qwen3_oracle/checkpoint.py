@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import Qwen3Config, Qwen3ForCausalLM
 from transformers.models.qwen3 import modeling_qwen3
 
-from . import dtypes, fp8, rope
+from . import dtypes, fp8, rope, sparse
 from .errors import InputError
 from .files import read_json
 
@@ -30,16 +30,17 @@ class Layer:
 
 
 def read_config(path: Path) -> Qwen3Config:
-    """Reads the configuration of a dense Qwen3, from `config.json` itself or the directory it is in."""
+    """Reads the configuration of a Qwen3, dense or with experts, from `config.json` itself or the directory it is in."""
     file = path / "config.json" if path.is_dir() else path
     values = read_json(file)
     model_type = values.get("model_type") if isinstance(values, dict) else None
-    if model_type != "qwen3":
-        raise InputError(f"{file} is not a dense Qwen3 configuration: model_type is {model_type!r}")
+    if model_type not in ("qwen3", sparse.MODEL_TYPE):
+        raise InputError(f"{file} is no Qwen3 configuration: model_type is {model_type!r}")
     fp8.block_size(values)
     try:
         # How weights are stored is no part of the model.
-        config = Qwen3Config.from_dict(values | {"quantization_config": None})
+        make = Qwen3Config.from_dict if model_type == "qwen3" else sparse.config_of
+        config = make(values | {"quantization_config": None})
     except Exception as error:
         raise InputError(f"{file}: {str(error).splitlines()[0]}") from error
     if config.rope_parameters["rope_type"] not in rope.TYPES:
@@ -107,8 +108,8 @@ def load_layer(path: Path, index: int, dtype: torch.dtype) -> Layer:
     config = read_config(path)
     weights = layer_weights(path, index)
     with torch.device("meta"):
-        module = modeling_qwen3.Qwen3DecoderLayer(config, index)
-    cast = {key: tensor.to(dtype) for key, tensor in weights.items()}
+        module = sparse.build_layer(config, index)
+    cast = {key: tensor.to(dtype) for key, tensor in sparse.fused(weights).items()}
     try:
         module.load_state_dict(cast, assign=True)
     except RuntimeError as error:
@@ -120,8 +121,8 @@ def load_model(path: Path, dtype: torch.dtype) -> Qwen3ForCausalLM:
     """`Qwen3ForCausalLM` with eager attention, offline; every key must be there and be used."""
     config = read_config(path)
     files = weight_files(path)
-    if fp8_blocks(path) is not None:
-        return load_dequantised(path, config, files, dtype)
+    if fp8_blocks(path) is not None or hasattr(config, "sparse"):
+        return load_made(path, config, files, dtype)
     try:
         model, info = Qwen3ForCausalLM.from_pretrained(
             path,
@@ -140,18 +141,25 @@ def load_model(path: Path, dtype: torch.dtype) -> Qwen3ForCausalLM:
     return model.eval()
 
 
-def load_dequantised(path: Path, config: Qwen3Config, files: dict[str, Path], dtype: torch.dtype) -> Qwen3ForCausalLM:
-    """`load_model` of a checkpoint whose matrices are stored as eight bits."""
+def load_made(path: Path, config: Qwen3Config, files: dict[str, Path], dtype: torch.dtype) -> Qwen3ForCausalLM:
+    """`load_model` of a checkpoint whose matrices are stored as eight bits, or which has experts."""
     stored = {}
     for key, file in files.items():
         with safe_open(file, "pt") as tensors:
             stored[key] = tensors.get_tensor(key)
-    weights = {key: tensor.to(dtype) for key, tensor in plain(path, stored).items()}
+    fused = sparse.fused(plain(path, stored))
+    del stored
+    # One tensor after the other, for they may be most of what memory there is.
+    weights = {key: fused.pop(key).to(dtype) for key in list(fused)}
     if config.tie_word_embeddings:
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
-    model = Qwen3ForCausalLM(config).to(dtype)
+    with torch.device("meta"):
+        model = sparse.build(config)
+    # Its frequencies are in no checkpoint.
+    model.model.rotary_emb = modeling_qwen3.Qwen3RotaryEmbedding(config)
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(weights, assign=True)
     except RuntimeError as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from error
+    model.tie_weights()
     return model.eval()

@@ -15,6 +15,7 @@ from . import (
     manifest,
     observed,
     prompts,
+    random_models,
     reference,
     sensitivity,
     small,
@@ -67,11 +68,12 @@ def make_all(output: Path, work: Path, official_tokenizer: Path | None) -> None:
     observations = observed.make_tiny(checkpoints, work)
     wild.make(work / "fixtures" / "wild", wild.COUNT, wild.SEED, False, 0, print)
     small.make(work / "fixtures")
+    random = random_models.make(work)
     hostile = output / "fixtures" / "hostile"
     if hostile.is_dir():
         # Not the oracle's, and in the folder that is replaced.
         shutil.copytree(hostile, work / "fixtures" / "hostile")
-    write_json(work / "manifest.json", manifest.manifest(work, checkpoints, cases, observations, texts))
+    write_json(work / "manifest.json", manifest.manifest(work, checkpoints, cases, observations, texts, random))
     sensitivity.check(*stored.read(work / "manifest.json"), DTYPES)
     report(cases)
     replace(work / "fixtures", output / "fixtures")

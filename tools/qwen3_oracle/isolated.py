@@ -42,7 +42,7 @@ def run(case: Case, model: Qwen3ForCausalLM) -> Tensors:
                 position_ids=position_ids,
                 position_embeddings=model.model.rotary_emb(x, position_ids),
             )
-        names = reference.layer_tensors(case, index)
+        names = reference.layer_tensors(case, model.config, index)
         result |= {name: record[inside] for inside, name in names.items()}
         x = given(names["output"])
     return result | {

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
-from . import draws, layer_runs
+from . import draws, layer_runs, sparse
 from .cases import Case, without_padding
 from .checkpoint import DTYPES, load_layer, read_config
 from .files import write_safetensors
@@ -145,14 +145,20 @@ def compute(cases: list[Case], path: Path, floors: list[str]) -> None:
     """Fills in the cases' float64 results, then the floors in each dtype of `floors`. All are on the same layer."""
     index = cases[0].layer
     oracle = load_layer(path, index, torch.float64)
+    scores = {}
     with float64_inside():
         for case in cases:
-            case.expected = without_padding(case, layer_runs.run(case, oracle, torch.float64))
+            with sparse.recorded_scores(oracle.module) as scores[case.id]:
+                case.expected = without_padding(case, layer_runs.run(case, oracle, torch.float64))
     for name in floors:
         dtype = DTYPES[name]
         layer = load_layer(path, index, dtype)
         for case in cases:
-            published = layer_runs.run(case, layer, dtype)
+            with sparse.recorded_scores(layer.module) as found:
+                published = layer_runs.run(case, layer, dtype)
+            if found:
+                top_k = layer.config.sparse.num_experts_per_tok
+                sparse.check_choices(f"{case.id} in {name}", scores[case.id], found, top_k)
             add_floors(case, name, published)
             if case.kind == "rms_norm" and name != "f32":
                 with float64_inside():

@@ -9,10 +9,11 @@ import torch
 from transformers import Qwen3Config
 from transformers.models.qwen3 import modeling_qwen3
 
+from . import sparse
 from .cases import Case, Tensors
 from .checkpoint import Layer
 from .precise import replaced
-from .taps import FROM_ATTENTION, HOOKED
+from .taps import FROM_ATTENTION, HOOKED, TAPS
 
 # What an attention returns: the context and the weights, which sdpa does not tell.
 Pair = tuple[torch.Tensor, torch.Tensor | None]
@@ -71,9 +72,13 @@ def recorded_layer(layer: modeling_qwen3.Qwen3DecoderLayer, taps: bool) -> Itera
     """Records the layer's `output`, and with `taps` everything of `taps.TAPS`; complete when the block ends."""
     record: Tensors = {}
     names = (*HOOKED, "") if taps else ("",)
-    with recorded_attention(layer.self_attn) as attention, recorded_outputs(layer, names) as hooked:
+    with (
+        recorded_attention(layer.self_attn) as attention,
+        sparse.recorded_router(layer) as router,
+        recorded_outputs(layer, names) as hooked,
+    ):
         yield record
-    record |= hooked | {"output": hooked[""]} | (attention_taps(attention) if taps else {})
+    record |= hooked | {"output": hooked[""]} | (router | attention_taps(attention) if taps else {})
 
 
 def mask_function(config: Qwen3Config, index: int) -> Callable[..., torch.Tensor]:
@@ -96,7 +101,7 @@ def run_rms_norm(case: Case, layer: Layer, dtype: torch.dtype) -> Tensors:
 
 
 def run_mlp(case: Case, layer: Layer, dtype: torch.dtype) -> Tensors:
-    """`Qwen3MLP`: input_x [batch, seq, hidden] -> output, the same shape."""
+    """`Qwen3MLP` or `Qwen3MoeSparseMoeBlock`: input_x [batch, seq, hidden] -> output, the same shape."""
     return {"output": layer.module.mlp(case.inputs["input_x"].to(dtype))}
 
 
@@ -121,14 +126,19 @@ def run_decoder_layer(case: Case, layer: Layer, dtype: torch.dtype) -> Tensors:
     hidden_states = case.inputs["hidden_states"].to(dtype)
     position_ids = case.inputs["position_ids"]
     mask = causal_mask(layer, hidden_states, case.inputs.get("attention_mask"))
-    with recorded_attention() as attention, recorded_outputs(layer.module, HOOKED) as hooked:
+    with (
+        recorded_attention() as attention,
+        sparse.recorded_router(layer.module) as router,
+        recorded_outputs(layer.module, HOOKED) as hooked,
+    ):
         output = layer.module(
             hidden_states,
             attention_mask=mask,
             position_ids=position_ids,
             position_embeddings=layer.rotary_emb(hidden_states, position_ids),
         )
-    return hooked | attention_taps(attention) | {"output": output}
+    found = hooked | router | attention_taps(attention)
+    return {name: found[name] for name in TAPS if name in found} | {"output": output}
 
 
 RUNS = {

@@ -66,13 +66,16 @@ def manifest(
     cases: list[Case],
     observed: Sequence[dict[str, object]] = (),
     text: Sequence[dict[str, object]] = (),
+    random: Sequence[dict[str, object]] = (),
 ) -> dict[str, object]:
     """The whole manifest; all files lie below `root`.
 
-    `observed` are the entries of `observed.make_tiny`, `text` those of `text_cases.make`.
+    `observed` are the entries of `observed.make_tiny`, `text` those of `text_cases.make`, `random` those of
+    `random_models.make`.
     """
     files = sorted({case.file.as_posix() for case in cases if case.kind != "record_roundtrip"})
     files += [entry["file"] for entry in observed]
+    files += [entry["file"] for entry in random]
     files += [entry[key] for entry in text for key in ("file", "parameters") if key in entry]
     return {
         "schema": SCHEMA,
@@ -82,4 +85,5 @@ def manifest(
         "cases": [case_entry(case) for case in cases],
         "observed": list(observed),
         "text": list(text),
+        "random": list(random),
     }

@@ -37,6 +37,14 @@ class Plan:
     taps: tuple[str, ...] = ()
 
 
+OF_EXPERTS = [
+    "router_softmax_after_topk",
+    "experts_permuted",
+    "experts_permuted-two",
+    "expert_gate_up_swapped",
+    "top_k_off",
+    "top_k_off-more",
+]
 PLANS = [
     Plan("gqa-sharded", "prompt2"),
     Plan("gqa-sharded", "prompt2", ids=["kv_swapped", "rope_theta"], taps=("self_attn.q_rope", "mlp")),
@@ -51,6 +59,12 @@ PLANS = [
         "yarn",
         "prompt3",
         ids=["yarn_missing", "yarn_attention_factor_missing", "yarn_ramp", "yarn_ramp-truncation", "rope_theta"],
+    ),
+    Plan("experts", "prompt3", ids=["router_not_renormalised", *OF_EXPERTS, "activation_gelu"]),
+    Plan(
+        "experts-mixed",
+        "prompt2",
+        ids=["router_renormalised", *OF_EXPERTS, "gate_up_swapped", "window_missing", "window_off_by_one"],
     ),
 ]
 

@@ -1,7 +1,8 @@
 """Turns Transformers' Qwen3 into a float64 oracle.
 
 Even after `.double()`, `Qwen3RMSNorm.forward`, the softmax of `eager_attention_forward` and
-`Qwen3RotaryEmbedding` compute in float32. `float64_inside` replaces the three for the time of a `with` block;
+`Qwen3RotaryEmbedding` compute in float32, and so does the router of `Qwen3MoeSparseMoeBlock`. `float64_inside` replaces
+the four for the time of a `with` block;
 outside it Transformers runs as published, which is what the noise floors need.
 """
 
@@ -13,8 +14,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 from transformers.models.qwen3 import modeling_qwen3
+from transformers.models.qwen3_moe import modeling_qwen3_moe
 
-from . import rope
+from . import rope, sparse
 
 
 @contextmanager
@@ -76,5 +78,6 @@ def float64_inside() -> Iterator[None]:
         replaced(modeling_qwen3.Qwen3RMSNorm, "forward", rms_norm),
         replaced(modeling_qwen3.Qwen3RotaryEmbedding, "forward", rotary_embedding),
         replaced(modeling_qwen3, "eager_attention_forward", eager_attention),
+        replaced(modeling_qwen3_moe.Qwen3MoeTopKRouter, "forward", sparse.router),
     ):
         yield

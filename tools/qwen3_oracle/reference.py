@@ -9,16 +9,16 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from transformers import DynamicCache, Qwen3ForCausalLM
+from transformers import DynamicCache, Qwen3Config, Qwen3ForCausalLM
 
-from . import isolated, layer_runs, prompts, stored
+from . import isolated, layer_runs, prompts, sparse, stored
 from .cases import Case, Tensors, without_padding
 from .checkpoint import DTYPES, load_model, read_config
 from .errors import CheckError, InputError
 from .files import write_npz
 from .floors import add_floors
 from .precise import float64_inside
-from .taps import TAPS
+from .taps import ROUTER, TAPS
 
 SMALL = 10_000_000
 # Of whole runs, and of modules that are given the right input.
@@ -65,9 +65,10 @@ def decode(model: Qwen3ForCausalLM, case: Case, first: torch.Tensor, cache: Dyna
     return Decoding(ids, torch.stack(steps, dim=1))
 
 
-def layer_tensors(case: Case, index: int) -> dict[str, str]:
+def layer_tensors(case: Case, config: Qwen3Config, index: int) -> dict[str, str]:
     """The names of what is stored of layer `index`, by its names inside the layer, in the order of computation."""
-    taps = {name: f"layer_{index:02}.{name}" for name in TAPS} if case.taps else {}
+    there = [name for name in TAPS if name not in ROUTER or sparse.is_sparse(config, index)]
+    taps = {name: f"layer_{index:02}.{name}" for name in there} if case.taps else {}
     return taps | {"output": f"layer_{index:02}_output"}
 
 
@@ -79,7 +80,7 @@ def forward_recorded(case: Case, model: Qwen3ForCausalLM, cache: DynamicCache) -
         logits = forward(model, case.inputs["input_ids"], full_mask(case), cache)
     result = {"embedding_output": ends["embed_tokens"]}
     for index, record in enumerate(layers):
-        result |= {name: record[inside] for inside, name in layer_tensors(case, index).items()}
+        result |= {name: record[inside] for inside, name in layer_tensors(case, model.config, index).items()}
     return result | {"final_norm_output": ends["norm"], "logits": logits}
 
 
@@ -208,8 +209,12 @@ class FullCases:
     def left_padded(self, texts: list[str], new_tokens: int) -> Case:
         """`left-padded`: prompts of unequal length in one batch."""
         rows = [prompts.encode(self.path, self.config.vocab_size, text) for text in texts]
+        return self.left_padded_ids(rows, new_tokens, f" from {self.origin}")
+
+    def left_padded_ids(self, rows: list[list[int]], new_tokens: int, origin: str = "") -> Case:
+        """`left-padded`: prompts of unequal length, given as token ids, in one batch."""
         lengths = ", ".join(str(len(row)) for row in rows)
-        text = f"a left-padded batch of prompts of {lengths} tokens from {self.origin}, {new_tokens} generated"
+        text = f"a left-padded batch of prompts of {lengths} tokens{origin}, {new_tokens} generated"
         return self.case("left-padded", text, new_tokens, prompts.left_padded(rows))
 
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from . import attention_cases, gradient_cases, layer_cases, prefill_cases, reference, tiny, trained
+from . import (
+    attention_cases,
+    clear_prompts,
+    gradient_cases,
+    layer_cases,
+    prefill_cases,
+    reference,
+    sparse,
+    tiny,
+    trained,
+)
 from .cases import Case
 from .checkpoint import DTYPES, read_config
 from .floors import require
@@ -13,6 +23,7 @@ from .layer_cases import LayerCases
 from .prompts import DEFAULT_PROMPTS
 from .reference import FullCases
 
+SEED = 42
 SHORT = "Hello"
 QUESTION = "What is 2+2?"
 LONG = "The quick brown fox jumps over the lazy."
@@ -23,8 +34,10 @@ UNEQUAL = [QUESTION, SHORT, "What is"]
 class Plan:
     """The cases of one checkpoint: the layer, the prompts, and which optional cases there are.
 
-    `far` are those that need many positions: RoPE at 32,768 and long prompts in chunks. `gradients` are the dtypes
-    of the backward pass, if there is one; its file is as large as the checkpoint in float32.
+    `decoder` is the layer step by step. `far` are those that need many positions: RoPE at 32,768 and long prompts in chunks. `gradients` are the dtypes
+    of the backward pass, if there is one; its file is as large as the checkpoint in float32. `clear` and
+    `unequal_clear` are the lengths of prompts as `clear_prompts` makes them, in place of texts, for a checkpoint with
+    experts.
     """
 
     layer: int
@@ -34,8 +47,11 @@ class Plan:
     decoder_left_padded: bool
     unequal: list[str]
     unequal_new_tokens: int = 6
+    decoder: bool = True
     far: bool = False
     gradients: tuple[str, ...] = ()
+    clear: tuple[int, ...] = ()
+    unequal_clear: tuple[int, ...] = ()
 
 
 PLANS = {
@@ -66,6 +82,31 @@ PLANS = {
     "yarn": Plan(1, [SHORT, QUESTION, LONG], 8, module_cases=True, decoder_left_padded=False, unequal=[]),
     "window-yarn": Plan(2, [], 0, module_cases=False, decoder_left_padded=False, unequal=[], far=True),
     "fp8": Plan(1, [QUESTION], 8, module_cases=False, decoder_left_padded=False, unequal=[]),
+    "experts": Plan(
+        1,
+        [],
+        6,
+        module_cases=True,
+        decoder_left_padded=True,
+        unequal=[],
+        clear=(4, 9, 16),
+        unequal_clear=(7, 3, 5),
+        unequal_new_tokens=4,
+        gradients=("f32",),
+    ),
+    "experts-mixed": Plan(
+        1,
+        [],
+        6,
+        module_cases=False,
+        decoder_left_padded=False,
+        unequal=[],
+        clear=(5, 12),
+        gradients=("f32",),
+    ),
+    "experts-ties": Plan(
+        1, [], 6, module_cases=False, decoder_left_padded=False, unequal=[], clear=(8,), decoder=False
+    ),
     trained.NAME: Plan(1, [trained.QUESTION], 14, module_cases=False, decoder_left_padded=False, unequal=[]),
 }
 
@@ -89,17 +130,21 @@ def make(name: str, path: Path, plan: Plan, folder: PurePosixPath, floors: list[
     """Computes the cases of one checkpoint and writes their files below `root`/`folder`."""
     maker = LayerCases(path, plan.layer, name, folder / f"layer-{plan.layer}")
     on_layer = maker.module_cases() if plan.module_cases else []
-    on_layer.append(maker.decoder())
+    if plan.decoder:
+        on_layer.append(maker.decoder())
     if plan.decoder_left_padded:
         on_layer.append(maker.decoder_left_padded())
     if plan.far:
         on_layer.append(maker.far())
-    layer_cases.compute(on_layer, path, floors)
+    if on_layer:
+        layer_cases.compute(on_layer, path, floors)
 
     full = FullCases(path, name, folder)
     on_model = [full.prompt(number, text, plan.new_tokens) for number, text in enumerate(plan.prompts, 1)]
     if plan.unequal:
         on_model.append(full.left_padded(plan.unequal, plan.unequal_new_tokens))
+    if plan.clear:
+        on_model += clear_cases(path, plan, full)
     reference.compute(on_model, path, floors)
     in_chunks = prefill_cases.cases(path, name, folder) if plan.far else []
     if in_chunks:
@@ -125,6 +170,18 @@ def make(name: str, path: Path, plan: Plan, folder: PurePosixPath, floors: list[
         inputs={},
     )
     return [*on_layer, *on_model, *in_chunks, *backward, roundtrip]
+
+
+def clear_cases(path: Path, plan: Plan, full: FullCases) -> list[Case]:
+    """The cases on prompts that are sure of their experts."""
+    maker = clear_prompts.Maker.of(path, SEED)
+    sparse.check_published(path, maker.exact)
+    prompts = [maker.prompt(length, plan.new_tokens) for length in plan.clear]
+    cases = [full.token_ids(number, ids, plan.new_tokens) for number, ids in enumerate(prompts, 1)]
+    if plan.unequal_clear:
+        rows = [maker.prompt(length, plan.unequal_new_tokens) for length in plan.unequal_clear]
+        cases.append(full.left_padded_ids(rows, plan.unequal_new_tokens))
+    return cases
 
 
 def required(case: Case) -> list[str]:

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import Qwen3Config
 
-from . import draws, fp8
+from . import draws, fp8, sparse
 from .checkpoint import INDEX_FILE, SINGLE_FILE
 from .files import write_json, write_safetensors, write_safetensors_stream
 
@@ -22,9 +22,9 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def shapes(config: Qwen3Config) -> Shapes:
-    """Key and shape of each tensor of `Qwen3ForCausalLM`'s `state_dict`; no `lm_head.weight` when it is tied."""
+    """Key and shape of each tensor of the `state_dict`, one for each expert; no `lm_head.weight` when it is tied."""
     with torch.device("meta"):
-        state = Qwen3ForCausalLM(config).state_dict()
+        state = sparse.split(sparse.build(config).state_dict())
     if config.tie_word_embeddings:
         del state["lm_head.weight"]
     return {key: tuple(tensor.shape) for key, tensor in state.items()}
@@ -46,6 +46,8 @@ def from_normal(key: str, shape: tuple[int, ...]) -> Callable[[torch.Tensor], to
         return lambda draw: 0.5 * draw
     if key == "model.embed_tokens.weight":
         return lambda draw: draw
+    if key.endswith("mlp.gate.weight"):
+        return lambda draw: draw * 3 / math.sqrt(shape[1])
     scale = (6 if key == "lm_head.weight" else 1) / math.sqrt(shape[1])
     return lambda draw: draw * scale
 
@@ -98,9 +100,32 @@ def write_weights(
         write_json(directory / INDEX_FILE, {"metadata": metadata, "weight_map": dict(sorted(weight_map.items()))})
 
 
-def write_fp8(directory: Path, config: Qwen3Config, dtype: torch.dtype, seed: int, blocks: tuple[int, int]) -> None:
-    """Writes the same weights, projections as eight bits with a scale for each block, into one file."""
-    tensors = {
+def whole(config: Qwen3Config, dtype: torch.dtype, seed: int) -> dict[str, torch.Tensor]:
+    """The same weights, all in memory."""
+    return {
         key: torch.cat(list(values(seed, key, shape, dtype))).reshape(shape) for key, shape in shapes(config).items()
     }
-    write_safetensors(directory / SINGLE_FILE, fp8.quantised(tensors, blocks), {"format": "pt"})
+
+
+def twins(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights with every second expert, and its row of the router, made the one before it: ties everywhere."""
+    result = {}
+    for key, tensor in tensors.items():
+        expert = sparse.EXPERT.match(key)
+        if expert:
+            first = int(expert["expert"]) // 2 * 2
+            tensor = tensors[f"{expert['block']}.{first}.{expert['name']}_proj.weight"].clone()
+        elif key.endswith("mlp.gate.weight"):
+            tensor = tensor[torch.arange(len(tensor)) // 2 * 2]
+        result[key] = tensor
+    return result
+
+
+def write_whole(directory: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Writes weights into one file."""
+    write_safetensors(directory / SINGLE_FILE, tensors, {"format": "pt"})
+
+
+def write_fp8(directory: Path, config: Qwen3Config, dtype: torch.dtype, seed: int, blocks: tuple[int, int]) -> None:
+    """Writes the same weights, projections as eight bits with a scale for each block, into one file."""
+    write_whole(directory, fp8.quantised(whole(config, dtype, seed), blocks))

@@ -14,10 +14,15 @@ TAPS = (
     "self_attn.context",
     "self_attn.o_proj",
     "post_attention_layernorm",
+    "mlp.router_logits",
+    "mlp.chosen_experts",
+    "mlp.expert_weights",
     "mlp",
 )
 # [batch, heads, seq, head_dim]; the others begin with [batch, seq].
 HEADS_FIRST = tuple(name for name in TAPS if name.endswith("_rope"))
 # No outputs of submodules.
 FROM_ATTENTION = (*HEADS_FIRST, "self_attn.context")
-HOOKED = tuple(name for name in TAPS if name not in FROM_ATTENTION)
+# Of layers with experts only.
+ROUTER = tuple(name for name in TAPS if name.startswith("mlp."))
+HOOKED = tuple(name for name in TAPS if name not in FROM_ATTENTION + ROUTER)

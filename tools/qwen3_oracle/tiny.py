@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import transformers
 
-from . import dtypes, synthetic
+from . import dtypes, sparse, synthetic
 from .checkpoint import DTYPES, fp8_blocks, load_model, read_config
 from .errors import CheckError
 from .files import write_json
@@ -17,13 +18,17 @@ from .precise import float64_inside
 
 @dataclass(frozen=True)
 class Tiny:
-    """A checkpoint of the repository: its `config.json`, the dtype on disk, the seed and the number of files."""
+    """A checkpoint of the repository: its `config.json`, the dtype on disk, the seed and the number of files.
+
+    `change` is what becomes of the weights before they are written.
+    """
 
     name: str
     config: dict[str, object]
     dtype: str
     seed: int
     shards: int = 1
+    change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]] | None = None
 
 
 def config_4(dtype: str, theta: float, positions: int = 128, **sizes: object) -> dict[str, object]:
@@ -67,6 +72,7 @@ def config_5(dtype: str, theta: float, positions: int = 128, **sizes: object) ->
     return dict(sorted((config | sizes).items()))
 
 
+EXPERTS = {"architectures": ["Qwen3MoeForCausalLM"], "model_type": sparse.MODEL_TYPE}
 CHECKPOINTS = [
     Tiny(
         "gqa-tied",
@@ -168,6 +174,43 @@ CHECKPOINTS = [
         dtype="bf16",
         seed=1,
     ),
+    Tiny(
+        "experts",
+        config_4(
+            "bf16", 1000000.0, **EXPERTS, hidden_size=64, intermediate_size=96, num_hidden_layers=3,
+            num_attention_heads=8, num_key_value_heads=2, head_dim=16, vocab_size=256, rms_norm_eps=1e-6,
+            tie_word_embeddings=True, num_experts=8, num_experts_per_tok=2, moe_intermediate_size=24,
+            norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[], output_router_logits=False,
+            router_aux_loss_coef=0.001,
+        ),
+        dtype="bf16",
+        seed=1,
+    ),
+    Tiny(
+        "experts-mixed",
+        config_5(
+            "f32", 10000.0, **EXPERTS, hidden_size=64, intermediate_size=48, num_hidden_layers=4,
+            num_attention_heads=4, num_key_value_heads=2, vocab_size=256, rms_norm_eps=1e-5,
+            tie_word_embeddings=False, num_local_experts=6, num_experts_per_tok=3, moe_intermediate_size=32,
+            decoder_sparse_step=2, mlp_only_layers=[3], use_sliding_window=True, sliding_window=6,
+            layer_types=["sliding_attention"] * 4,
+        ),
+        dtype="f32",
+        seed=2,
+        change=sparse.fused,
+    ),
+    Tiny(
+        "experts-ties",
+        config_4(
+            "f32", 1000000.0, **EXPERTS, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, head_dim=16, vocab_size=256, rms_norm_eps=1e-5,
+            tie_word_embeddings=False, num_experts=8, num_experts_per_tok=3, moe_intermediate_size=24,
+            norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[],
+        ),
+        dtype="f32",
+        seed=1,
+        change=synthetic.twins,
+    ),
 ]  # fmt: skip
 
 
@@ -176,7 +219,10 @@ def write(tiny: Tiny, directory: Path) -> None:
     write_json(directory / "config.json", tiny.config)
     config = read_config(directory)
     blocks = fp8_blocks(directory)
-    if blocks is None:
+    if tiny.change:
+        weights = synthetic.whole(config, DTYPES[tiny.dtype], tiny.seed)
+        synthetic.write_whole(directory, tiny.change(weights))
+    elif blocks is None:
         synthetic.write_weights(directory, config, DTYPES[tiny.dtype], tiny.seed, tiny.shards)
     else:
         synthetic.write_fp8(directory, config, DTYPES[tiny.dtype], tiny.seed, blocks)
@@ -187,12 +233,17 @@ def check(directory: Path) -> None:
     """Fails unless activations are O(1) and attention rows have visibly different entropies in every layer."""
     model = load_model(directory, torch.float64)
     ids = torch.arange(0, 32).remainder(model.config.vocab_size)[None]
-    with float64_inside():
+    with float64_inside(), sparse.recorded_scores(model) as scores:
         run = model(ids, output_hidden_states=True, output_attentions=True)
     for index, hidden in enumerate([*run.hidden_states, run.logits]):
         size = hidden.square().mean().sqrt().item()
         if not 0.3 < size < 10:
             raise CheckError(f"{directory.name}: hidden state {index} has root mean square {size:.3g}")
+    for number, logits in enumerate(scores):
+        used = logits.topk(model.config.sparse.num_experts_per_tok, dim=-1).indices.unique()
+        # Of twins either may be taken.
+        if len(used) < logits[0].unique().numel():
+            raise CheckError(f"{directory.name}: the router of sparse layer {number} uses {len(used)} experts only")
     for index, weights in enumerate(run.attentions):
         rows = weights[:, :, 7:]
         window = model.config.sliding_window if model.config.layer_types[index] == "sliding_attention" else 33

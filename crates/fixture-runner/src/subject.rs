@@ -89,7 +89,7 @@ impl Bench<'_> {
         let kind = config.layer(place.layer).feed_forward;
         let mlp = FeedForward::build(&mut source, &prefix, &config, kind)?;
         let x = self.floats(file, "input_x", &config)?;
-        Ok(vec![Output::new("output", mlp.forward(x).into_data())])
+        Ok(vec![Output::new("output", mlp.forward(x, &mut Taps::none()).into_data())])
     }
 
     fn attention(&self, place: &Place, file: &TensorFile) -> Result<Vec<Output>> {

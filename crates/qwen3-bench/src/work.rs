@@ -16,13 +16,14 @@ impl Work {
     /// That of a token of `workload`; `None` where tokens are not what it is about.
     ///
     /// A layer's matrices and the head are read and multiplied, of the embedding a row is read, and of the cache
-    /// every key and value before the token. Norms and rotations are left out: they are a thousandth.
+    /// every key and value before the token. Norms and rotations are left out: they are a thousandth. Of experts,
+    /// those of one token are counted, which is the least that several read.
     pub fn of(config: &Qwen3Config, dtype: Precision, workload: Workload) -> Option<Self> {
         let Workload { phase, tokens, context, batch } = workload;
         let (tokens, context, batch) = (tokens as f64, context as f64, batch as f64);
         let vocabulary = config.vocab_size as f64 * config.hidden_size as f64;
         let matrices = if config.tie_word_embeddings { 1.0 } else { 2.0 };
-        let layers = config.num_parameters() as f64 - matrices * vocabulary;
+        let layers = config.num_active_parameters() as f64 - matrices * vocabulary;
         let depth = config.num_hidden_layers as f64;
         let queries = depth * (config.num_attention_heads * config.head_dim) as f64;
         let cache = 2.0 * depth * (config.num_key_value_heads * config.head_dim) as f64;

@@ -34,8 +34,8 @@ pub fn calibrate(
     let derived = derive(checkpoint, reference, scope.layers.clone(), dtype, progress)?;
     let limits = limits.with_alone(derived.floors.clone());
     let [batch, seq] = reference.rows.dims();
-    let layers: usize = scope.layers.clone().map(|layer| parameters(checkpoint.config(), layer)).sum();
-    let cheap = layers * batch * (seq + reference.steps()) <= CHEAP;
+    let cheap =
+        products(checkpoint.config(), scope.layers.clone()) * batch * (seq + reference.steps()) <= CHEAP;
     let limits = if cheap || limits.need_whole_runs(reference)? {
         limits.with_through(whole_runs(checkpoint, reference, scope.layers.clone(), dtype, progress)?)
     } else {
@@ -45,10 +45,9 @@ pub fn calibrate(
     Ok((limits, derived))
 }
 
-/// How many numbers a layer's weights are.
-pub fn parameters(config: &Qwen3Config, layer: usize) -> usize {
-    let weights = config.layer_weights(layer);
-    weights.iter().map(|weight| weight.shape.iter().product::<usize>()).sum()
+/// How many products a token takes in `layers`.
+pub fn products(config: &Qwen3Config, layers: Range<usize>) -> usize {
+    layers.map(|layer| config.layer_active_parameters(layer)).sum()
 }
 
 /// What honest runs in `dtype` are off by that go through `layers` without being put right, and through the steps

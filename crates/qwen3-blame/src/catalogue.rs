@@ -1,7 +1,8 @@
 //! The catalogue of known mistakes: an id, a sentence, and the switches of the probe it turns.
 
-use qwen3_config::{Qwen3Config, Rope, Windows};
+use qwen3_config::{FeedForwardKind, Qwen3Config, Rope, Windows};
 
+use crate::experts::of_experts;
 use crate::variant::{Activation, Head, HeadNorm, Layout, LookBack, Mask, Rotation, Variant, WeightOffset};
 
 /// How a mistake changes the right variant.
@@ -20,7 +21,7 @@ pub struct Hypothesis {
 }
 
 impl Hypothesis {
-    fn new(
+    pub(crate) fn new(
         id: &'static str,
         words: impl Into<String>,
         change: impl Fn(&mut Variant) + Send + Sync + 'static,
@@ -121,7 +122,6 @@ pub fn in_layers(config: &Qwen3Config, longest: usize) -> Vec<Hypothesis> {
             v.head_norm = HeadNorm::OverAllHeads
         }),
         h("kv_swapped", "k_proj and v_proj are swapped", |v| v.kv_swapped = true),
-        h("gate_up_swapped", "gate_proj and up_proj are swapped", |v| v.gate_up_swapped = true),
         h("activation_gelu", "the activation is GELU (tanh form)", |v| v.activation = Activation::GeluTanh),
         h("activation_gelu", "the activation is GELU (erf form)", |v| v.activation = Activation::GeluErf),
         h("attention_scale_missing", "scores are not scaled", |v| v.scale = 1.0),
@@ -153,6 +153,11 @@ pub fn in_layers(config: &Qwen3Config, longest: usize) -> Vec<Hypothesis> {
             v.groups_interleaved = true
         }));
     }
+    let is_dense = |layer| matches!(config.layer(layer).feed_forward, FeedForwardKind::Dense { .. });
+    if (0..config.num_hidden_layers).any(is_dense) {
+        list.push(h("gate_up_swapped", "gate_proj and up_proj are swapped", |v| v.gate_up_swapped = true));
+    }
+    list.extend(of_experts(config));
     list.extend(of_yarn(&config.rope));
     list.extend(of_windows(&config.windows, longest));
     list.extend(transposed("k_transposed", "k_proj", |v| &mut v.k_layout));

@@ -111,9 +111,7 @@ impl Search<'_, '_> {
     pub(crate) fn cost(&self) -> usize {
         let config = &self.laboratory.config;
         let [batch, seq] = self.laboratory.rows.dims();
-        let queries = config.num_attention_heads * config.head_dim;
-        let layer = config.hidden_size * (2 * queries + 3 * config.intermediate_size);
-        batch * seq * layer * self.segment.steps.len()
+        batch * seq * config.layer_active_parameters(0) * self.segment.steps.len()
     }
 }
 

@@ -61,7 +61,8 @@ pub fn derive(
         let weights = LayerWeights::read(checkpoint, layer)?;
         let taps = run_layer(&weights, config, &right, rows, &input, None);
         noise.layer(layer, &weights, &input, &taps);
-        let tensors = Tap::of_layer().filter(|tap| *tap != Tap::LayerOutput).map(|tap| {
+        let inner = Tap::of_kind(config.layer(layer).feed_forward).filter(|tap| *tap != Tap::LayerOutput);
+        let tensors = inner.map(|tap| {
             let values = taps.get(tap).iter().map(|value| *value as f32);
             let key = Site::inside(layer, tap).to_string();
             (key, tap.shape(config, batch, seq), values.collect())

@@ -20,7 +20,9 @@ mod derived;
 mod diagnose;
 mod error_shape;
 mod examine;
+mod experts;
 mod explain;
+mod feed_forward;
 mod findings;
 mod fits;
 mod guesses;
@@ -47,7 +49,7 @@ pub use examine::{Examination, ExamineOptions, examine, missing_embedding};
 pub use fits::Fitted;
 pub use probe::{LayerTaps, run_layer};
 pub use variant::Variant;
-pub use weights::{LayerWeights, Projection};
+pub use weights::{FeedForwardWeights, LayerWeights, MlpWeights, Projection, SparseWeights};
 
 /// What fails here is reading a file: a tensor's or the checkpoint's.
 pub(crate) type Result<T> = std::result::Result<T, qwen3_trace::TraceError>;

@@ -4,7 +4,7 @@ use qwen3_config::{Qwen3Config, Rows, Site, Tap};
 use qwen3_trace::{Floor, Precision, TokenFloors};
 
 use crate::arithmetic::Arithmetic;
-use crate::calibrate::parameters;
+use crate::calibrate::products;
 use crate::probe::{LayerTaps, final_norm, run_layer};
 use crate::variant::Variant;
 use crate::weights::LayerWeights;
@@ -39,7 +39,7 @@ impl<'a> Noise<'a> {
     /// sequence.
     pub fn alone(config: &'a Qwen3Config, rows: &'a Rows, tokens: usize, dtype: Precision) -> Self {
         let [batch, seq] = rows.dims();
-        let draws = (PRODUCTS / (parameters(config, 0) * config.num_hidden_layers * batch * seq).max(1))
+        let draws = (PRODUCTS / (products(config, 0..config.num_hidden_layers) * batch * seq).max(1))
             .clamp(2, DRAWS) as u32;
         let rounded =
             |draw| Variant { arithmetic: Arithmetic::Rounded { dtype, draw }, ..Variant::right(config) };
@@ -85,7 +85,7 @@ impl<'a> Noise<'a> {
         };
         let inputs = self.inputs(x);
         let runs: Vec<LayerTaps> = self.drawn.iter().zip(inputs).map(run).collect();
-        for tap in Tap::of_layer() {
+        for tap in Tap::of_kind(self.config.layer(layer).feed_forward) {
             let found: Vec<&[f64]> = runs.iter().map(|taps| taps.get(tap)).collect();
             let floors = self.worst(tap, &found, exact.get(tap));
             self.overflows |= found.iter().any(|values| self.overflow(tap, values));

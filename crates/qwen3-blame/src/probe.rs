@@ -2,11 +2,12 @@
 //!
 //! It is not the model under test and never judges it: expected values are the reference's. It says
 //! what *would* have come out of an implementation with a given mistake. It follows Transformers
-//! `Qwen3DecoderLayer`; a test compares every tap of the right variant with the oracle's.
+//! `Qwen3DecoderLayer` and `Qwen3MoeDecoderLayer`; a test compares every tap of the right variant with the oracle's.
 
 use qwen3_config::{Qwen3Config, Reach, Rows, Tap};
 
-use crate::ops::{activate, add, each_chunk, rms_norm};
+use crate::feed_forward::feed_forward;
+use crate::ops::{add, each_chunk, rms_norm};
 use crate::variant::{HeadNorm, Layout, Mask, Rotation, Variant, WeightOffset};
 use crate::weights::LayerWeights;
 
@@ -20,13 +21,13 @@ impl LayerTaps {
     /// A tensor of the layer.
     ///
     /// # Panics
-    /// For a tap outside the layers.
+    /// For a tap that is not in a layer of this kind.
     pub fn get(&self, tap: Tap) -> &[f64] {
         let found = self.taps.iter().find(|(kept, _)| *kept == tap);
         found.map(|(_, values)| &values[..]).expect("a tap of a layer")
     }
 
-    fn keep(&mut self, tap: Tap, values: &[f64]) {
+    pub(crate) fn keep(&mut self, tap: Tap, values: &[f64]) {
         self.taps.push((tap, values.to_vec()));
     }
 }
@@ -66,15 +67,7 @@ pub fn run_layer(
     };
     let normed = rms_norm(&hidden, post_weight, variant.eps, hidden_offset, arithmetic);
     taps.keep(Tap::PostAttentionLayernorm, &normed);
-    let (mut gate, mut up) = (&weights.gate_proj, &weights.up_proj);
-    if variant.gate_up_swapped {
-        std::mem::swap(&mut gate, &mut up);
-    }
-    let gate = gate.apply(&normed, Layout::OutIn, arithmetic);
-    let up = up.apply(&normed, Layout::OutIn, arithmetic);
-    let gate = arithmetic.round(gate.into_iter().map(|x| activate(x, variant.activation)).collect());
-    let inner = arithmetic.round(gate.iter().zip(&up).map(|(gate, up)| gate * up).collect());
-    let mlp = weights.down_proj.apply(&inner, Layout::OutIn, arithmetic);
+    let mlp = feed_forward(&weights.mlp, variant, &normed, &mut taps);
     taps.keep(Tap::Mlp, &mlp);
     let output = if variant.mlp_residual { add(&hidden, &mlp, arithmetic) } else { mlp };
     taps.keep(Tap::LayerOutput, &output);

@@ -129,6 +129,9 @@ pub fn search(
         found = search.fits()?;
     }
     if found.is_empty() {
+        found = search.expert_order()?;
+    }
+    if found.is_empty() {
         progress("trying other layers' weights");
         found = search.other_layers()?;
     }

@@ -252,6 +252,16 @@ impl<'a> Laboratory<'a> {
         Ok((output, residual, None))
     }
 
+    /// The weights of layer `step`, and the right variant's run of it on `input`.
+    ///
+    /// # Errors
+    /// When a weight cannot be read.
+    pub fn right_run(&mut self, step: StepIndex, input: &[f64]) -> Result<(Rc<LayerWeights>, LayerTaps)> {
+        let weights = self.layer(step)?;
+        let taps = run_layer(&weights, &self.config, &self.right, self.rows, input, None);
+        Ok((weights, taps))
+    }
+
     fn compare(&self, watched: &Watched, predicted: &[f64]) -> Residual {
         let predicted = self.without_padding(watched.site, predicted);
         Residual::of(&predicted, &watched.values, &watched.limit)

@@ -3,6 +3,7 @@
 use qwen3_config::{Qwen3Config, Reach, Rope};
 
 use crate::arithmetic::Arithmetic;
+use crate::feed_forward::ExpertOrder;
 
 /// How queries and keys are rotated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +69,19 @@ pub enum Activation {
     GeluErf,
     /// GELU by its approximation with tanh.
     GeluTanh,
+}
+
+/// What the outputs of a token's experts are multiplied by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpertWeighing {
+    /// What the config says.
+    Own,
+    /// Their probabilities among all experts.
+    Probabilities,
+    /// Those divided by their sum, which is what a softmax over the chosen experts' scores gives.
+    Normalised,
+    /// The softmax of those probabilities.
+    SoftmaxOfProbabilities,
 }
 
 /// How a projection's weight is laid out.
@@ -141,8 +155,16 @@ pub struct Variant {
     pub k_layout: Layout,
     /// The layout of `v_proj.weight`.
     pub v_layout: Layout,
-    /// `gate_proj` and `up_proj` have each other's weights.
+    /// In dense layers, `gate_proj` and `up_proj` have each other's weights.
     pub gate_up_swapped: bool,
+    /// In every expert, `gate_proj` and `up_proj` have each other's weights.
+    pub expert_gate_up_swapped: bool,
+    /// See [`ExpertWeighing`].
+    pub expert_weighing: ExpertWeighing,
+    /// How many experts a token is sent to, if another number than the config's.
+    pub top_k: Option<usize>,
+    /// Which expert's weights each has instead of its own, if they are not in their places.
+    pub expert_order: Option<ExpertOrder>,
     /// See [`Activation`].
     pub activation: Activation,
     /// Added to the mean square in norms over `hidden_size`.
@@ -192,6 +214,10 @@ impl Variant {
             k_layout: Layout::OutIn,
             v_layout: Layout::OutIn,
             gate_up_swapped: false,
+            expert_gate_up_swapped: false,
+            expert_weighing: ExpertWeighing::Own,
+            top_k: None,
+            expert_order: None,
             activation: Activation::Silu,
             eps: config.rms_norm_eps,
             head_eps: config.rms_norm_eps,

@@ -1,9 +1,11 @@
 //! Weights on the host, for the [`probe`](crate::probe): one layer at a time, in f32 as stored or cast up.
 
+use std::collections::BTreeMap;
+
 use crate::arithmetic::Arithmetic;
 use crate::variant::Layout;
 use qwen3_checkpoint::{Checkpoint, CheckpointError};
-use qwen3_config::{EMBEDDING, HEAD, Qwen3Config, Reach, layer_key};
+use qwen3_config::{EMBEDDING, Experts, FeedForwardKind, HEAD, Qwen3Config, Reach, expert_name, layer_key};
 
 /// A linear map's weights, row-major.
 #[derive(Clone, Debug)]
@@ -30,11 +32,38 @@ pub struct LayerWeights {
     pub k_proj: Projection,
     pub v_proj: Projection,
     pub o_proj: Projection,
+    pub mlp: FeedForwardWeights,
+    /// How far back its attention looks.
+    pub reach: Reach,
+}
+
+/// The weights of a feed-forward block.
+#[derive(Clone, Debug)]
+pub enum FeedForwardWeights {
+    /// One that every token passes through.
+    Dense(MlpWeights),
+    /// A router and its experts.
+    Sparse(SparseWeights),
+}
+
+/// The weights of a gated block, by the checkpoint's keys.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "named as the checkpoint's keys are")]
+pub struct MlpWeights {
     pub gate_proj: Projection,
     pub up_proj: Projection,
     pub down_proj: Projection,
-    /// How far back its attention looks.
-    pub reach: Reach,
+}
+
+/// The weights of a block of experts.
+#[derive(Clone, Debug)]
+pub struct SparseWeights {
+    /// `mlp.gate`, `[num_experts, hidden_size]`.
+    pub router: Projection,
+    /// Each expert's.
+    pub experts: Vec<MlpWeights>,
+    /// What the config says of them.
+    pub of: Experts,
 }
 
 impl LayerWeights {
@@ -43,11 +72,11 @@ impl LayerWeights {
     /// # Errors
     /// When a key is missing, misshapen or not finite.
     pub fn read(checkpoint: &Checkpoint, index: usize) -> Result<Self, CheckpointError> {
-        let weights = checkpoint.config().layer_weights(index);
+        let weights: BTreeMap<String, Vec<usize>> =
+            checkpoint.config().layer_weights(index).map(|weight| (weight.key, weight.shape)).collect();
         let read = |name: &str| {
             let key = layer_key(index, name);
-            let weight = weights.iter().find(|weight| weight.key == key);
-            weight.map(|weight| checkpoint.values(&key, &weight.shape)).transpose()
+            weights.get(&key).map(|shape| checkpoint.values(&key, shape)).transpose()
         };
         let norm = |name: &str| {
             let weight = read(&format!("{name}.weight"))?;
@@ -55,13 +84,25 @@ impl LayerWeights {
         };
         let linear = |name: &str| {
             let weight = norm(name)?;
-            let key = layer_key(index, &format!("{name}.weight"));
-            let shape = weights.iter().find(|weight| weight.key == key).map(|weight| &weight.shape);
-            let [out, input] = shape.expect("just read")[..] else {
+            let [out, input] = weights[&layer_key(index, &format!("{name}.weight"))][..] else {
                 unreachable!("a projection is a matrix");
             };
             let bias = read(&format!("{name}.bias"))?;
             Ok::<_, CheckpointError>(Projection { weight, out, input, bias })
+        };
+        let mlp = |prefix: &str| {
+            let linear = |name: &str| linear(&format!("{prefix}.{name}"));
+            let [gate_proj, up_proj] = [linear("gate_proj")?, linear("up_proj")?];
+            Ok::<_, CheckpointError>(MlpWeights { gate_proj, up_proj, down_proj: linear("down_proj")? })
+        };
+        let kind = checkpoint.config().layer(index);
+        let feed_forward = match kind.feed_forward {
+            FeedForwardKind::Dense { .. } => FeedForwardWeights::Dense(mlp("mlp")?),
+            FeedForwardKind::Sparse(of) => FeedForwardWeights::Sparse(SparseWeights {
+                router: linear("mlp.gate")?,
+                experts: (0..of.count).map(|expert| mlp(&expert_name(expert))).collect::<Result<_, _>>()?,
+                of,
+            }),
         };
         Ok(Self {
             input_layernorm: norm("input_layernorm")?,
@@ -72,10 +113,8 @@ impl LayerWeights {
             k_proj: linear("self_attn.k_proj")?,
             v_proj: linear("self_attn.v_proj")?,
             o_proj: linear("self_attn.o_proj")?,
-            gate_proj: linear("mlp.gate_proj")?,
-            up_proj: linear("mlp.up_proj")?,
-            down_proj: linear("mlp.down_proj")?,
-            reach: checkpoint.config().layer(index).reach,
+            mlp: feed_forward,
+            reach: kind.reach,
         })
     }
 }

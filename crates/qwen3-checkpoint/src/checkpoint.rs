@@ -8,7 +8,7 @@ use safetensors::Dtype;
 use crate::files::read_json;
 use crate::fp8::{Fp8Matrix, scales_key};
 use crate::index::open_shards;
-use crate::layout::KeyLayout;
+use crate::layout::{KeyLayout, Place};
 use crate::{CheckpointError, HostValue, SafetensorsFile};
 
 /// Values that are best read and converted at a time: as many as stay in a core's cache.
@@ -48,6 +48,20 @@ enum StoredAs {
     Plain(Precision),
     /// As eight bits, with a scale for each block.
     Fp8(Fp8Blocks),
+}
+
+/// A tensor of the model in a file.
+struct Found<'a> {
+    file: &'a SafetensorsFile,
+    place: Place,
+    stored: StoredAs,
+}
+
+impl Found<'_> {
+    /// Some of the bytes of a tensor that is stored alone.
+    fn bytes(&self, range: Range<usize>) -> Result<Vec<u8>, CheckpointError> {
+        self.file.read(&self.place.key, range)
+    }
 }
 
 /// What numbers are made of the bytes of a tensor.
@@ -136,12 +150,11 @@ impl Checkpoint {
     pub fn check_model(&self) -> Result<(), CheckpointError> {
         let mut used = HashSet::new();
         for weight in self.config.weights() {
-            let (_, stored) = self.find(&weight.key, &weight.shape)?;
-            let key = self.layout.stored(&weight.key);
+            let Found { place, stored, .. } = self.find(&weight.key, &weight.shape)?;
             if let StoredAs::Fp8(_) = stored {
-                used.insert(scales_key(key));
+                used.insert(scales_key(&place.key));
             }
-            used.insert(key.to_string());
+            used.insert(place.key);
         }
         if self.config.tie_word_embeddings && self.contains(HEAD) {
             self.check_tied_head()?;
@@ -164,23 +177,36 @@ impl Checkpoint {
         self.find(key, shape).map(drop)
     }
 
-    /// The file of tensor `key` of `shape`, and how it is stored there.
-    fn find(&self, key: &str, shape: &[usize]) -> Result<(&SafetensorsFile, StoredAs), CheckpointError> {
-        let key = self.layout.stored(key);
-        let (shard, dtype) = self.header(key, shape)?;
-        let stored = match (precision_of(dtype), self.fp8, shape) {
+    /// Where tensor `key` of `shape` is, and how it is stored there.
+    fn find(&self, key: &str, shape: &[usize]) -> Result<Found<'_>, CheckpointError> {
+        let place = self.place(key, shape);
+        let (file, dtype) = self.header(&place.key, &place.shape)?;
+        let stored = match (precision_of(dtype), self.fp8, &place.shape[..]) {
             (Some(precision), _, _) => StoredAs::Plain(precision),
             (None, Some(blocks), &[rows, columns]) if dtype == Dtype::F8_E4M3 => {
-                let (key, shape) = (scales_key(key), Fp8Matrix::scales_shape(blocks, [rows, columns]));
+                let (key, shape) = (scales_key(&place.key), Fp8Matrix::scales_shape(blocks, [rows, columns]));
                 let (file, dtype) = self.header(&key, &shape)?;
                 if precision_of(dtype).is_none() {
                     return Err(not_read(file, &key, dtype));
                 }
                 StoredAs::Fp8(blocks)
             }
-            _ => return Err(not_read(shard, key, dtype)),
+            _ => return Err(not_read(file, &place.key, dtype)),
         };
-        Ok((shard, stored))
+        Ok(Found { file, place, stored })
+    }
+
+    /// Where tensor `key` of `shape` is to be looked for: by itself, or, where there is no such key, among the experts
+    /// of a layer that are stored as one tensor.
+    fn place(&self, key: &str, shape: &[usize]) -> Place {
+        let own = self.layout.stored(key);
+        let alone = || Place { key: own.into(), shape: shape.into(), start: 0 };
+        if self.keys.contains_key(own) {
+            return alone();
+        }
+        let fused =
+            self.config.sparse.as_ref().and_then(|sparse| Place::fused(own, shape, sparse.experts.count));
+        fused.filter(|place| self.keys.contains_key(&place.key)).unwrap_or_else(alone)
     }
 
     /// The file and dtype of the tensor that is spelled `key` there, which must be of `shape`.
@@ -249,8 +275,8 @@ impl Checkpoint {
         start: usize,
         values: &mut [T],
     ) -> Result<(), CheckpointError> {
-        let (file, stored) = self.find(key, shape)?;
-        let key = self.layout.stored(key);
+        let Found { file, place, stored } = self.find(key, shape)?;
+        let key = &place.key[..];
         let all: usize = shape.iter().product();
         assert!(start <= all && values.len() <= all - start, "values from {start} on of {all}");
         let (size, numbers) = match stored {
@@ -259,7 +285,7 @@ impl Checkpoint {
         };
         let mut bytes = vec![0; values.len().min(PIECE) * size];
         for (piece, values) in values.chunks_mut(PIECE).enumerate() {
-            let (first, bytes) = (start + piece * PIECE, &mut bytes[..values.len() * size]);
+            let (first, bytes) = (place.start + start + piece * PIECE, &mut bytes[..values.len() * size]);
             file.read_into(key, first * size, bytes)?;
             let decoded = match &numbers {
                 Numbers::Plain(precision) => T::decode(bytes, *precision, values),
@@ -293,21 +319,19 @@ impl Checkpoint {
     fn check_tied_head(&self) -> Result<(), CheckpointError> {
         const CHUNK_ROWS: usize = 4096;
         let shape = [self.config.vocab_size, self.config.hidden_size];
-        let (head, head_dtype) = self.find(HEAD, &shape)?;
-        let (embedding, dtype) = self.find(EMBEDDING, &shape)?;
-        let own = self.layout.stored(EMBEDDING);
-        let (row, mut equal) = match dtype {
-            StoredAs::Plain(precision) => (shape[1] * precision.bytes(), head_dtype == dtype),
+        let (head, embedding) = (self.find(HEAD, &shape)?, self.find(EMBEDDING, &shape)?);
+        let (row, mut equal) = match embedding.stored {
+            StoredAs::Plain(precision) => (shape[1] * precision.bytes(), head.stored == embedding.stored),
             StoredAs::Fp8(_) => (shape[1], false),
         };
         for start in (0..shape[0]).step_by(CHUNK_ROWS) {
             let range = start * row..shape[0].min(start + CHUNK_ROWS) * row;
-            equal = equal && head.read(HEAD, range.clone())? == embedding.read(own, range)?;
+            equal = equal && head.bytes(range.clone())? == embedding.bytes(range)?;
         }
         if equal {
             return Ok(());
         }
-        let file = head.path().into();
+        let file = head.file.path().into();
         Err(CheckpointError::TiedWeightsDiffer { file })
     }
 }

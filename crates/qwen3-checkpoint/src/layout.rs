@@ -70,9 +70,61 @@ impl KeyLayout {
     }
 }
 
+/// Where a tensor of the model is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The key of the tensor that it is, or is part of, as the files spell it.
+    pub(crate) key: String,
+    /// The shape of that tensor.
+    pub(crate) shape: Vec<usize>,
+    /// The flat index there of its first value.
+    pub(crate) start: usize,
+}
+
+impl Place {
+    /// Where the matrix `key` of `shape` is among `count` experts stored as one tensor, if it is one of theirs:
+    /// `experts.gate_up_proj` `[count, 2 * moe_intermediate_size, hidden_size]`, of each the rows of `gate_proj` and
+    /// then those of `up_proj`, and `experts.down_proj` `[count, hidden_size, moe_intermediate_size]`.
+    ///
+    /// Follows Transformers 5 `Qwen3MoeExperts`.
+    pub(crate) fn fused(key: &str, shape: &[usize], count: usize) -> Option<Self> {
+        let (layer, rest) = key.split_once(".mlp.experts.")?;
+        let (expert, name) = rest.strip_suffix(".weight")?.split_once('.')?;
+        let expert: usize = expert.parse().ok().filter(|expert| *expert < count)?;
+        let &[rows, columns] = shape else { return None };
+        let (name, parts, part) = match name {
+            "gate_proj" => ("gate_up_proj", 2, 0),
+            "up_proj" => ("gate_up_proj", 2, 1),
+            "down_proj" => ("down_proj", 1, 0),
+            _ => return None,
+        };
+        Some(Self {
+            key: format!("{layer}.mlp.experts.{name}"),
+            shape: vec![count, parts * rows, columns],
+            // Beyond what any file holds it does not matter, for the shape is compared.
+            start: (expert * parts + part).saturating_mul(rows.saturating_mul(columns)),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn experts_are_found_in_one_tensor() {
+        let of = |name: &str, shape: [usize; 2]| {
+            let key = format!("model.layers.1.mlp.experts.2.{name}.weight");
+            Place::fused(&key, &shape, 4).map(|place| (place.key, place.shape, place.start))
+        };
+        let fused = |name: &str| format!("model.layers.1.mlp.experts.{name}");
+        assert_eq!(of("gate_proj", [3, 5]), Some((fused("gate_up_proj"), vec![4, 6, 5], 60)));
+        assert_eq!(of("up_proj", [3, 5]), Some((fused("gate_up_proj"), vec![4, 6, 5], 75)));
+        assert_eq!(of("down_proj", [5, 3]), Some((fused("down_proj"), vec![4, 5, 3], 30)));
+        assert_eq!(of("o_proj", [5, 3]), None);
+        assert_eq!(Place::fused("model.layers.1.mlp.experts.4.up_proj.weight", &[3, 5], 4), None);
+        assert_eq!(Place::fused("model.layers.1.mlp.up_proj.weight", &[3, 5], 4), None);
+    }
 
     #[test]
     fn keys_are_found_with_and_without_the_prefix() {

@@ -51,6 +51,8 @@ struct Report {
     format: &'static str,
     config: serde_json::Value,
     parameters: usize,
+    /// Those that a token passes through: with experts, fewer.
+    active_parameters: usize,
     /// Empty where there are no weights.
     tensors: Vec<Entry>,
     dtypes: BTreeMap<String, Stored>,
@@ -133,6 +135,7 @@ fn report(model: &str, files: &Files) -> Result<Report> {
         model: model.into(),
         format,
         parameters: config.num_parameters(),
+        active_parameters: config.num_active_parameters(),
         config: serde_json::from_str(&config.to_json())?,
         tensors,
         dtypes,
@@ -187,7 +190,15 @@ fn print(out: &mut impl Write, report: &Report) -> Result<()> {
     ] {
         writeln!(out, "  {key:<24} {:>12}", text(key))?;
     }
-    for key in ["sliding_window", "max_window_layers"] {
+    const OF_SOME: [&str; 6] = [
+        "num_experts",
+        "num_experts_per_tok",
+        "moe_intermediate_size",
+        "decoder_sparse_step",
+        "sliding_window",
+        "max_window_layers",
+    ];
+    for key in OF_SOME {
         if !report.config[key].is_null() {
             writeln!(out, "  {key:<24} {:>12}", text(key))?;
         }
@@ -196,6 +207,9 @@ fn print(out: &mut impl Write, report: &Report) -> Result<()> {
         writeln!(out, "  {:<24} {kind:>12}", "rope_scaling")?;
     }
     writeln!(out, "  {:<24} {:>12}", "parameters", report.parameters)?;
+    if report.active_parameters < report.parameters {
+        writeln!(out, "  {:<24} {:>12}", "active parameters", report.active_parameters)?;
+    }
     for (dtype, stored) in &report.dtypes {
         writeln!(
             out,

@@ -21,9 +21,11 @@ const NO_EFFECT: &[&str] = &[
     "label2id",
     "output_attentions",
     "output_hidden_states",
+    "output_router_logits",
     "pad_token_id",
     "problem_type",
     "return_dict",
+    "router_aux_loss_coef",
     "sep_token_id",
     "task_specific_params",
     "tokenizer_class",
@@ -33,6 +35,19 @@ const NO_EFFECT: &[&str] = &[
     "use_cache",
 ];
 
+/// A model type, and the class that is saved as it.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Architecture {
+    pub(crate) model_type: &'static str,
+    pub(crate) causal_lm: &'static str,
+}
+
+/// One feed-forward block in every layer.
+pub(crate) const DENSE: Architecture = Architecture { model_type: "qwen3", causal_lm: "Qwen3ForCausalLM" };
+/// Layers with experts.
+pub(crate) const EXPERTS: Architecture =
+    Architecture { model_type: "qwen3_moe", causal_lm: "Qwen3MoeForCausalLM" };
+
 /// Fields that say which computation this is; see [`check_architecture`].
 const ARCHITECTURE: &[&str] = &["model_type", "architectures", "hidden_act", "quantization_config"];
 
@@ -40,27 +55,37 @@ const ARCHITECTURE: &[&str] = &["model_type", "architectures", "hidden_act", "qu
 /// value that leaves the computation alone. `null` and absence always do.
 const ONLY_NEUTRAL: &[(&str, Value)] = &[
     ("compression_config", Value::Null),
-    ("num_experts", Value::Null),
     ("mlp_bias", Value::Bool(false)),
     ("is_encoder_decoder", Value::Bool(false)),
     ("add_cross_attention", Value::Bool(false)),
     ("is_causal", Value::Bool(true)),
 ];
 
-/// Everything that must have one particular value for this crate's computation to be the right one.
-pub(crate) fn check_architecture(object: &Map<String, Value>) -> Result<(), ConfigError> {
+/// Which architecture it is. Everything that must have one particular value for this crate's computation to be the
+/// right one is checked.
+pub(crate) fn check_architecture(object: &Map<String, Value>) -> Result<&'static Architecture, ConfigError> {
     let get = |field| object.get(field).filter(|value| !value.is_null());
-    match get("model_type") {
-        Some(value) if value == "qwen3" => {}
-        Some(value) => return Err(unsupported("model_type", value, "only \"qwen3\" (dense)")),
-        None => {
-            return Err(ConfigError::Missing { field: "model_type".into() });
+    let Some(model_type) = get("model_type") else {
+        return Err(ConfigError::Missing { field: "model_type".into() });
+    };
+    let known = [&DENSE, &EXPERTS].into_iter().find(|known| *model_type == known.model_type);
+    let Some(architecture) = known else {
+        let supported = "only \"qwen3\" (dense) and \"qwen3_moe\" (experts)";
+        return Err(unsupported("model_type", model_type, supported));
+    };
+    if let Some(value) = get("architectures") {
+        let named = |value: &Value| value == architecture.causal_lm;
+        if !value.as_array().is_some_and(|list| list.iter().any(named)) {
+            return Err(unsupported(
+                "architectures",
+                value,
+                format!("only [\"{}\"]", architecture.causal_lm),
+            ));
         }
     }
-    if let Some(value) = get("architectures") {
-        let named = |value: &Value| value == "Qwen3ForCausalLM";
-        if !value.as_array().is_some_and(|list| list.iter().any(named)) {
-            return Err(unsupported("architectures", value, "only [\"Qwen3ForCausalLM\"]"));
+    for field in ["num_experts", "num_local_experts"] {
+        if let (true, Some(value)) = (*architecture == DENSE, get(field)) {
+            return Err(unsupported(field, value, "only null in a \"qwen3\", which is dense"));
         }
     }
     if let Some(value) = get("hidden_act").filter(|value| *value != "silu" && *value != "swish") {
@@ -72,7 +97,7 @@ pub(crate) fn check_architecture(object: &Map<String, Value>) -> Result<(), Conf
         }
     }
     // What else it says is for those who read the weights.
-    Fp8Blocks::of(object).map(drop)
+    Fp8Blocks::of(object).map(|_| architecture)
 }
 
 /// Is something known of a field that is not read?

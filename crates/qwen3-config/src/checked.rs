@@ -1,5 +1,7 @@
 //! Values in their ranges, and errors that name the field.
 
+use std::collections::BTreeSet;
+
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -65,6 +67,16 @@ impl Field for Precision {
     fn read(value: &Value) -> Option<Self> {
         let name = value.as_str()?.trim_start_matches("torch.");
         Self::ALL.into_iter().find(|known| known.torch_name() == name)
+    }
+}
+
+/// Numbers of layers, which may be more than there are.
+impl Field for BTreeSet<usize> {
+    const EXPECTED: &'static str = "a list of layers' numbers";
+
+    fn read(value: &Value) -> Option<Self> {
+        let number = |value: &Value| value.as_u64().and_then(|number| number.try_into().ok());
+        value.as_array()?.iter().map(number).collect()
     }
 }
 

@@ -1,12 +1,13 @@
 use serde_json::json;
 
+use crate::architecture::{DENSE, EXPERTS};
 use crate::error::contradiction;
 use crate::json::ConfigJson;
-use crate::{ConfigError, FeedForwardKind, LayerKind, Precision, Rope, Windows};
+use crate::{ConfigError, FeedForwardKind, LayerKind, Precision, Rope, SparseLayers, Windows};
 
-/// The architecture of a dense Qwen3 model.
+/// The architecture of a Qwen3 model, dense or with experts.
 ///
-/// Follows Transformers `Qwen3Config`; absent fields take its defaults where it has sensible ones.
+/// Follows Transformers `Qwen3Config` and `Qwen3MoeConfig`; absent fields take its defaults where it has sensible ones.
 /// The Transformers 4 (`rope_theta`, `torch_dtype`) and 5 (`rope_parameters`, `dtype`) spellings are
 /// both read. Values are checked once, here, so that layers can rely on them.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,7 +16,7 @@ pub struct Qwen3Config {
     pub vocab_size: usize,
     /// Features of the residual stream.
     pub hidden_size: usize,
-    /// Features inside the feed-forward block.
+    /// Features inside the feed-forward block of a dense layer.
     pub intermediate_size: usize,
     /// Decoder layers.
     pub num_hidden_layers: usize,
@@ -33,6 +34,8 @@ pub struct Qwen3Config {
     pub rope: Rope,
     /// Which layers look back over a window only.
     pub windows: Windows,
+    /// Which layers have experts; none in a dense model.
+    pub sparse: Option<SparseLayers>,
     /// Whether q, k, v and o projections have a bias.
     pub attention_bias: bool,
     /// Whether the embedding serves as the head.
@@ -48,7 +51,7 @@ impl Qwen3Config {
     ///
     /// # Errors
     /// Names the field that is missing, malformed, contradictory, or asks for something that this
-    /// crate does not implement (another `model_type`, activation, RoPE scaling or quantisation, experts).
+    /// crate does not implement (another `model_type`, activation, RoPE scaling or quantisation).
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
         ConfigJson::read(text)?.try_into()
     }
@@ -56,15 +59,16 @@ impl Qwen3Config {
     /// The `config.json` of this architecture, in the Transformers 4 spelling that every reader
     /// accepts. Reading it back gives the same config, less unrecognised fields.
     pub fn to_json(&self) -> String {
+        let architecture = if self.sparse.is_some() { &EXPERTS } else { &DENSE };
         let mut config = json!({
-            "architectures": ["Qwen3ForCausalLM"],
+            "architectures": [architecture.causal_lm],
             "attention_bias": self.attention_bias,
             "head_dim": self.head_dim,
             "hidden_act": "silu",
             "hidden_size": self.hidden_size,
             "intermediate_size": self.intermediate_size,
             "max_position_embeddings": self.max_position_embeddings,
-            "model_type": "qwen3",
+            "model_type": architecture.model_type,
             "num_attention_heads": self.num_attention_heads,
             "num_hidden_layers": self.num_hidden_layers,
             "num_key_value_heads": self.num_key_value_heads,
@@ -75,7 +79,9 @@ impl Qwen3Config {
             "torch_dtype": self.dtype.map(Precision::torch_name),
             "vocab_size": self.vocab_size,
         });
-        config.as_object_mut().expect("just made").extend(self.windows.fields(self.num_hidden_layers));
+        let object = config.as_object_mut().expect("just made");
+        object.extend(self.windows.fields(self.num_hidden_layers));
+        object.extend(self.sparse.iter().flat_map(SparseLayers::fields));
         format!("{config:#}\n")
     }
 
@@ -89,7 +95,10 @@ impl Qwen3Config {
     pub fn layer(&self, index: usize) -> LayerKind {
         LayerKind {
             reach: self.windows.reach(index),
-            feed_forward: FeedForwardKind::Dense { intermediate_size: self.intermediate_size },
+            feed_forward: match &self.sparse {
+                Some(sparse) if sparse.contains(index) => FeedForwardKind::Sparse(sparse.experts),
+                _ => FeedForwardKind::Dense { intermediate_size: self.intermediate_size },
+            },
         }
     }
 
@@ -102,11 +111,11 @@ impl Qwen3Config {
             );
             return Err(contradiction("num_attention_heads", "num_key_value_heads", detail));
         }
-        if !self.head_dim.is_multiple_of(2) {
+        if self.head_dim == 0 || !self.head_dim.is_multiple_of(2) {
             return Err(ConfigError::Invalid {
                 field: "head_dim".into(),
                 found: self.head_dim.to_string(),
-                expected: "an even number, because RoPE rotates pairs".into(),
+                expected: "an even number of at least 2, because RoPE rotates pairs".into(),
             });
         }
         Ok(())

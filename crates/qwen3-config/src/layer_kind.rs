@@ -1,3 +1,5 @@
+use crate::Experts;
+
 /// What a decoder layer is made of; layers of a model may differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerKind {
@@ -45,6 +47,8 @@ pub enum FeedForwardKind {
         /// Features inside the block.
         intermediate_size: usize,
     },
+    /// Experts, of which every token passes through some.
+    Sparse(Experts),
 }
 
 #[cfg(test)]

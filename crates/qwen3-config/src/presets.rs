@@ -1,4 +1,6 @@
-use crate::{Precision, Qwen3Config, Rope, Windows};
+use std::collections::BTreeSet;
+
+use crate::{Experts, Precision, Qwen3Config, Rope, SparseLayers, Windows};
 
 /// Architectures small enough for tests, to be built from `RandomWeights` of qwen3-model.
 ///
@@ -22,6 +24,7 @@ impl Qwen3Config {
             rms_norm_eps: 1e-6,
             rope: Rope::Default { theta: 1e6 },
             windows: Windows::None,
+            sparse: None,
             attention_bias: false,
             tie_word_embeddings: true,
             dtype: Some(Precision::BF16),
@@ -126,6 +129,31 @@ impl Qwen3Config {
             },
             windows: Windows::Listed { layers: vec![true, false, true], window: 6 },
             ..Self::tiny_long_context()
+        }
+    }
+
+    /// Experts in every layer, eight of which a token is sent to two, whose weights are divided by their sum. The
+    /// checkpoint `experts`.
+    pub fn tiny_experts() -> Self {
+        let experts = Experts { count: 8, per_token: 2, intermediate_size: 24, normalised: true };
+        Self { sparse: Some(SparseLayers { experts, step: 1, dense: BTreeSet::new() }), ..Self::tiny() }
+    }
+
+    /// Experts in the second of four layers, six of which a token is sent to three; windows of six tokens, untied. The
+    /// checkpoint `experts-mixed`, which stores all experts of a layer as one tensor.
+    pub fn tiny_experts_mixed() -> Self {
+        let experts = Experts { count: 6, per_token: 3, intermediate_size: 32, normalised: false };
+        Self {
+            intermediate_size: 48,
+            num_hidden_layers: 4,
+            num_attention_heads: 4,
+            rms_norm_eps: 1e-5,
+            rope: Rope::Default { theta: 1e4 },
+            windows: Windows::From { layer: 0, window: 6 },
+            sparse: Some(SparseLayers { experts, step: 2, dense: BTreeSet::from([3]) }),
+            tie_word_embeddings: false,
+            dtype: Some(Precision::F32),
+            ..Self::tiny()
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::Qwen3Config;
+use crate::{FeedForwardKind, Qwen3Config};
 
 /// An intermediate tensor that can be observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,6 +32,14 @@ pub enum Tap {
     OProj,
     /// Output of the layer's second norm, `[batch, seq, hidden_size]`.
     PostAttentionLayernorm,
+    /// In a sparse layer, the router's scores of the experts, `[batch, seq, num_experts]`.
+    RouterLogits,
+    /// In a sparse layer, one for each expert that a token is sent to and zero for the others,
+    /// `[batch, seq, num_experts]`.
+    ChosenExperts,
+    /// In a sparse layer, what each expert's output is multiplied by, zero for those that are not chosen,
+    /// `[batch, seq, num_experts]`.
+    ExpertWeights,
     /// Output of the feed-forward block, `[batch, seq, hidden_size]`.
     Mlp,
     /// The layer's output, residual included, `[batch, seq, hidden_size]`.
@@ -44,7 +52,7 @@ pub enum Tap {
 
 impl Tap {
     /// Every tap, in the order of computation.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Embedding,
         Self::InputLayernorm,
         Self::QProj,
@@ -57,15 +65,29 @@ impl Tap {
         Self::Context,
         Self::OProj,
         Self::PostAttentionLayernorm,
+        Self::RouterLogits,
+        Self::ChosenExperts,
+        Self::ExpertWeights,
         Self::Mlp,
         Self::LayerOutput,
         Self::FinalNorm,
         Self::Logits,
     ];
 
-    /// Those inside a decoder layer, its output included.
+    /// Those that may be inside a decoder layer, its output included.
     pub fn of_layer() -> impl Iterator<Item = Self> + Clone {
         Self::ALL.into_iter().filter(|tap| tap.is_in_layer())
+    }
+
+    /// Those inside a decoder layer with this feed-forward block, its output included.
+    pub fn of_kind(kind: FeedForwardKind) -> impl Iterator<Item = Self> + Clone {
+        let sparse = matches!(kind, FeedForwardKind::Sparse(_));
+        Self::of_layer().filter(move |tap| sparse || !tap.is_of_experts())
+    }
+
+    /// Is it in sparse layers only?
+    pub fn is_of_experts(self) -> bool {
+        matches!(self, Self::RouterLogits | Self::ChosenExperts | Self::ExpertWeights)
     }
 
     /// Is it in a decoder layer?
@@ -88,6 +110,9 @@ impl Tap {
             Self::Context => "self_attn.context",
             Self::OProj => "self_attn.o_proj",
             Self::PostAttentionLayernorm => "post_attention_layernorm",
+            Self::RouterLogits => "mlp.router_logits",
+            Self::ChosenExperts => "mlp.chosen_experts",
+            Self::ExpertWeights => "mlp.expert_weights",
             Self::Mlp => "mlp",
             Self::LayerOutput => "output",
             Self::FinalNorm => "final_norm_output",
@@ -105,6 +130,10 @@ impl Tap {
         let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
         let head_dim = config.head_dim;
         match self {
+            Self::RouterLogits | Self::ChosenExperts | Self::ExpertWeights => {
+                let experts = config.sparse.as_ref().map_or(0, |sparse| sparse.experts.count);
+                vec![batch, seq, experts]
+            }
             Self::QProj | Self::Context => vec![batch, seq, heads * head_dim],
             Self::KProj | Self::VProj => vec![batch, seq, kv_heads * head_dim],
             Self::QNorm => vec![batch, seq, heads, head_dim],
@@ -146,7 +175,7 @@ impl Site {
         Self { layer, tap }
     }
 
-    /// Every tensor of a model of `layers` layers, in the order of computation.
+    /// Every tensor that may be in a model of `layers` layers, in the order of computation.
     pub fn all(layers: usize) -> impl Iterator<Item = Self> {
         let inside = |layer| Tap::of_layer().map(move |tap| Self::inside(layer, tap));
         let inside = (0..layers).flat_map(inside);
@@ -232,10 +261,10 @@ mod tests {
         let sites: Vec<_> = Site::all(2).collect();
         assert!(sites.is_sorted());
         let keys: Vec<_> = sites.iter().map(Site::to_string).collect();
-        assert_eq!(keys.len(), 1 + 2 * 13 + 2);
+        assert_eq!(keys.len(), 1 + 2 * 16 + 2);
         assert_eq!(keys[..2], ["embedding_output", "layer_00.input_layernorm"]);
-        assert_eq!(keys[13..15], ["layer_00_output", "layer_01.input_layernorm"]);
-        assert_eq!(keys[26..], ["layer_01_output", "final_norm_output", "logits"]);
+        assert_eq!(keys[16..18], ["layer_00_output", "layer_01.input_layernorm"]);
+        assert_eq!(keys[32..], ["layer_01_output", "final_norm_output", "logits"]);
         let outputs: Vec<_> = sites.into_iter().filter(|site| !site.is_inner()).collect();
         let steps: Vec<_> = (0..5).map(|steps| Site::output(steps, 2)).collect();
         assert_eq!(outputs, steps);

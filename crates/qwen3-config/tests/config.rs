@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use qwen3_config::{FeedForwardKind, LayerKind, Precision, Qwen3Config, Reach, Rope, Windows};
+use qwen3_config::{Experts, FeedForwardKind, LayerKind, Precision, Qwen3Config, Reach, Rope, Windows};
 use serde_json::{Value, json};
 
 fn base() -> Value {
@@ -130,7 +130,6 @@ fn every_layer_is_dense_and_sees_everything() {
 fn refuses_what_it_cannot_run_and_names_the_field() {
     let cases = [
         ("model_type", json!("llama"), "`model_type`"),
-        ("model_type", json!("qwen3_moe"), "`model_type`"),
         ("model_type", Value::Null, "`model_type`"),
         ("architectures", json!(["Qwen3ForSequenceClassification"]), "`architectures`"),
         ("hidden_act", json!("gelu"), "`hidden_act`"),
@@ -220,6 +219,83 @@ fn windows_are_where_transformers_has_them() {
     assert_eq!(reaches(listed), [seven, all, seven]);
 }
 
+/// A base of twelve layers with experts.
+fn with_experts(fields: Value) -> Result<Qwen3Config, String> {
+    let mut config = base();
+    let object = config.as_object_mut().unwrap();
+    let experts = json!({
+        "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "num_hidden_layers": 12,
+        "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 24,
+    });
+    object.extend(experts.as_object().unwrap().clone());
+    object.extend(fields.as_object().unwrap().clone());
+    object.retain(|_, value| *value != json!("absent"));
+    Qwen3Config::from_json(&config.to_string()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn experts_are_where_transformers_has_them() {
+    let experts = Experts { count: 8, per_token: 2, intermediate_size: 24, normalised: false };
+    let sparse = |fields: Value| {
+        let config = with_experts(fields).unwrap();
+        assert_eq!(Qwen3Config::from_json(&config.to_json()).unwrap(), config);
+        let is_sparse = |layer: &usize| match config.layer(*layer).feed_forward {
+            FeedForwardKind::Sparse(found) => found == experts,
+            FeedForwardKind::Dense { intermediate_size } => {
+                assert_eq!(intermediate_size, 96);
+                false
+            }
+        };
+        (0..12).filter(is_sparse).collect::<Vec<_>>()
+    };
+    let all: Vec<usize> = (0..12).collect();
+    assert_eq!(sparse(json!({})), all);
+    assert_eq!(sparse(json!({"mlp_only_layers": null, "decoder_sparse_step": 1})), all);
+    assert_eq!(sparse(json!({"num_experts": "absent", "num_local_experts": 8})), all);
+    assert_eq!(sparse(json!({"decoder_sparse_step": 3})), [2, 5, 8, 11]);
+    assert_eq!(sparse(json!({"decoder_sparse_step": 3, "mlp_only_layers": [5, 6, 99]})), [2, 8, 11]);
+    let normalised = with_experts(json!({"norm_topk_prob": true})).unwrap();
+    assert!(normalised.sparse.unwrap().experts.normalised);
+}
+
+#[test]
+fn a_model_with_experts_has_defaults_of_its_own() {
+    let config = with_experts(json!({"head_dim": "absent"})).unwrap();
+    assert_eq!(config.head_dim, 8);
+    // One mask for all layers, whatever `max_window_layers` says.
+    let windows = json!({"use_sliding_window": true, "sliding_window": 7, "max_window_layers": 5});
+    let config = with_experts(windows).unwrap();
+    assert!((0..12).all(|layer| config.layer(layer).reach == Reach::Window(7)));
+    assert_eq!(Qwen3Config::from_json(&config.to_json()).unwrap(), config);
+}
+
+#[test]
+fn refuses_impossible_experts() {
+    for (fields, named) in [
+        (json!({"num_experts_per_tok": 9}), "`num_experts_per_tok` and `num_experts` disagree"),
+        (json!({"num_experts": 0}), "`num_experts` is 0"),
+        (json!({"num_experts": "absent"}), "`num_experts` is missing"),
+        (json!({"num_local_experts": 4}), "`num_experts` and `num_local_experts` disagree"),
+        (json!({"num_experts_per_tok": 0}), "`num_experts_per_tok` is 0"),
+        (json!({"num_experts_per_tok": "absent"}), "`num_experts_per_tok` is missing"),
+        (json!({"moe_intermediate_size": "absent"}), "`moe_intermediate_size` is missing"),
+        (json!({"decoder_sparse_step": 0}), "`decoder_sparse_step` is 0"),
+        (json!({"mlp_only_layers": [-1]}), "`mlp_only_layers`"),
+        (json!({"norm_topk_prob": 1}), "`norm_topk_prob` is 1"),
+        (json!({"architectures": ["Qwen3ForCausalLM"]}), "`architectures`"),
+        (json!({"model_type": "qwen3", "architectures": null}), "`num_experts`"),
+        (json!({"head_dim": "absent", "num_attention_heads": 128}), "`head_dim` is 0"),
+        (
+            json!({"use_sliding_window": true, "sliding_window": 7, "num_hidden_layers": 2,
+                   "layer_types": ["sliding_attention", "full_attention"]}),
+            "`layer_types` and `use_sliding_window` disagree",
+        ),
+    ] {
+        let error = with_experts(fields.clone()).unwrap_err();
+        assert!(error.contains(named), "{fields}: {error}");
+    }
+}
+
 #[test]
 fn reports_fields_that_nobody_knows() {
     let config = with("attention_multiplier", json!(2.0)).unwrap();
@@ -228,7 +304,7 @@ fn reports_fields_that_nobody_knows() {
 
 /// The official configs, when the project's shared assets lie beside the checkout.
 #[test]
-fn reads_every_official_dense_size() {
+fn reads_every_official_size() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/assets/configs");
     if !folder.is_dir() {
         eprintln!("not checked: no official configs at {}", folder.display());
@@ -250,12 +326,23 @@ fn reads_every_official_dense_size() {
         assert_eq!(config.num_parameters(), parameters, "Qwen3-{size}");
         assert!(config.unrecognized.is_empty(), "{:?}", config.unrecognized);
     }
-    let moe = std::fs::read_to_string(folder.join("Qwen3-30B-A3B-config.json")).unwrap();
-    assert!(Qwen3Config::from_json(&moe).is_err());
+    // Published: 30.5 and 235 billion, of which 3.3 and 22 are active.
+    let sizes = [
+        ("30B-A3B", 1e6, 30_532_122_624, 3_353_032_704),
+        ("235B-A22B-Instruct-2507", 5e6, 235_093_634_560, 22_190_763_520),
+    ];
+    for (size, theta, parameters, active) in sizes {
+        let file = folder.join(format!("Qwen3-{size}-config.json"));
+        let config = Qwen3Config::from_json(&std::fs::read_to_string(file).unwrap()).unwrap();
+        assert_eq!((config.head_dim, config.rope.theta()), (128, theta));
+        assert_eq!(config.num_parameters(), parameters, "Qwen3-{size}");
+        assert_eq!(config.num_active_parameters(), active, "Qwen3-{size}");
+        assert!(config.unrecognized.is_empty(), "{:?}", config.unrecognized);
+    }
 }
 
-/// The checkpoints that were made for their texts, or for how they are stored, and not for their architecture.
-const OTHERS: [&str; 2] = ["fp8", "trained-tiny"];
+/// The checkpoints that were made for their texts, for how they are stored or for their weights, and not for their architecture.
+const OTHERS: [&str; 3] = ["experts-ties", "fp8", "trained-tiny"];
 
 /// The presets are the architectures that Transformers has made numbers for.
 #[test]
@@ -263,6 +350,8 @@ fn presets_are_the_configs_of_the_tiny_checkpoints() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/checkpoints");
     let presets = [
         ("bias-tied", Qwen3Config::tiny_biased()),
+        ("experts", Qwen3Config::tiny_experts()),
+        ("experts-mixed", Qwen3Config::tiny_experts_mixed()),
         ("gqa-sharded", Qwen3Config::tiny_untied()),
         ("gqa-tied", Qwen3Config::tiny()),
         ("long-context", Qwen3Config::tiny_long_context()),

@@ -7,7 +7,7 @@ use crate::{Attention, FeedForward, LayerCache, Qwen3Config, RmsNorm, Step, Tap,
 
 /// One decoder layer: attention and feed-forward, each behind a norm and added to the residual.
 ///
-/// Follows Transformers `Qwen3DecoderLayer`.
+/// Follows Transformers `Qwen3DecoderLayer` and `Qwen3MoeDecoderLayer`.
 #[derive(Module, Debug)]
 pub struct DecoderLayer {
     /// Before attention.
@@ -57,7 +57,7 @@ impl DecoderLayer {
 
         let [x, normed] = self.post_attention_layernorm.forward_sum(x, attended);
         taps.rank3(Tap::PostAttentionLayernorm, &normed);
-        let mlp = self.mlp.forward(normed);
+        let mlp = self.mlp.forward(normed, taps);
         taps.rank3(Tap::Mlp, &mlp);
 
         let output = x + mlp;

@@ -1,11 +1,11 @@
-//! Qwen3 (dense) on Burn: configuration, layers, KV cache and decoding session.
+//! Qwen3, dense and with experts, on Burn: configuration, layers, KV cache and decoding session.
 //!
 //! The crate names no backend. A runtime [`Device`](burn::tensor::Device) and an explicit
 //! [`DType`](burn::tensor::DType) choose where and in which precision everything runs. It does no
 //! file IO: `qwen3-import` reads checkpoints and hands the tensors over through [`WeightSource`].
 //!
 //! Read in this order: [`Qwen3Config`], [`Qwen3`] (the whole model on one screen), the layers it is
-//! made of ([`DecoderLayer`], [`Attention`], [`Mlp`], [`RmsNorm`]), then [`Session`], which owns the
+//! made of ([`DecoderLayer`], [`Attention`], [`Mlp`], [`SparseMoeBlock`], [`RmsNorm`]), then [`Session`], which owns the
 //! position and the [`KvCache`] while decoding. [`Observer`] is how a caller looks at intermediate
 //! tensors.
 //!
@@ -15,6 +15,7 @@
 
 mod attention;
 mod cache;
+mod experts;
 mod feed_forward;
 mod layer;
 mod linear;
@@ -34,6 +35,7 @@ mod vocab;
 
 pub use attention::{AttendOptions, Attention, attend};
 pub use cache::{KvCache, LayerCache};
+pub use experts::SparseMoeBlock;
 pub use feed_forward::FeedForward;
 pub use layer::DecoderLayer;
 pub use linear::Linear;
@@ -44,7 +46,7 @@ pub use norm::RmsNorm;
 pub use parts::{End, Parts, Streamed};
 pub use precision::{burn_dtype, precision_of};
 pub use qwen3_config::{
-    ConfigError, FeedForwardKind, LayerKind, Precision, Qwen3Config, Reach, Rope, Rows, Site, Tap,
+    ConfigError, Experts, FeedForwardKind, LayerKind, Precision, Qwen3Config, Reach, Rope, Rows, Site, Tap,
 };
 pub use qwen3_kernels::Kernel;
 pub use random::RandomWeights;

@@ -41,9 +41,14 @@ impl Mlp {
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let [batch, seq, hidden] = x.dims();
         let x = x.reshape([batch * seq, hidden]); // [batch * seq, hidden_size]
+        self.forward_tokens(x).reshape([batch, seq, hidden]) // [batch, seq, hidden_size]
+    }
+
+    /// [`forward`](Self::forward) over `[tokens, hidden_size]`.
+    pub fn forward_tokens(&self, x: Tensor<2>) -> Tensor<2> {
         let [gate, up] = project([&self.gate_proj, &self.up_proj], &x);
-        let inner = self.gate_proj.kernel.swiglu(&gate, &up); // [batch * seq, intermediate_size]
-        let inner = inner.unwrap_or_else(|| silu(gate) * up); // [batch * seq, intermediate_size]
-        self.down_proj.forward(inner).reshape([batch, seq, hidden]) // [batch, seq, hidden_size]
+        let inner = self.gate_proj.kernel.swiglu(&gate, &up); // [tokens, intermediate_size]
+        let inner = inner.unwrap_or_else(|| silu(gate) * up); // [tokens, intermediate_size]
+        self.down_proj.forward(inner) // [tokens, hidden_size]
     }
 }

@@ -2,13 +2,13 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor};
 
 use crate::{
-    Attention, DecoderLayer, End, FeedForward, Kernel, KvCache, Mlp, Qwen3Config, RmsNorm, RotaryEmbedding,
-    Rows, Step, StepPlan, Tap, Taps, VocabMatrix, WeightSource,
+    Attention, DecoderLayer, End, Kernel, KvCache, Qwen3Config, RmsNorm, RotaryEmbedding, Rows, Step,
+    StepPlan, Tap, Taps, VocabMatrix, WeightSource,
 };
 
 /// Qwen3 with its language-model head.
 ///
-/// Follows Transformers `Qwen3ForCausalLM`; the field paths are the checkpoint's keys. Weights are
+/// Follows Transformers `Qwen3ForCausalLM` and `Qwen3MoeForCausalLM`; the field paths are the checkpoint's keys. Weights are
 /// immutable and shared by clones; everything that changes while decoding is in
 /// [`Session`](crate::Session).
 #[derive(Module, Debug)]
@@ -59,8 +59,8 @@ impl Qwen3 {
         for layer in layers {
             let DecoderLayer { input_layernorm, self_attn, post_attention_layernorm, mlp } = layer;
             let Attention { q_proj, k_proj, v_proj, o_proj, q_norm, k_norm, .. } = self_attn;
-            let FeedForward::Dense(Mlp { gate_proj, up_proj, down_proj }) = mlp;
-            for linear in [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj] {
+            mlp.set_kernel(kernel);
+            for linear in [q_proj, k_proj, v_proj, o_proj] {
                 linear.kernel = kernel;
             }
             for norm in [input_layernorm, post_attention_layernorm, q_norm, k_norm] {

@@ -3,23 +3,30 @@
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use qwen3_model::{Kernel, Logits, Qwen3, Qwen3Config, RandomWeights, Session, SessionOptions, Taps};
 
-const CASES: u32 = 24;
+const CASES: u32 = 1000;
 
-fn devices() -> Vec<Device> {
-    vec![
+/// The pure-Rust backends: most cases on flex, the faster one by far.
+fn device() -> impl Strategy<Value = Device> {
+    prop::strategy::Union::new_weighted(vec![
         #[cfg(feature = "ndarray")]
         #[allow(deprecated)]
-        Device::ndarray(),
+        (1, Just(Device::ndarray())),
         #[cfg(feature = "flex")]
-        Device::flex(),
-    ]
+        (15, Just(Device::flex())),
+    ])
+}
+
+/// The same cases in every run.
+fn config() -> ProptestConfig {
+    ProptestConfig { cases: CASES, rng_seed: RngSeed::Fixed(7), ..ProptestConfig::default() }
 }
 
 prop_compose! {
     /// Any small architecture: grouped or plain heads, a head_dim unrelated to hidden_size, windows in any layers,
-    /// scaled frequencies.
+    /// scaled frequencies, experts.
     fn architecture()(
         kv_heads in 1..3_usize,
         groups in 1..4_usize,
@@ -32,6 +39,9 @@ prop_compose! {
         tied: bool,
         window in 0..12_usize,
         sliding: [bool; 3],
+        experts in 0..5_usize,
+        per_token in 1..4_usize,
+        normalised: bool,
         scaling in prop::sample::select(vec![
             "null",
             r#"{"rope_type": "linear", "factor": 3.0}"#,
@@ -40,9 +50,19 @@ prop_compose! {
         seed: u64,
     ) -> (Qwen3Config, u64) {
         let kind = |sliding: &bool| if *sliding && window > 0 { "sliding_attention" } else { "full_attention" };
-        let types: Vec<_> = sliding[..layers].iter().map(kind).collect();
+        // With experts, all layers have windows or none; of several layers every second one has experts.
+        let sparse = experts > 0;
+        let types: Vec<_> = sliding[..layers].iter().map(|own| kind(if sparse { &sliding[0] } else { own })).collect();
+        let model_type = if sparse { "qwen3_moe" } else { "qwen3" };
+        let of_experts = format!(
+            r#""num_experts": {experts}, "num_experts_per_tok": {per_token}, "moe_intermediate_size": {intermediate},
+               "norm_topk_prob": {normalised}, "decoder_sparse_step": {step},"#,
+            per_token = per_token.min(experts),
+            step = layers.min(2),
+        );
+        let of_experts = if sparse { &of_experts[..] } else { "" };
         let json = format!(
-            r#"{{"model_type": "qwen3", "vocab_size": {vocab}, "hidden_size": {hidden},
+            r#"{{"model_type": "{model_type}", {of_experts} "vocab_size": {vocab}, "hidden_size": {hidden},
                 "intermediate_size": {intermediate}, "num_hidden_layers": {layers},
                 "num_attention_heads": {heads}, "num_key_value_heads": {kv_heads},
                 "head_dim": {head_dim}, "attention_bias": {bias}, "tie_word_embeddings": {tied},
@@ -50,7 +70,7 @@ prop_compose! {
                 "use_sliding_window": {slides}, "sliding_window": {tokens}, "layer_types": {types:?}}}"#,
             heads = kv_heads * groups,
             head_dim = 2 * half_head,
-            slides = window > 0,
+            slides = window > 0 && (!sparse || sliding[0]),
             tokens = window.max(1),
         );
         (Qwen3Config::from_json(&json).unwrap(), seed)
@@ -102,22 +122,20 @@ fn assert_close(found: &[f32], expected: &[f32]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: CASES, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     /// One token at a time through the cache gives the logits of one pass over everything.
     #[test]
-    fn cached_equals_uncached((config, seed) in architecture(), ids in tokens(2..80)) {
-        for device in devices() {
-            let model = build(&config, seed, &device);
-            let ids = fit(&config, &ids);
-            let mut session = session(&model, 1, ids.len(), 16);
-            let mut found = values(session.prefill(&[&ids[..1]]).unwrap());
-            for id in &ids[1..] {
-                found.extend(values(session.step(&[*id]).unwrap()));
-            }
-            assert_close(&found, &uncached(&model, &ids));
-            prop_assert_eq!(session.positions(), &[ids.len()]);
+    fn cached_equals_uncached((config, seed) in architecture(), ids in tokens(2..80), device in device()) {
+        let model = build(&config, seed, &device);
+        let ids = fit(&config, &ids);
+        let mut session = session(&model, 1, ids.len(), 16);
+        let mut found = values(session.prefill(&[&ids[..1]]).unwrap());
+        for id in &ids[1..] {
+            found.extend(values(session.step(&[*id]).unwrap()));
         }
+        assert_close(&found, &uncached(&model, &ids));
+        prop_assert_eq!(session.positions(), &[ids.len()]);
     }
 
     /// The size of the chunks changes nothing, nor does a second prefill in the place of one.
@@ -127,25 +145,24 @@ proptest! {
         ids in tokens(2..140),
         chunk in 1..70_usize,
         cut in any::<prop::sample::Index>(),
+        device in device(),
     ) {
-        for device in devices() {
-            let model = build(&config, seed, &device);
-            let ids = fit(&config, &ids);
-            let whole = session(&model, 1, 200, 200)
-                .prefill_with(&[&ids], Logits::All, &mut Taps::none())
-                .unwrap();
-            let chunked = session(&model, 1, 200, chunk)
-                .prefill_with(&[&ids], Logits::All, &mut Taps::none())
-                .unwrap();
-            let whole = values(whole);
-            assert_close(&values(chunked), &whole);
+        let model = build(&config, seed, &device);
+        let ids = fit(&config, &ids);
+        let whole = session(&model, 1, 200, 200)
+            .prefill_with(&[&ids], Logits::All, &mut Taps::none())
+            .unwrap();
+        let chunked = session(&model, 1, 200, chunk)
+            .prefill_with(&[&ids], Logits::All, &mut Taps::none())
+            .unwrap();
+        let whole = values(whole);
+        assert_close(&values(chunked), &whole);
 
-            let cut = 1 + cut.index(ids.len() - 1);
-            let mut twice = session(&model, 1, 200, chunk);
-            twice.prefill(&[&ids[..cut]]).unwrap();
-            let last = values(twice.prefill(&[&ids[cut..]]).unwrap());
-            assert_close(&last, &whole[whole.len() - config.vocab_size..]);
-        }
+        let cut = 1 + cut.index(ids.len() - 1);
+        let mut twice = session(&model, 1, 200, chunk);
+        twice.prefill(&[&ids[..cut]]).unwrap();
+        let last = values(twice.prefill(&[&ids[cut..]]).unwrap());
+        assert_close(&last, &whole[whole.len() - config.vocab_size..]);
     }
 
     /// Every row of a left-padded batch decodes as it does alone, also after a second unequal prefill.
@@ -155,36 +172,35 @@ proptest! {
         prompts in prop::collection::vec(tokens(1..20), 1..4),
         more in tokens(1..12),
         chunk in 1..12_usize,
+        device in device(),
     ) {
-        for device in devices() {
-            let model = build(&config, seed, &device);
-            let batch = prompts.len();
-            let first = prompts.iter().map(|ids| fit(&config, ids)).collect::<Vec<_>>();
-            // Row `i` gets `1 + i` tokens less than the longest possible second turn, if it may.
-            let even = config.windows.window().is_some();
-            let length = |row: usize| if even { more.len() } else { more.len().saturating_sub(row).max(1) };
-            let second =
-                (0..batch).map(|row| fit(&config, &more[..length(row)])).collect::<Vec<_>>();
-            let last = vec![0; batch];
+        let model = build(&config, seed, &device);
+        let batch = prompts.len();
+        let first = prompts.iter().map(|ids| fit(&config, ids)).collect::<Vec<_>>();
+        // Row `i` gets `1 + i` tokens less than the longest possible second turn, if it may.
+        let even = config.windows.window().is_some();
+        let length = |row: usize| if even { more.len() } else { more.len().saturating_sub(row).max(1) };
+        let second =
+            (0..batch).map(|row| fit(&config, &more[..length(row)])).collect::<Vec<_>>();
+        let last = vec![0; batch];
 
-            let run = |rows: std::ops::Range<usize>| {
-                let mut session = session(&model, rows.len(), 64, chunk);
-                let mut logits = values(session.prefill(&first[rows.clone()]).unwrap());
-                logits.extend(values(session.prefill(&second[rows.clone()]).unwrap()));
-                logits.extend(values(session.step(&last[rows]).unwrap()));
-                logits
-            };
-            let together = run(0..batch);
-            let vocab = config.vocab_size;
-            for row in 0..batch {
-                let alone = run(row..row + 1);
-                for turn in 0..3 {
-                    let start = (turn * batch + row) * vocab;
-                    assert_close(
-                        &together[start..start + vocab],
-                        &alone[turn * vocab..(turn + 1) * vocab],
-                    );
-                }
+        let run = |rows: std::ops::Range<usize>| {
+            let mut session = session(&model, rows.len(), 64, chunk);
+            let mut logits = values(session.prefill(&first[rows.clone()]).unwrap());
+            logits.extend(values(session.prefill(&second[rows.clone()]).unwrap()));
+            logits.extend(values(session.step(&last[rows]).unwrap()));
+            logits
+        };
+        let together = run(0..batch);
+        let vocab = config.vocab_size;
+        for row in 0..batch {
+            let alone = run(row..row + 1);
+            for turn in 0..3 {
+                let start = (turn * batch + row) * vocab;
+                assert_close(
+                    &together[start..start + vocab],
+                    &alone[turn * vocab..(turn + 1) * vocab],
+                );
             }
         }
     }
@@ -195,19 +211,18 @@ proptest! {
         (config, seed) in architecture(),
         ids in tokens(2..40),
         place in any::<prop::sample::Index>(),
+        device in device(),
     ) {
-        for device in devices() {
-            let model = build(&config, seed, &device);
-            let mut ids = fit(&config, &ids);
-            let place = place.index(ids.len());
-            let before = uncached(&model, &ids);
-            ids[place] = (ids[place] + 1) % config.vocab_size as u32;
-            let after = uncached(&model, &ids);
-            let past = place * config.vocab_size;
-            assert_close(&after[..past], &before[..past]);
-            let own = past..past + config.vocab_size;
-            prop_assert_ne!(&after[own.clone()], &before[own]);
-        }
+        let model = build(&config, seed, &device);
+        let mut ids = fit(&config, &ids);
+        let place = place.index(ids.len());
+        let before = uncached(&model, &ids);
+        ids[place] = (ids[place] + 1) % config.vocab_size as u32;
+        let after = uncached(&model, &ids);
+        let past = place * config.vocab_size;
+        assert_close(&after[..past], &before[..past]);
+        let own = past..past + config.vocab_size;
+        prop_assert_ne!(&after[own.clone()], &before[own]);
     }
 
     /// Kernels give what compositions give, with padding before and between tokens.

@@ -28,7 +28,7 @@ pub struct Memory {
     pub peak_rss_mb: Option<f64>,
     /// The embedding.
     pub embedding_mb: f64,
-    /// One decoder layer.
+    /// One decoder layer, the largest.
     pub layer_mb: f64,
     /// The head.
     pub head_mb: f64,
@@ -41,15 +41,13 @@ impl Memory {
     pub fn of(config: &Qwen3Config, dtype: Precision) -> Self {
         let mb = |values: usize| values as f64 * dtype.bytes() as f64 / f64::from(1 << 20);
         let vocabulary = config.vocab_size * config.hidden_size;
-        let all = config.num_parameters();
-        let matrices = if config.tie_word_embeddings { 1 } else { 2 };
-        let layers = all - matrices * vocabulary - config.hidden_size;
+        let layers = (0..config.num_hidden_layers).map(|layer| config.layer_parameters(layer));
         Self {
             peak_rss_mb: None,
             embedding_mb: mb(vocabulary),
-            layer_mb: mb(layers / config.num_hidden_layers),
+            layer_mb: mb(layers.max().unwrap_or(0)),
             head_mb: mb(vocabulary),
-            model_mb: mb(all),
+            model_mb: mb(config.num_parameters()),
         }
     }
 }

@@ -12,9 +12,9 @@ from torch import nn
 from transformers import Qwen3Config
 from transformers.models.qwen3 import modeling_qwen3
 
-from .. import attention_cases, gradient_cases
+from .. import attention_cases, gradient_cases, sparse
 from ..cases import Case, Tensors
-from . import attention, layers, passes, where
+from . import attention, experts, layers, passes, where
 from .planting import Plant, code_changed
 
 
@@ -56,6 +56,7 @@ class Mistake:
 Shown = partial(Mistake, one_of=where.every_case)
 Outside = partial(Mistake, in_layers=False)
 Unexplained = partial(Mistake, explained=False)
+OfExperts = partial(Shown, applies=where.has_experts, unless="there are no experts")
 
 MISTAKES = [
     Shown("rope_interleaved", "RoPE rotates the pairs (2i, 2i + 1)", attention.interleaved_rope),
@@ -126,7 +127,41 @@ MISTAKES = [
     Shown("kv_swapped", "k_proj and v_proj are swapped", layers.kv_swapped, each_of=where.has_equal_kv),
     Shown("k_transposed", "k_proj's weight is transposed and read as [out, in]", layers.transposed("k_proj")),
     Shown("v_transposed", "v_proj's weight is transposed and read as [out, in]", layers.transposed("v_proj")),
-    Shown("gate_up_swapped", "gate_proj and up_proj are swapped", layers.gate_up_swapped),
+    Shown(
+        "gate_up_swapped",
+        "gate_proj and up_proj are swapped",
+        layers.gate_up_swapped,
+        applies=where.has_one_block,
+        unless="every layer has experts",
+    ),
+    OfExperts(
+        "router_not_renormalised",
+        "the weights of a token's experts are not divided by their sum",
+        experts.renormalised(False),
+        applies=where.normalises_experts,
+        unless="they are not, there or without experts",
+    ),
+    OfExperts(
+        "router_renormalised",
+        "the weights of a token's experts are divided by their sum",
+        experts.renormalised(True),
+        applies=lambda config: where.has_experts(config) and not where.normalises_experts(config),
+        unless="they are, or there are no experts",
+    ),
+    OfExperts(
+        "router_softmax_after_topk",
+        "the probabilities of a token's experts go through a softmax of their own",
+        experts.softmax_after_topk,
+    ),
+    OfExperts("experts_permuted", "every expert has the weights of the next", experts.rotated),
+    OfExperts(
+        "experts_permuted-two",
+        "the first and the last expert have each other's weights",
+        experts.first_and_last_exchanged,
+    ),
+    OfExperts("expert_gate_up_swapped", "in every expert gate_proj and up_proj are swapped", experts.gate_up_swapped),
+    OfExperts("top_k_off", "a token is sent to one expert too few", experts.top_k(-1)),
+    OfExperts("top_k_off-more", "a token is sent to one expert too many", experts.top_k(1)),
     Mistake("activation_gelu", "the activation is GELU, tanh form", layers.gelu("tanh")),
     Mistake("activation_gelu-erf", "the activation is GELU, erf form", layers.gelu("none")),
     Shown("eps", "eps is 1e-5", layers.other_eps(1e-5), applies=lambda config: config.rms_norm_eps != 1e-5),
@@ -261,8 +296,8 @@ MISTAKES = [
         "two_faults",
         "gate_proj and up_proj are swapped in layer 0, k_proj and v_proj in layer 2",
         layers.two_mistakes,
-        applies=lambda config: config.num_hidden_layers >= 3,
-        unless="there are less than three layers",
+        applies=lambda config: config.num_hidden_layers >= 3 and not sparse.is_sparse(config, 0),
+        unless="there are less than three layers, or the first has experts",
         causes=("gate_up_swapped", "kv_swapped"),
     ),
     Unexplained(

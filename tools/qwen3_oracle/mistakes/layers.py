@@ -14,6 +14,7 @@ from transformers.models.qwen3 import modeling_qwen3
 from .. import draws
 from ..cases import Tensors
 from ..precise import replaced
+from ..sparse import Block
 from .passes import inputs_changed
 from .planting import Changes, Plant, Subject, changed, layers_changed, norms, swapped
 
@@ -28,7 +29,9 @@ def kv_swapped(subject: Subject) -> AbstractContextManager[None]:
     return layers_changed(lambda layer: swapped(layer.self_attn.k_proj, layer.self_attn.v_proj))(subject)
 
 
-gate_up_swapped = layers_changed(lambda layer: swapped(layer.mlp.gate_proj, layer.mlp.up_proj))
+gate_up_swapped = layers_changed(
+    lambda layer: [] if isinstance(layer.mlp, Block) else swapped(layer.mlp.gate_proj, layer.mlp.up_proj)
+)
 
 
 @contextmanager
@@ -87,7 +90,12 @@ post_norm_is_input_norm = layers_changed(
 
 def gelu(approximate: str) -> Plant:
     """Activates by GELU."""
-    return layers_changed(lambda layer: [(layer.mlp, "act_fn", nn.GELU(approximate=approximate))])
+
+    def changes(layer: modeling_qwen3.Qwen3DecoderLayer) -> Changes:
+        owner = layer.mlp.experts if isinstance(layer.mlp, Block) else layer.mlp
+        return [(owner, "act_fn", nn.GELU(approximate=approximate))]
+
+    return layers_changed(changes)
 
 
 def residual_missing(attention: bool, mlp: bool) -> Plant:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transformers import Qwen3Config
 
-from .. import attention_cases, gradient_cases, prefill_cases, rope
+from .. import attention_cases, gradient_cases, prefill_cases, rope, sparse
 from ..cases import Case
 
 FAR = 30_000
@@ -43,6 +43,21 @@ def has_yarn(config: Qwen3Config) -> bool:
 def truncates(config: Qwen3Config) -> bool:
     """Whether YaRN's ramp begins and ends at whole pairs that it would not otherwise."""
     return has_yarn(config) and rope.parameters(config)["truncate"]
+
+
+def has_experts(config: Qwen3Config) -> bool:
+    """Whether a layer has experts."""
+    return any(sparse.is_sparse(config, index) for index in range(config.num_hidden_layers))
+
+
+def normalises_experts(config: Qwen3Config) -> bool:
+    """Whether the weights of a token's experts are divided by their sum."""
+    return has_experts(config) and config.sparse.norm_topk_prob
+
+
+def has_one_block(config: Qwen3Config) -> bool:
+    """Whether a layer has a feed-forward block that every token passes through."""
+    return not all(sparse.is_sparse(config, index) for index in range(config.num_hidden_layers))
 
 
 def every_case(case: Case) -> bool:

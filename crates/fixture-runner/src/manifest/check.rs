@@ -40,6 +40,14 @@ pub(super) fn manifest(file: &Path, root: PathBuf, text: &[u8]) -> Result<Manife
         let files = [&entry.file].into_iter().chain(&entry.parameters);
         listed(file, &manifest, &entry.id, &entry.checkpoint, files)?;
     }
+    if let Some(random) = raw.random.iter().find(|random| !manifest.files.contains_key(&random.file)) {
+        let reason = "not listed among the files".into();
+        return Err(FixtureError::Entry {
+            file: file.into(),
+            key: format!("random.{}", random.file),
+            reason,
+        });
+    }
     let mut ids = BTreeSet::new();
     let mut cases = Vec::with_capacity(raw.cases.len());
     for case in raw.cases {

@@ -32,6 +32,17 @@ pub(super) struct RawManifest {
     pub(super) observed: Vec<RawObserved>,
     #[serde(default)]
     pub(super) text: Vec<RawText>,
+    #[serde(default)]
+    pub(super) random: Vec<RawRandom>,
+}
+
+/// An archive of random models with their logits. The tests of `qwen3-import` read it; no parity case does.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRandom {
+    pub(super) file: String,
+    #[serde(rename = "description")]
+    _description: String,
 }
 
 /// A fixture about text. The tests of `qwen3-text` read it; no parity case does.

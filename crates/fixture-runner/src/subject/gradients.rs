@@ -15,10 +15,12 @@ use super::{Bench, Output};
 const PREFIX: &str = "gradient.";
 
 /// The parameters of a layer in the order in which the backward pass reaches them.
-const BACKWARDS: [&str; 11] = [
+const BACKWARDS: [&str; 13] = [
     "mlp.down_proj",
     "mlp.up_proj",
     "mlp.gate_proj",
+    "mlp.experts.",
+    "mlp.gate.",
     "post_attention_layernorm",
     "self_attn.o_proj",
     "self_attn.v_proj",

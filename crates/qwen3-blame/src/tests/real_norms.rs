@@ -91,7 +91,8 @@ fn run(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> Vec<Tensor> {
     for layer in 0..config.num_hidden_layers {
         let weights = LayerWeights::read(checkpoint, layer).unwrap();
         let taps = run_layer(&weights, config, &variant, &rows, &x, None);
-        Tap::of_layer().for_each(|tap| keep(Site::inside(layer, tap), taps.get(tap)));
+        Tap::of_kind(config.layer(layer).feed_forward)
+            .for_each(|tap| keep(Site::inside(layer, tap), taps.get(tap)));
         x = taps.get(Tap::LayerOutput).to_vec();
     }
     let norm = checkpoint.values(FINAL_NORM, &[config.hidden_size]).unwrap();

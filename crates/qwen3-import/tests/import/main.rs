@@ -4,6 +4,7 @@
 
 mod common;
 mod compare;
+mod experts;
 mod files;
 mod hostile_records;
 mod key_table;

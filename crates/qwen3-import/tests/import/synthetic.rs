@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use qwen3_import::{load_record, save_record};
-use qwen3_model::{Qwen3, Qwen3Config, RandomWeights};
+use qwen3_model::{FeedForwardKind, Qwen3, Qwen3Config, RandomWeights};
 use safetensors::Dtype;
 
 use crate::common::*;
@@ -15,7 +15,7 @@ use crate::hostile_records::{RECORD, entry, rewrite};
 const BATCH: usize = 2;
 const SEQ: usize = 12;
 
-pub fn presets() -> [(&'static str, Qwen3Config); 8] {
+pub fn presets() -> [(&'static str, Qwen3Config); 10] {
     [
         ("tiny", Qwen3Config::tiny()),
         ("tiny_mha", Qwen3Config::tiny_mha()),
@@ -25,10 +25,12 @@ pub fn presets() -> [(&'static str, Qwen3Config); 8] {
         ("tiny_windows", Qwen3Config::tiny_windows()),
         ("tiny_yarn", Qwen3Config::tiny_yarn()),
         ("tiny_windows_yarn", Qwen3Config::tiny_windows_yarn()),
+        ("tiny_experts", Qwen3Config::tiny_experts()),
+        ("tiny_experts_mixed", Qwen3Config::tiny_experts_mixed()),
     ]
 }
 
-fn build(config: &Qwen3Config) -> Qwen3 {
+pub fn build(config: &Qwen3Config) -> Qwen3 {
     let mut source = RandomWeights::new(7, &Device::flex(), DType::F32);
     Qwen3::build(&mut source, config).unwrap()
 }
@@ -49,15 +51,27 @@ fn shapes(config: &Qwen3Config) -> BTreeMap<String, Vec<usize>> {
             ("self_attn.k_proj", keys, hidden),
             ("self_attn.v_proj", keys, hidden),
             ("self_attn.o_proj", hidden, queries),
-            ("mlp.gate_proj", inner, hidden),
-            ("mlp.up_proj", inner, hidden),
-            ("mlp.down_proj", hidden, inner),
         ] {
             let prefix = format!("model.layers.{layer}.{name}");
-            if config.attention_bias && name.starts_with("self_attn") {
+            if config.attention_bias {
                 shapes.push((format!("{prefix}.bias"), vec![out]));
             }
             shapes.push((format!("{prefix}.weight"), vec![out, input]));
+        }
+        let mut block = |prefix: String, inner: usize| {
+            for (name, out, input) in
+                [("gate_proj", inner, hidden), ("up_proj", inner, hidden), ("down_proj", hidden, inner)]
+            {
+                shapes.push((format!("model.layers.{layer}.mlp.{prefix}{name}.weight"), vec![out, input]));
+            }
+        };
+        match config.layer(layer).feed_forward {
+            FeedForwardKind::Dense { .. } => block(String::new(), inner),
+            FeedForwardKind::Sparse(experts) => {
+                let size = experts.intermediate_size;
+                (0..experts.count).for_each(|expert| block(format!("experts.{expert}."), size));
+                shapes.push((format!("model.layers.{layer}.mlp.gate.weight"), vec![experts.count, hidden]));
+            }
         }
         for (name, size) in [
             ("input_layernorm", hidden),
@@ -72,7 +86,7 @@ fn shapes(config: &Qwen3Config) -> BTreeMap<String, Vec<usize>> {
 }
 
 /// The model's tensors under their keys in a checkpoint.
-fn stored(model: &Qwen3) -> Tensors {
+pub fn stored(model: &Qwen3) -> Tensors {
     let entry = |(key, (_, shape, bytes)): (String, (DType, Vec<usize>, Vec<u8>))| {
         let key = key.strip_suffix(".0").unwrap_or(&key).to_string();
         let dtype = Dtype::F32;
@@ -271,5 +285,5 @@ fn grouped_heads_equal_heads_that_are_written_out() {
         let error = largest_difference(&written_out(true), &expected);
         assert!(error > 1e-2, "{name}, in turns: {error}");
     }
-    assert_eq!(grouped, 7);
+    assert_eq!(grouped, 9);
 }

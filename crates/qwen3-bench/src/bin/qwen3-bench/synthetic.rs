@@ -25,6 +25,7 @@ pub fn config(shape: Synthetic) -> Qwen3Config {
         rms_norm_eps: 1e-6,
         rope: Rope::Default { theta: 1e6 },
         windows: Windows::None,
+        sparse: None,
         attention_bias: false,
         tie_word_embeddings: true,
         dtype: Some(Precision::BF16),
