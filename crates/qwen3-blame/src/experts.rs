@@ -52,7 +52,8 @@ pub fn of_experts(config: &Qwen3Config) -> Vec<Hypothesis> {
     ));
     let others = (1..=count.min(2 * per_token + 1)).filter(|k| *k != per_token);
     list.extend(others.map(|k| {
-        let words = format!("a token is sent to {k} experts, not to {per_token}");
+        let words =
+            format!("a token is sent to {k} expert{}, not to {per_token}", if k == 1 { "" } else { "s" });
         Hypothesis::new("top_k_off", words, move |v| v.top_k = Some(k))
     }));
     if count > 1 {
