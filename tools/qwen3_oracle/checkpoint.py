@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM, Qwen3Model
 from transformers.models.qwen3 import modeling_qwen3
 
 from . import dtypes, fp8, rope, sparse
@@ -123,8 +123,18 @@ def load_model(path: Path, dtype: torch.dtype) -> Qwen3ForCausalLM:
     files = weight_files(path)
     if fp8_blocks(path) is not None or hasattr(config, "sparse"):
         return load_made(path, config, files, dtype)
+    return load_as(Qwen3ForCausalLM, path, config, dtype)
+
+
+def load_encoder(path: Path, dtype: torch.dtype) -> Qwen3Model:
+    """`Qwen3Model`, the decoder without its head, of a checkpoint with or without one; else as `load_model`."""
+    return load_as(Qwen3Model, path, read_config(path), dtype)
+
+
+def load_as(kind: type[PreTrainedModel], path: Path, config: Qwen3Config, dtype: torch.dtype) -> PreTrainedModel:
+    """A model of this class with eager attention, offline; every key must be there and be used."""
     try:
-        model, info = Qwen3ForCausalLM.from_pretrained(
+        model, info = kind.from_pretrained(
             path,
             config=config,
             dtype=dtype,

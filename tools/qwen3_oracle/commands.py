@@ -17,6 +17,7 @@ from . import (
     prompts,
     random_models,
     reference,
+    retrieval_cases,
     sensitivity,
     small,
     stored,
@@ -28,6 +29,7 @@ from . import (
     trained,
     wild,
 )
+from .adapters import Adapter
 from .cases import Case
 from .checkpoint import DTYPES, layer_weights, read_config
 from .errors import InputError
@@ -65,6 +67,8 @@ def make_all(output: Path, work: Path, official_tokenizer: Path | None) -> None:
     checkpoints, cases = suite.make_tiny(work)
     greedy, texts = text_cases.make(path, work, output, official_tokenizer)
     cases += greedy
+    retrieval, more = retrieval_cases.make(path, work, text_cases.FOLDER)
+    texts += more
     observations = observed.make_tiny(checkpoints, work)
     wild.make(work / "fixtures" / "wild", wild.COUNT, wild.SEED, False, 0, print)
     small.make(work / "fixtures")
@@ -73,7 +77,8 @@ def make_all(output: Path, work: Path, official_tokenizer: Path | None) -> None:
     if hostile.is_dir():
         # Not the oracle's, and in the folder that is replaced.
         shutil.copytree(hostile, work / "fixtures" / "hostile")
-    write_json(work / "manifest.json", manifest.manifest(work, checkpoints, cases, observations, texts, random))
+    listed = checkpoints | retrieval
+    write_json(work / "manifest.json", manifest.manifest(work, listed, cases, observations, texts, random))
     sensitivity.check(*stored.read(work / "manifest.json"), DTYPES)
     report(cases)
     replace(work / "fixtures", output / "fixtures")
@@ -150,6 +155,8 @@ def reference_entry(case: Case, prompt: str | None, origin: str) -> dict[str, ob
 
 def extract_reference(options: Namespace) -> None:
     """`oracle.py reference`."""
+    if options.merged and options.adapter is None:
+        raise InputError("--merged goes with --adapter")
     path = options.model_path.resolve()
     maker = reference.FullCases(path, path.name, PurePosixPath())
     texts = options.prompt if options.prompt or options.prompt_ids else prompts.DEFAULT_PROMPTS
@@ -158,7 +165,8 @@ def extract_reference(options: Namespace) -> None:
         cases.append(maker.token_ids(number, ids, options.max_new_tokens))
     for case in cases:
         case.taps = options.taps
-    reference.compute(cases, path, [options.dtype] if options.dtype else options.floors)
+    adapter = options.adapter and Adapter(options.adapter.resolve(), options.merged)
+    reference.compute(cases, path, [options.dtype] if options.dtype else options.floors, adapter)
     sources = [(text, maker.origin) for text in texts] + [(None, "--prompt-ids")] * len(options.prompt_ids)
     for case, (prompt, origin) in zip(cases, sources, strict=True):
         file = options.output_dir / case.file
@@ -170,8 +178,9 @@ def extract_reference(options: Namespace) -> None:
 def plant_faults(options: Namespace) -> None:
     """`oracle.py plant`."""
     path = options.model_path.resolve()
-    wanted = observed.wanted(path, options.fault, options.layer)
-    bench = observed.Bench(path, options.reference, options.dtype)
+    adapter = options.adapter and Adapter(options.adapter.resolve())
+    wanted = observed.wanted(path, options.fault, options.layer, adapter)
+    bench = observed.Bench(path, options.reference, options.dtype, adapter)
     for forms in wanted:
         observation = bench.observe(forms, options.layer)
         mistake = observation.mistake

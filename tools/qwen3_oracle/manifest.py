@@ -6,12 +6,13 @@ import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
 
+from . import adapters
 from .cases import Case
 from .checkpoint import checkpoint_files
 from .files import sha256
 
 SCHEMA = 1
-PACKAGES = ("torch", "transformers", "numpy", "safetensors", "tokenizers")
+PACKAGES = ("torch", "transformers", "peft", "numpy", "safetensors", "tokenizers")
 TOOLS = Path(__file__).resolve().parent.parent
 
 
@@ -73,6 +74,7 @@ def manifest(
     `observed` are the entries of `observed.make_tiny`, `text` those of `text_cases.make`, `random` those of
     `random_models.make`.
     """
+    entries = {name: checkpoint_entry(root, path) for name, path in checkpoints.items()}
     files = sorted({case.file.as_posix() for case in cases if case.kind != "record_roundtrip"})
     files += [entry["file"] for entry in observed]
     files += [entry["file"] for entry in random]
@@ -80,7 +82,7 @@ def manifest(
     return {
         "schema": SCHEMA,
         "generator": {"packages": packages(), "scripts": scripts()},
-        "checkpoints": {name: checkpoint_entry(root, path) for name, path in checkpoints.items()},
+        "checkpoints": entries | adapters.entries(root, entries),
         "files": {name: sha256(root / name) for name in sorted(files)},
         "cases": [case_entry(case) for case in cases],
         "observed": list(observed),

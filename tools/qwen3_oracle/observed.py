@@ -9,9 +9,10 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-from . import reference, sensitivity
+from . import adapters, reference, sensitivity
+from .adapters import Adapter, load_adapted
 from .cases import Case, Tensors, activations, without_padding
-from .checkpoint import DTYPES, load_model, read_config
+from .checkpoint import DTYPES, read_config
 from .errors import CheckError, InputError
 from .files import write_npz
 from .mistakes.catalogue import MISTAKES, Mistake
@@ -66,6 +67,7 @@ PLANS = [
         "prompt2",
         ids=["router_renormalised", *OF_EXPERTS, "gate_up_swapped", "window_missing", "window_off_by_one"],
     ),
+    Plan("yarn-rslora", "prompt1"),
 ]
 
 
@@ -108,12 +110,20 @@ def first_divergence(case: Case, observed: Tensors, dtype: str) -> Divergence | 
     return None
 
 
-def wanted(path: Path, ids: list[str], layer: int | None) -> list[list[Mistake]]:
-    """The mistakes to plant, those with the same id together; all that are one in the checkpoint without `ids`."""
+def wanted(path: Path, ids: list[str], layer: int | None, adapter: Adapter | None = None) -> list[list[Mistake]]:
+    """The mistakes to plant, those with the same id together; all that are one in the checkpoint without `ids`.
+
+    With an adapter, those that are made in it.
+    """
     config = read_config(path)
     if layer is not None and not 0 <= layer < config.num_hidden_layers:
         raise InputError(f"layer {layer} is out of range: {path} has {config.num_hidden_layers} layers")
-    explained = [mistake for mistake in MISTAKES if mistake.explained]
+    if adapter is None:
+        mistakes = MISTAKES
+    else:
+        # Only here: it takes seconds to import.
+        from .mistakes.adapter import MISTAKES as mistakes
+    explained = [mistake for mistake in mistakes if mistake.explained]
     known = list(dict.fromkeys(mistake.id for mistake in explained))
     result = []
     for name in ids or known:
@@ -136,14 +146,14 @@ def wanted(path: Path, ids: list[str], layer: int | None) -> list[list[Mistake]]
 class Bench:
     """A checkpoint's model as published, in one dtype, and the reference of one prompt that goes with it."""
 
-    def __init__(self, path: Path, file: Path, dtype: str) -> None:
+    def __init__(self, path: Path, file: Path, dtype: str, adapter: Adapter | None = None) -> None:
         self.dtype = dtype
         self.case = reference.read(file)
         self.generated_ids = self.case.expected["generated_ids"]
         self.case.expected = activations(self.case.expected)
         if not any(dtype in floors for floors in self.case.floors.values()):
             raise InputError(f"{file} has no noise floors in {dtype}")
-        self.model = load_model(path, DTYPES[dtype])
+        self.model = load_adapted(path, DTYPES[dtype], adapter)
         sound = self.run()
         same = [(name, tensor.shape) for name, tensor in self.case.expected.items()]
         if [(name, tensor.shape) for name, tensor in activations(sound).items()] != same:
@@ -223,9 +233,11 @@ def entry(
 def make(plan: Plan, path: Path, root: Path) -> list[dict[str, object]]:
     """Writes a plan's observations below `root` and gives the manifest's entries; each must show clearly."""
     reference_file = FOLDER / plan.checkpoint / plan.prompt / "reference.npz"
-    bench = Bench(path, root / reference_file, DTYPE)
+    tiny = adapters.find(plan.checkpoint)
+    adapter = tiny and Adapter(tiny.folder(root))
+    bench = Bench(path, root / reference_file, DTYPE, adapter)
     entries = []
-    for forms in wanted(path, plan.ids, plan.layer):
+    for forms in wanted(path, plan.ids, plan.layer, adapter):
         observation = (
             bench.observe_taps(forms, plan.layer, plan.taps) if plan.taps else bench.observe(forms, plan.layer)
         )
@@ -242,4 +254,8 @@ def make(plan: Plan, path: Path, root: Path) -> list[dict[str, object]]:
 
 def make_tiny(checkpoints: dict[str, Path], root: Path) -> list[dict[str, object]]:
     """Writes the observations of the tiny checkpoints below `root`, whose references must be there."""
-    return [entry for plan in PLANS for entry in make(plan, checkpoints[plan.checkpoint], root)]
+    entries = []
+    for plan in PLANS:
+        tiny = adapters.find(plan.checkpoint)
+        entries += make(plan, checkpoints[tiny.checkpoint if tiny else plan.checkpoint], root)
+    return entries

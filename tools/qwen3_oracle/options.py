@@ -63,6 +63,12 @@ def add_floors(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--floors", type=dtype_list, default=list(NAMES), metavar="DTYPES", help=text)
 
 
+def add_adapter(parser: Parser) -> None:
+    """`--adapter DIR`."""
+    text = "folder of a LoRA adapter, which PEFT puts on the model"
+    parser.add_argument("--adapter", type=Path, metavar="DIR", help=text)
+
+
 def fixtures(parser: Parser) -> None:
     """Options of `fixtures`."""
     add_output_dir(parser)
@@ -94,6 +100,8 @@ def reference(parser: Parser) -> None:
     text = "a prompt as token ids, separated by commas; they come after the texts"
     add("--prompt-ids", type=token_ids, action="append", default=[], metavar="IDS", help=text)
     add("--taps", action="store_true", help="store what passes through the layers, too")
+    add_adapter(parser)
+    add("--merged", action="store_true", help="with --adapter: PEFT merges it into the weights first")
     dtypes = parser.add_mutually_exclusive_group()
     add_floors(dtypes)
     dtypes.add_argument("--dtype", choices=list(NAMES), help="the only dtype to measure noise floors in")
@@ -106,7 +114,8 @@ def plant(parser: Parser) -> None:
     text = "the checkpoint's reference.npz for some prompt"
     add("--reference", type=Path, required=True, metavar="FILE", help=text)
     add_output_dir(parser)
-    text = "a mistake (default: all that apply to the checkpoint)"
+    add_adapter(parser)
+    text = "a mistake (default: all that apply to the checkpoint; with --adapter, those made in adapters)"
     add("--fault", action="append", default=[], metavar="ID", help=text)
     add("--layer", type=int, metavar="N", help="plant mistakes in this layer only")
     add("--dtype", choices=list(NAMES), default="f32", help="dtype of the runs (default: f32)")

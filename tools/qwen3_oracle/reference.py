@@ -12,8 +12,9 @@ import torch
 from transformers import DynamicCache, Qwen3Config, Qwen3ForCausalLM
 
 from . import isolated, layer_runs, prompts, sparse, stored
+from .adapters import Adapter, load_adapted
 from .cases import Case, Tensors, without_padding
-from .checkpoint import DTYPES, load_model, read_config
+from .checkpoint import DTYPES, read_config
 from .errors import CheckError, InputError
 from .files import write_npz
 from .floors import add_floors
@@ -145,9 +146,12 @@ def check_published(case: Case) -> None:
         )
 
 
-def compute(cases: list[Case], path: Path, floors: list[str]) -> None:
-    """Fills in the cases' float64 results, then the floors in each dtype of `floors`, one model in memory at a time."""
-    model = load_model(path, torch.float64)
+def compute(cases: list[Case], path: Path, floors: list[str], adapter: Adapter | None = None) -> None:
+    """Fills in the cases' float64 results, then the floors in each dtype of `floors`, one model in memory at a time.
+
+    With an adapter, PEFT's.
+    """
+    model = load_adapted(path, torch.float64, adapter)
     with float64_inside():
         for case in cases:
             case.expected = without_padding(case, run(case, model))
@@ -158,7 +162,7 @@ def compute(cases: list[Case], path: Path, floors: list[str]) -> None:
         case.published_difference = published_difference(case, model)
     for name in floors:
         del model
-        model = load_model(path, DTYPES[name])
+        model = load_adapted(path, DTYPES[name], adapter)
         for case in cases:
             add_floors(case, name, without_padding(case, run(case, model)))
             isolated.add_floors(case, name, model)

@@ -50,10 +50,13 @@ def read_case(root: Path, entry: dict) -> Case:
 
 
 def read(manifest: Path) -> tuple[dict[str, Path], list[Case]]:
-    """The checkpoints of a manifest, and those of its cases that have tensors."""
+    """Those of a manifest's cases that have tensors, and the checkpoints that they are of; none with an adapter."""
     content = read_json(manifest)
     if not {"checkpoints", "cases"} <= set(content):
         raise InputError(f"{manifest} is no manifest")
     root = manifest.resolve().parent
-    checkpoints = {name: root / entry["path"] for name, entry in content["checkpoints"].items()}
-    return checkpoints, [read_case(root, entry) for entry in content["cases"] if "expected" in entry]
+    plain = {name: entry for name, entry in content["checkpoints"].items() if "adapter" not in entry}
+    cases = [entry for entry in content["cases"] if entry.get("checkpoint", "") in ("", *plain)]
+    used = {entry.get("checkpoint") for entry in cases}
+    checkpoints = {name: root / entry["path"] for name, entry in plain.items() if name in used}
+    return checkpoints, [read_case(root, entry) for entry in cases if "expected" in entry]

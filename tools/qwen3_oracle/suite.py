@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from . import (
+    adapters,
     attention_cases,
     clear_prompts,
     gradient_cases,
@@ -184,6 +185,17 @@ def clear_cases(path: Path, plan: Plan, full: FullCases) -> list[Case]:
     return cases
 
 
+def make_adapted(adapter: adapters.Tiny, path: Path, root: Path) -> Case:
+    """Writes an adapter below `root`/fixtures, and the case of its checkpoint with it, as PEFT runs it unmerged."""
+    adapters.write(adapter, path, adapter.folder(root))
+    full = FullCases(path, adapter.name, PurePosixPath("fixtures") / adapter.name)
+    case = full.prompt(1, adapter.prompt, adapter.new_tokens)
+    case.description += f"; with a LoRA adapter on {adapter.checkpoint}"
+    reference.compute([case], path, list(DTYPES), adapters.Adapter(adapter.folder(root)))
+    reference.write(case, root / case.file)
+    return case
+
+
 def required(case: Case) -> list[str]:
     """The dtypes that a case of a tiny checkpoint is run in."""
     if case.kind == gradient_cases.KIND:
@@ -205,6 +217,8 @@ def make_tiny(root: Path) -> tuple[dict[str, Path], list[Case]]:
     path = checkpoints[trained.NAME] = root / trained.FOLDER
     folder = PurePosixPath("fixtures") / trained.NAME
     cases += make(trained.NAME, path, PLANS[trained.NAME], folder, list(DTYPES), root)
+    for tiny_adapter in adapters.ADAPTERS:
+        cases.append(make_adapted(tiny_adapter, checkpoints[tiny_adapter.checkpoint], root))
     alone = attention_cases.make(list(DTYPES))
     for case in alone:
         attention_cases.write(case, root / case.file)

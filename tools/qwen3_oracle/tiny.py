@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from transformers import PreTrainedModel
 
 from . import dtypes, sparse, synthetic
 from .checkpoint import DTYPES, fp8_blocks, load_model, read_config
@@ -229,13 +230,17 @@ def write(tiny: Tiny, directory: Path) -> None:
     check(directory)
 
 
-def check(directory: Path) -> None:
-    """Fails unless activations are O(1) and attention rows have visibly different entropies in every layer."""
-    model = load_model(directory, torch.float64)
+def check(directory: Path, load: Callable[[Path, torch.dtype], PreTrainedModel] = load_model) -> None:
+    """Fails unless activations are O(1) and attention rows have visibly different entropies in every layer.
+
+    `load_encoder` loads a checkpoint without a head, which has no logits.
+    """
+    model = load(directory, torch.float64)
     ids = torch.arange(0, 32).remainder(model.config.vocab_size)[None]
     with float64_inside(), sparse.recorded_scores(model) as scores:
         run = model(ids, output_hidden_states=True, output_attentions=True)
-    for index, hidden in enumerate([*run.hidden_states, run.logits]):
+    logits = [run.logits] if "logits" in run else []
+    for index, hidden in enumerate([*run.hidden_states, *logits]):
         size = hidden.square().mean().sqrt().item()
         if not 0.3 < size < 10:
             raise CheckError(f"{directory.name}: hidden state {index} has root mean square {size:.3g}")

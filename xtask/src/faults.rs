@@ -1,7 +1,8 @@
-//! `cargo xtask faults`: plants one fault after the other in a copy of the sources and shows that parity
-//! turns red for each.
+//! `cargo xtask faults`: plants one fault after the other in a copy of the sources and shows that parity, or the tests
+//! that the fault names, turn red for each.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -17,8 +18,9 @@ use qwen3_command::child;
 
 /// The end of `cargo xtask faults --help`.
 pub const NOTES: &str = "\
-Builds the runner once for every fault in xtask/faults.json: a minute each. An edit whose text is no longer in
-the sources, or which does not compile, is an error. Exit code 1 when a fault goes unnoticed.";
+Builds the runner, or the tests that a fault names, once for every fault in xtask/faults.json: a minute each. An edit
+whose text is no longer in the sources, or which does not compile, is an error. Exit code 1 when a fault goes
+unnoticed.";
 
 /// Arguments of `cargo xtask faults`.
 #[derive(clap::Args)]
@@ -34,6 +36,17 @@ struct Fault {
     file: String,
     /// Texts to find, each exactly once, and what to put in their place.
     edits: Vec<(String, String)>,
+    /// The words of `cargo test` for tests that have to turn red, where it is none of parity's to see.
+    #[serde(default)]
+    test: Vec<String>,
+}
+
+/// What became of a fault.
+enum Notice {
+    /// So many results are not a pass, and this is the first.
+    Noticed(usize, String),
+    Unnoticed,
+    DoesNotCompile,
 }
 
 /// Plants, builds, runs and tells.
@@ -57,30 +70,64 @@ pub fn run(args: &Args) -> Result<u8> {
         let file = there.root.join(&fault.file);
         let sound = fs::read_to_string(&file)?;
         fs::write(&file, plant(fault, &sound)?)?;
-        let runner = match runner::build(&there, &backends, &[], libtorch.as_deref()) {
-            Ok(runner) => runner,
-            Err(_) => {
+        let outcome = if fault.test.is_empty() {
+            by_parity(&there, &backends, libtorch.as_deref(), &json)
+        } else {
+            by_tests(&there, &fault.test)
+        };
+        fs::write(&file, sound)?;
+        match outcome? {
+            Notice::Noticed(failing, first) => println!("{:<28} {failing:>7}  {first}", fault.id),
+            Notice::Unnoticed => {
+                println!("{:<28} {:>7}", fault.id, 0);
+                unnoticed += 1;
+            }
+            Notice::DoesNotCompile => {
                 println!("{:<28} {:>7}  does not compile", fault.id, "-");
                 broken.push(&fault.id[..]);
-                fs::write(&file, sound)?;
-                continue;
             }
-        };
-        let mut parity = Command::new(&runner);
-        parity.args(["parity", "--backend", "ndarray,flex", "--manifest"]).arg(root().join("manifest.json"));
-        let output = child::output(parity.arg("--json").arg(&json).stderr(Stdio::null()));
-        let output = output.context("the runner cannot be started")?;
-        fs::write(&file, sound)?;
-        let report: ParityReport = serde_json::from_str(&fs::read_to_string(&json)?)?;
-        let (failing, first) = verdict(&report);
-        println!("{:<28} {failing:>7}  {first}", fault.id);
-        if output.status.code() != Some(1) || failing == 0 {
-            unnoticed += 1;
         }
     }
     ensure!(broken.is_empty(), "these faults do not compile: {}", broken.join(", "));
     println!("{unnoticed} faults unnoticed");
     Ok(u8::from(unnoticed > 0))
+}
+
+/// Builds the runner and runs every case.
+fn by_parity(there: &Workspace, backends: &Backends, libtorch: Option<&Path>, json: &Path) -> Result<Notice> {
+    let Ok(runner) = runner::build(there, backends, &[], libtorch) else {
+        return Ok(Notice::DoesNotCompile);
+    };
+    let mut parity = Command::new(&runner);
+    parity.args(["parity", "--backend", "ndarray,flex", "--manifest"]).arg(root().join("manifest.json"));
+    let output = child::output(parity.arg("--json").arg(json).stderr(Stdio::null()));
+    let output = output.context("the runner cannot be started")?;
+    let report: ParityReport = serde_json::from_str(&fs::read_to_string(json)?)?;
+    let (failing, first) = verdict(&report);
+    let noticed = output.status.code() == Some(1) && failing > 0;
+    Ok(if noticed { Notice::Noticed(failing, first) } else { Notice::Unnoticed })
+}
+
+/// Builds the tests that `words` of `cargo test` name, and runs them on the sound fixtures.
+fn by_tests(there: &Workspace, words: &[String]) -> Result<Notice> {
+    let cargo = |more: &[&str]| {
+        let mut cargo = there.cargo(None);
+        cargo.args(["test", "--release", "--no-fail-fast"]).args(words).args(more);
+        cargo.env("QWEN3_FIXTURES", root()).stdin(Stdio::null());
+        child::output(&mut cargo).context("cargo cannot be started")
+    };
+    if !cargo(&["--no-run"])?.status.success() {
+        return Ok(Notice::DoesNotCompile);
+    }
+    let output = cargo(&[])?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let failed = text.lines().filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
+    let failed: Vec<_> = failed.collect();
+    Ok(match failed.first() {
+        Some(first) => Notice::Noticed(failed.len(), (*first).into()),
+        None if output.status.success() => Notice::Unnoticed,
+        None => Notice::Noticed(1, "(crash)".into()),
+    })
 }
 
 /// The source with the fault in it.

@@ -22,6 +22,7 @@ memory for the model in float64: 8 bytes a parameter.
 
 Examples:
   cargo xtask reference --model models/Qwen3-0.6B --out ref --prompt 'What is 2+2?'
+  cargo xtask reference --model DIR --out ref --adapter LORA --prompt 'What is 2+2?'
   cargo xtask reference --model DIR --out ref --prompt-ids 1,2,3 --max-new-tokens 8 --taps";
 
 /// Arguments of `cargo xtask reference`.
@@ -30,6 +31,12 @@ pub struct Args {
     /// The checkpoint: a directory in Hugging Face's layout.
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
+    /// A LoRA adapter in PEFT's layout: PEFT runs the model with it, unmerged.
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
+    /// With --adapter: PEFT merges it into the weights first.
+    #[arg(long, requires = "adapter")]
+    merged: bool,
     /// Where to write.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -64,6 +71,12 @@ pub fn run(args: &Args) -> Result<u8> {
     let root = root();
     let mut oracle = oracle(&root, "reference")?;
     oracle.arg("--model-path").arg(&args.model);
+    if let Some(adapter) = &args.adapter {
+        oracle.arg("--adapter").arg(adapter);
+    }
+    if args.merged {
+        oracle.arg("--merged");
+    }
     oracle.arg("--output-dir").arg(&args.out);
     oracle.arg(format!("--max-new-tokens={}", args.max_new_tokens));
     for prompt in &args.prompt {

@@ -19,6 +19,7 @@ Examples:
   cargo xtask verify --model DIR --reference ref/prompt1/reference.npz
   cargo xtask verify --model DIR --reference FILE.npz --backend all --html report.html
   cargo xtask verify --model DIR --reference FILE.npz --observed mine.npz
+  cargo xtask verify --model DIR --adapter LORA --reference FILE.npz
   cargo xtask verify --model DIR --reference FILE.npz --layers 3..7 --mode isolated
   cargo xtask verify --model DIR --reference FILE.npz --backend wgpu --variants
   cargo xtask verify --model DIR --backend all
@@ -51,6 +52,13 @@ pub fn run(args: &Args) -> Result<u8> {
         "{}: no checkpoint is there (no config.json)",
         shared.model.display()
     );
+    if let Some(folder) = &shared.adapter {
+        ensure!(
+            folder.join("adapter_config.json").is_file(),
+            "{}: no adapter is there (no adapter_config.json)",
+            folder.display()
+        );
+    }
     for file in [&shared.reference, &shared.observed].into_iter().flatten() {
         ensure!(file.is_file(), "there is no file {}", file.display());
     }

@@ -50,6 +50,27 @@ pub struct CheckpointFiles {
     /// SHA-256 of each file, by its name in the folder.
     #[serde(deserialize_with = "raw::unique")]
     pub files: BTreeMap<String, String>,
+    /// The adapter that the model is run with.
+    pub adapter: Option<AdapterFiles>,
+}
+
+/// An adapter's folder and what belongs in it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdapterFiles {
+    /// The folder, relative to the manifest's.
+    pub path: String,
+    /// SHA-256 of each file, by its name in the folder.
+    #[serde(deserialize_with = "raw::unique")]
+    pub files: BTreeMap<String, String>,
+}
+
+impl CheckpointFiles {
+    /// The folders that are read, and their files: the checkpoint's, and that of its adapter.
+    pub fn folders(&self) -> impl Iterator<Item = (&str, &BTreeMap<String, String>)> {
+        let adapter = self.adapter.iter().map(|adapter| (adapter.path.as_str(), &adapter.files));
+        [(self.path.as_str(), &self.files)].into_iter().chain(adapter)
+    }
 }
 
 impl Manifest {

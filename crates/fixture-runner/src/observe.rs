@@ -33,6 +33,10 @@ pub fn observe(
 ) -> Result<Done> {
     let start = Instant::now();
     let checkpoint = Checkpoint::open(&job.model)?;
+    let checkpoint = match &job.adapter {
+        Some(folder) => checkpoint.with_adapter(folder)?,
+        None => checkpoint,
+    };
     let config = checkpoint.config();
     let reference = Reference::open(&job.reference, config, false)?;
     let dtype = burn_dtype(job.dtype);

@@ -1,5 +1,6 @@
 //! What the supervisor and a worker say to each other: one JSON value a line.
 
+use std::ffi::OsString;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -28,6 +29,8 @@ pub struct Observe {
     /// The checkpoint.
     #[serde(with = "any_path")]
     pub model: PathBuf,
+    /// The folder of the adapter that it is run with.
+    pub adapter: Option<OsString>,
     /// The reference.
     #[serde(with = "any_path")]
     pub reference: PathBuf,
@@ -104,6 +107,7 @@ mod tests {
         let path = PathBuf::from(OsStr::from_bytes(b"mod\xffel"));
         let job = Observe {
             model: path.clone(),
+            adapter: Some(path.clone().into()),
             reference: path.join("reference.npz"),
             dtype: Precision::F32,
             modes: vec![Mode::Isolated],
@@ -112,6 +116,7 @@ mod tests {
         };
         let line = serde_json::to_string(&job).unwrap();
         let read: Observe = serde_json::from_str(&line).unwrap();
+        assert_eq!(read.adapter, job.adapter);
         assert_eq!([&read.model, &read.reference, &read.out], [&job.model, &job.reference, &job.out]);
     }
 }

@@ -12,7 +12,7 @@ use anyhow::{Result, ensure};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_store::ModuleSnapshot;
 use qwen3_config::layer_key;
-use qwen3_import::{Checkpoint, CheckpointSource, load, load_record, save_record};
+use qwen3_import::{Adapter, Checkpoint, CheckpointSource, attach_adapter, load, load_record, save_record};
 use qwen3_model::{
     Attention, DecoderLayer, FeedForward, Kernel, Observed, Qwen3, Qwen3Config, RmsNorm, RotaryEmbedding,
     Site, StepPlan, Tap, Taps,
@@ -173,11 +173,28 @@ impl Bench<'_> {
     }
 
     fn open(&self, checkpoint: &str) -> Result<Checkpoint> {
-        Ok(Checkpoint::open(self.folder(checkpoint)?)?)
+        let open = Checkpoint::open(self.folder(checkpoint)?)?;
+        Ok(match self.adapter(checkpoint)? {
+            Some(folder) => open.with_adapter(folder)?,
+            None => open,
+        })
     }
 
     fn load(&self, checkpoint: &str) -> Result<Qwen3> {
-        Ok(load(self.folder(checkpoint)?, self.device, self.dtype)?.with_kernel(self.kernel))
+        let model = load(self.folder(checkpoint)?, self.device, self.dtype)?.with_kernel(self.kernel);
+        Ok(match self.adapter(checkpoint)? {
+            Some(folder) => {
+                let adapter = Adapter::open(folder, &model.config)?;
+                attach_adapter(model, &adapter)?
+            }
+            None => model,
+        })
+    }
+
+    /// The folder of the adapter that a checkpoint is run with.
+    fn adapter(&self, checkpoint: &str) -> Result<Option<PathBuf>> {
+        let files = &self.manifest.checkpoints[checkpoint].adapter;
+        Ok(files.as_ref().map(|files| self.manifest.path(&files.path)).transpose()?)
     }
 
     /// The weights of a checkpoint.

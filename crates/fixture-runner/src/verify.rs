@@ -37,8 +37,9 @@ fn label_and_program(text: &str) -> Result<(String, PathBuf), String> {
 /// # Errors
 /// Bad input, or a report that cannot be written.
 pub fn verify(args: &Args) -> Result<ExitCode> {
-    let VerifyArgs { model, reference, observed, json, junit, html, .. } = &args.shared;
-    let files = std::fs::read_dir(model).into_iter().flatten().flatten();
+    let VerifyArgs { model, adapter, reference, observed, json, junit, html, .. } = &args.shared;
+    let folders = [Some(model), adapter.as_ref()].into_iter().flatten();
+    let files = folders.filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
     let files = files.map(|file| file.path());
     let given = [reference, observed].into_iter().flatten().cloned();
     let inputs: Vec<PathBuf> = given.chain(files).collect();

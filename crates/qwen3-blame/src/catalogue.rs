@@ -1,8 +1,10 @@
 //! The catalogue of known mistakes: an id, a sentence, and the switches of the probe it turns.
 
+use qwen3_checkpoint::Adapter;
 use qwen3_config::{FeedForwardKind, Qwen3Config, Rope, Windows};
 
 use crate::experts::of_experts;
+use crate::low_rank::{AdapterUse, OtherScale, any_square};
 use crate::variant::{Activation, Head, HeadNorm, Layout, LookBack, Mask, Rotation, Variant, WeightOffset};
 
 /// How a mistake changes the right variant.
@@ -164,6 +166,46 @@ pub fn in_layers(config: &Qwen3Config, longest: usize) -> Vec<Hypothesis> {
     list.extend(transposed("v_transposed", "v_proj", |v| &mut v.v_layout));
     list.extend(weight_offsets());
     list.extend(position_offsets(longest).map(position_offset));
+    list
+}
+
+/// Mistakes in how the adapter is used.
+pub fn of_adapter(adapter: &Adapter, config: &Qwen3Config) -> Vec<Hypothesis> {
+    let with = |id, words: &str, used| Hypothesis::new(id, words, move |v: &mut Variant| v.adapter = used);
+    let [right, wrong] = if adapter.config().use_rslora {
+        ["alpha / sqrt(r)", "alpha / r, as without rsLoRA"]
+    } else {
+        ["alpha / r", "alpha / sqrt(r), as rsLoRA has it"]
+    };
+    let scaled = |id, by: &str, scale| {
+        with(
+            id,
+            &format!("the adapter's change is multiplied by {by}, not by {right}"),
+            AdapterUse::Scaled(scale),
+        )
+    };
+    let mut list = vec![
+        with("adapter_missing", "the adapter is left out", AdapterUse::Missing),
+        scaled("adapter_not_scaled", "1", OtherScale::One),
+        scaled("adapter_not_scaled", "alpha", OtherScale::Alpha),
+        scaled("adapter_rslora", wrong, OtherScale::OtherRoot),
+    ];
+    let transposed = |words: &str, used| with("adapter_transposed", words, used);
+    if any_square(adapter, config) {
+        let words = "lora_A and lora_B have each other's place, where B A is square";
+        list.push(transposed(words, AdapterUse::Transposed));
+    }
+    let (right, in_out, turned) = (Layout::OutIn, Layout::InOut, Layout::TransposedAsOutIn);
+    for (words, a, b) in [
+        ("lora_A is read as [in, r] and lora_B as [r, out]", in_out, in_out),
+        ("lora_A is read as [in, r]", in_out, right),
+        ("lora_B is read as [r, out]", right, in_out),
+        ("lora_A and lora_B are transposed and read as [r, in] and [out, r]", turned, turned),
+        ("lora_A is transposed and read as [r, in]", turned, right),
+        ("lora_B is transposed and read as [out, r]", right, turned),
+    ] {
+        list.push(transposed(words, AdapterUse::Read { a, b }));
+    }
     list
 }
 

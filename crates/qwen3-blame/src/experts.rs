@@ -173,7 +173,7 @@ impl Exchange<'_> {
     fn output(&self, expert: usize, token: usize) -> Vec<f64> {
         let hidden = self.sparse.router.input;
         let x = &self.x[token * hidden..(token + 1) * hidden];
-        self.sparse.experts[expert].apply(x, false, self.right.activation, self.right.arithmetic)
+        self.sparse.experts[expert].apply(x, false, self.right)
     }
 
     /// What is left of `token`'s output when experts have the weights of those in `order`.

@@ -7,7 +7,7 @@ use qwen3_config::{Experts, Tap};
 use crate::arithmetic::Arithmetic;
 use crate::ops::activate;
 use crate::probe::LayerTaps;
-use crate::variant::{Activation, ExpertWeighing, Layout, Variant};
+use crate::variant::{ExpertWeighing, Layout, Variant};
 use crate::weights::{FeedForwardWeights, MlpWeights, SparseWeights};
 
 /// What comes out of the block for `x` `[tokens, hidden_size]`, same shape. What the router gives is kept.
@@ -18,31 +18,24 @@ pub fn feed_forward(
     taps: &mut LayerTaps,
 ) -> Vec<f64> {
     match weights {
-        FeedForwardWeights::Dense(mlp) => {
-            mlp.apply(x, variant.gate_up_swapped, variant.activation, variant.arithmetic)
-        }
+        FeedForwardWeights::Dense(mlp) => mlp.apply(x, variant.gate_up_swapped, variant),
         FeedForwardWeights::Sparse(sparse) => experts(sparse, variant, x, taps),
     }
 }
 
 impl MlpWeights {
     /// `down(act(gate(x)) * up(x))` of `x` `[tokens, hidden_size]`, same shape.
-    pub fn apply(
-        &self,
-        x: &[f64],
-        swapped: bool,
-        activation: Activation,
-        arithmetic: Arithmetic,
-    ) -> Vec<f64> {
+    pub fn apply(&self, x: &[f64], swapped: bool, variant: &Variant) -> Vec<f64> {
         let (mut gate, mut up) = (&self.gate_proj, &self.up_proj);
         if swapped {
             std::mem::swap(&mut gate, &mut up);
         }
-        let gate = gate.apply(x, Layout::OutIn, arithmetic);
-        let up = up.apply(x, Layout::OutIn, arithmetic);
-        let gate = arithmetic.round(gate.into_iter().map(|x| activate(x, activation)).collect());
+        let arithmetic = variant.arithmetic;
+        let gate = gate.adapted(x, Layout::OutIn, variant);
+        let up = up.adapted(x, Layout::OutIn, variant);
+        let gate = arithmetic.round(gate.into_iter().map(|x| activate(x, variant.activation)).collect());
         let inner = arithmetic.round(gate.iter().zip(&up).map(|(gate, up)| gate * up).collect());
-        self.down_proj.apply(&inner, Layout::OutIn, arithmetic)
+        self.down_proj.adapted(&inner, Layout::OutIn, variant)
     }
 }
 
@@ -124,7 +117,7 @@ fn experts(sparse: &SparseWeights, variant: &Variant, x: &[f64], taps: &mut Laye
             sent.iter().flat_map(|(token, _)| &x[token * hidden..(token + 1) * hidden]).copied().collect();
         let order = variant.expert_order.as_ref();
         let block = &sparse.experts[order.map_or(expert, |order| order[expert])];
-        let given = block.apply(&rows, variant.expert_gate_up_swapped, variant.activation, arithmetic);
+        let given = block.apply(&rows, variant.expert_gate_up_swapped, variant);
         for ((token, weight), given) in sent.into_iter().zip(given.chunks(hidden)) {
             for (output, given) in outputs[token * hidden..(token + 1) * hidden].iter_mut().zip(given) {
                 *output = arithmetic.held(*output + arithmetic.held(given * weight));

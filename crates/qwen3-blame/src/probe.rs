@@ -56,7 +56,7 @@ pub fn run_layer(
     let (q, k) = norm_and_rotate(weights, config, variant, rows, q, k, &mut taps);
     let context = attend(config, variant, variant.look_back.reach(weights.reach), rows, [&q, &k, &v]);
     taps.keep(Tap::Context, &context);
-    let attention = weights.o_proj.apply(&context, Layout::OutIn, arithmetic);
+    let attention = weights.o_proj.adapted(&context, Layout::OutIn, variant);
     taps.keep(Tap::OProj, &attention);
 
     let hidden = if variant.attention_residual { add(x, &attention, arithmetic) } else { attention };
@@ -83,9 +83,9 @@ fn project(w: &LayerWeights, variant: &Variant, x: &[f64], offset: f64, taps: &m
         std::mem::swap(&mut k, &mut v);
     }
     taps.keep(Tap::InputLayernorm, &normed);
-    taps.keep(Tap::QProj, &w.q_proj.apply(&normed, Layout::OutIn, arithmetic));
-    taps.keep(Tap::KProj, &k.apply(&normed, variant.k_layout, arithmetic));
-    taps.keep(Tap::VProj, &v.apply(&normed, variant.v_layout, arithmetic));
+    taps.keep(Tap::QProj, &w.q_proj.adapted(&normed, Layout::OutIn, variant));
+    taps.keep(Tap::KProj, &k.adapted(&normed, variant.k_layout, variant));
+    taps.keep(Tap::VProj, &v.adapted(&normed, variant.v_layout, variant));
 }
 
 /// Queries and keys as attention takes them, still `[batch * seq, heads * head_dim]`.

@@ -7,7 +7,7 @@ use qwen3_config::Tap;
 
 use crate::Result;
 
-use crate::catalogue::{Fit, Hypothesis, at_the_end, in_layers, key_offsets};
+use crate::catalogue::{Fit, Hypothesis, at_the_end, in_layers, key_offsets, of_adapter};
 use crate::fits::Fitted;
 use crate::guesses::scale_words;
 use crate::residual::Residual;
@@ -162,6 +162,9 @@ impl Search<'_, '_> {
         let mut list = Vec::new();
         if self.segment.steps.start < layers {
             list.extend(in_layers(config, seq));
+            if let Some(adapter) = self.laboratory.adapter() {
+                list.extend(of_adapter(adapter, config));
+            }
             if self.segment.watched.iter().any(|w| w.site.tap == Tap::KRope) {
                 list.extend(key_offsets(seq));
             }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::Result;
-use qwen3_checkpoint::Checkpoint;
+use qwen3_checkpoint::{Adapter, Checkpoint};
 use qwen3_config::{EMBEDDING, FINAL_NORM, HEAD, Qwen3Config, Rows, Site, Tap};
 
 use crate::probe::{LayerTaps, final_norm, run_layer};
@@ -119,6 +119,11 @@ impl<'a> Laboratory<'a> {
     /// The right variant.
     pub fn right(&self) -> &Variant {
         &self.right
+    }
+
+    /// The adapter that the model is run with.
+    pub fn adapter(&self) -> Option<&'a Adapter> {
+        self.checkpoint.adapter()
     }
 
     /// Has the file an `lm_head.weight`?

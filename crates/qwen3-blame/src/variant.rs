@@ -4,6 +4,7 @@ use qwen3_config::{Qwen3Config, Reach, Rope};
 
 use crate::arithmetic::Arithmetic;
 use crate::feed_forward::ExpertOrder;
+use crate::low_rank::AdapterUse;
 
 /// How queries and keys are rotated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,6 +196,8 @@ pub struct Variant {
     pub head: Head,
     /// The layer whose weights are used instead, if another.
     pub other_layer: Option<usize>,
+    /// See [`AdapterUse`].
+    pub adapter: AdapterUse,
     /// See [`Arithmetic`].
     pub arithmetic: Arithmetic,
 }
@@ -233,6 +236,7 @@ impl Variant {
             final_norms: 1,
             head: Head::Own,
             other_layer: None,
+            adapter: AdapterUse::Right,
             arithmetic: Arithmetic::Exact,
         }
     }
@@ -241,7 +245,7 @@ impl Variant {
     pub fn same_projections(&self, other: &Self) -> bool {
         let parts = |v: &Self| {
             let offset = matches!(v.weight_offset, WeightOffset::All | WeightOffset::Hidden);
-            (v.kv_swapped, v.k_layout, v.v_layout, v.eps, offset, v.other_layer, v.arithmetic)
+            (v.kv_swapped, v.k_layout, v.v_layout, v.eps, offset, v.other_layer, v.adapter, v.arithmetic)
         };
         parts(self) == parts(other)
     }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::arithmetic::Arithmetic;
-use crate::variant::Layout;
-use qwen3_checkpoint::{Checkpoint, CheckpointError};
+use crate::low_rank::LowRank;
+use crate::variant::{Layout, Variant};
+use qwen3_checkpoint::{Checkpoint, CheckpointError, Target};
 use qwen3_config::{EMBEDDING, Experts, FeedForwardKind, HEAD, Qwen3Config, Reach, expert_name, layer_key};
 
 /// A linear map's weights, row-major.
@@ -18,6 +19,8 @@ pub struct Projection {
     pub input: usize,
     /// `[out]`
     pub bias: Option<Vec<f32>>,
+    /// What the checkpoint's adapter adds.
+    pub adapter: Option<LowRank>,
 }
 
 /// The weights of one decoder layer, by the checkpoint's keys, and what the config says of it alone.
@@ -41,7 +44,7 @@ pub struct LayerWeights {
 #[derive(Clone, Debug)]
 pub enum FeedForwardWeights {
     /// One that every token passes through.
-    Dense(MlpWeights),
+    Dense(Box<MlpWeights>),
     /// A router and its experts.
     Sparse(SparseWeights),
 }
@@ -66,6 +69,21 @@ pub struct SparseWeights {
     pub of: Experts,
 }
 
+impl Projection {
+    /// The product with every row of `x` `[tokens, in]` as `variant` computes it, with what the adapter adds, which is
+    /// rounded with the product alone: `[tokens, out]`.
+    pub fn adapted(&self, x: &[f64], layout: Layout, variant: &Variant) -> Vec<f64> {
+        let product = self.apply(x, layout, variant.arithmetic);
+        let Some(adapter) = &self.adapter else {
+            return product;
+        };
+        let change = adapter.change(x, variant.adapter);
+        variant
+            .arithmetic
+            .round(product.iter().zip(change).map(|(product, change)| product + change).collect())
+    }
+}
+
 impl LayerWeights {
     /// Reads layer `index`.
     ///
@@ -82,25 +100,33 @@ impl LayerWeights {
             let weight = read(&format!("{name}.weight"))?;
             Ok::<_, CheckpointError>(weight.expect("every layer has its norms"))
         };
-        let linear = |name: &str| {
+        let alone = |name: &str| {
             let weight = norm(name)?;
             let [out, input] = weights[&layer_key(index, &format!("{name}.weight"))][..] else {
                 unreachable!("a projection is a matrix");
             };
             let bias = read(&format!("{name}.bias"))?;
-            Ok::<_, CheckpointError>(Projection { weight, out, input, bias })
+            Ok::<_, CheckpointError>(Projection { weight, out, input, bias, adapter: None })
         };
-        let mlp = |prefix: &str| {
-            let linear = |name: &str| linear(&format!("{prefix}.{name}"));
-            let [gate_proj, up_proj] = [linear("gate_proj")?, linear("up_proj")?];
-            Ok::<_, CheckpointError>(MlpWeights { gate_proj, up_proj, down_proj: linear("down_proj")? })
+        let linear = |target: Target| {
+            let adapter = checkpoint.adapter().and_then(|adapter| LowRank::of(adapter, index, target));
+            Ok::<_, CheckpointError>(Projection { adapter, ..alone(target.path())? })
+        };
+        let expert = |expert: usize| {
+            let alone = |name: &str| alone(&format!("{}.{name}", expert_name(expert)));
+            let [gate_proj, up_proj] = [alone("gate_proj")?, alone("up_proj")?];
+            Ok::<_, CheckpointError>(MlpWeights { gate_proj, up_proj, down_proj: alone("down_proj")? })
         };
         let kind = checkpoint.config().layer(index);
         let feed_forward = match kind.feed_forward {
-            FeedForwardKind::Dense { .. } => FeedForwardWeights::Dense(mlp("mlp")?),
+            FeedForwardKind::Dense { .. } => FeedForwardWeights::Dense(Box::new(MlpWeights {
+                gate_proj: linear(Target::GateProj)?,
+                up_proj: linear(Target::UpProj)?,
+                down_proj: linear(Target::DownProj)?,
+            })),
             FeedForwardKind::Sparse(of) => FeedForwardWeights::Sparse(SparseWeights {
-                router: linear("mlp.gate")?,
-                experts: (0..of.count).map(|expert| mlp(&expert_name(expert))).collect::<Result<_, _>>()?,
+                router: alone("mlp.gate")?,
+                experts: (0..of.count).map(expert).collect::<Result<_, _>>()?,
                 of,
             }),
         };
@@ -109,10 +135,10 @@ impl LayerWeights {
             post_attention_layernorm: norm("post_attention_layernorm")?,
             q_norm: norm("self_attn.q_norm")?,
             k_norm: norm("self_attn.k_norm")?,
-            q_proj: linear("self_attn.q_proj")?,
-            k_proj: linear("self_attn.k_proj")?,
-            v_proj: linear("self_attn.v_proj")?,
-            o_proj: linear("self_attn.o_proj")?,
+            q_proj: linear(Target::QProj)?,
+            k_proj: linear(Target::KProj)?,
+            v_proj: linear(Target::VProj)?,
+            o_proj: linear(Target::OProj)?,
             mlp: feed_forward,
             reach: kind.reach,
         })
@@ -169,6 +195,7 @@ pub fn vocabulary_product(
             out: end - start,
             input: hidden_size,
             bias: None,
+            adapter: None,
         };
         let part = block.apply(x, Layout::OutIn, arithmetic);
         for token in 0..tokens {

@@ -10,7 +10,7 @@ use qwen3_trace::{Precision, Reference, Trace};
 use serde_json::Value;
 
 /// Every id of the catalogue.
-const CATALOGUE: [&str; 39] = [
+const CATALOGUE: [&str; 43] = [
     "rope_interleaved",
     "rope_theta",
     "rope_position_offset",
@@ -48,6 +48,10 @@ const CATALOGUE: [&str; 39] = [
     "embedding_scaled",
     "dtype_rounding",
     "layer_permuted",
+    "adapter_missing",
+    "adapter_not_scaled",
+    "adapter_rslora",
+    "adapter_transposed",
     "non_finite",
     "two faults",
 ];
@@ -63,10 +67,14 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-fn diagnose(entry: &Value) -> Row {
+fn diagnose(entry: &Value, checkpoints: &Value) -> Row {
     let text = |key: &str| entry[key].as_str().unwrap();
-    let checkpoints = root().join("fixtures/checkpoints");
-    let checkpoint = Checkpoint::open(checkpoints.join(text("checkpoint"))).unwrap();
+    let listed = &checkpoints[text("checkpoint")];
+    let checkpoint = Checkpoint::open(root().join(listed["path"].as_str().unwrap())).unwrap();
+    let checkpoint = match listed["adapter"]["path"].as_str() {
+        Some(adapter) => checkpoint.with_adapter(root().join(adapter)).unwrap(),
+        None => checkpoint,
+    };
     let file = root().join(text("reference"));
     let reference = Reference::open(&file, checkpoint.config(), true).unwrap();
     let observed = Trace::open(&root().join(text("file"))).unwrap();
@@ -93,10 +101,14 @@ fn every_planted_fault_is_named_first() {
     let text = fs::read_to_string(root().join("manifest.json")).unwrap();
     let manifest: Value = serde_json::from_str(&text).unwrap();
     let observed = manifest["observed"].as_array().unwrap();
+    let checkpoints = &manifest["checkpoints"];
     let half = observed.chunks(observed.len().div_ceil(2));
     let rows: Vec<Row> = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            half.map(|entries| scope.spawn(|| entries.iter().map(diagnose).collect::<Vec<_>>())).collect();
+        let threads: Vec<_> = half
+            .map(|entries| {
+                scope.spawn(|| entries.iter().map(|entry| diagnose(entry, checkpoints)).collect::<Vec<_>>())
+            })
+            .collect();
         let rows = threads.into_iter().flat_map(|thread| thread.join().unwrap());
         rows.collect()
     });

@@ -9,7 +9,7 @@ use crate::files::read_json;
 use crate::fp8::{Fp8Matrix, scales_key};
 use crate::index::open_shards;
 use crate::layout::{KeyLayout, Place};
-use crate::{CheckpointError, HostValue, SafetensorsFile};
+use crate::{Adapter, CheckpointError, HostValue, SafetensorsFile};
 
 /// Values that are best read and converted at a time: as many as stay in a core's cache.
 pub const PIECE: usize = 128 << 10;
@@ -28,6 +28,8 @@ pub struct Checkpoint {
     layout: KeyLayout,
     /// The file to blame for a key that is nowhere: the index, or the only weight file.
     listing: PathBuf,
+    /// What the model is to be run with.
+    adapter: Option<Adapter>,
 }
 
 /// What a header says of a tensor.
@@ -117,7 +119,22 @@ impl Checkpoint {
                 prefix: wrapped.prefix,
                 by: wrapped.by,
             })?;
-        Ok(Self { config, fp8, shards, keys, layout, listing })
+        Ok(Self { config, fp8, shards, keys, layout, listing, adapter: None })
+    }
+
+    /// The same, to be run with the adapter in the folder `dir` on it. Values are read as they are in the files all
+    /// the same: whoever makes a model of them adds the adapter.
+    ///
+    /// # Errors
+    /// Those of [`Adapter::open`].
+    pub fn with_adapter(self, dir: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        let adapter = Some(Adapter::open(dir, &self.config)?);
+        Ok(Self { adapter, ..self })
+    }
+
+    /// The adapter on it, if there is one.
+    pub fn adapter(&self) -> Option<&Adapter> {
+        self.adapter.as_ref()
     }
 
     /// The architecture that `config.json` describes.
@@ -142,21 +159,54 @@ impl Checkpoint {
         self.keys.contains_key(self.layout.stored(key))
     }
 
+    /// Is there a head: the embedding, when it is tied, or one in the files?
+    pub fn has_head(&self) -> bool {
+        self.config.tie_word_embeddings || self.contains(HEAD)
+    }
+
+    /// Checks that there is a [head](Self::has_head).
+    ///
+    /// # Errors
+    /// [`CheckpointError::NoHead`].
+    pub fn check_head(&self) -> Result<(), CheckpointError> {
+        if self.has_head() {
+            return Ok(());
+        }
+        Err(CheckpointError::NoHead { file: self.listing.clone(), key: HEAD.into() })
+    }
+
     /// Checks that the files hold exactly the model that the config describes, without reading a weight
     /// (but for a tied head that is stored as well, which is compared with the embedding).
     ///
     /// # Errors
-    /// A key that is missing, unused, or of the wrong shape or dtype; a tied head that is not the embedding.
+    /// A key that is missing, unused, or of the wrong shape or dtype; a tied head that is not the embedding;
+    /// [`CheckpointError::NoHead`].
     pub fn check_model(&self) -> Result<(), CheckpointError> {
+        self.check_weights(true)
+    }
+
+    /// [`check_model`](Self::check_model) of the model without its head, which may be there or not: of a model that
+    /// embeds.
+    ///
+    /// # Errors
+    /// A key that is missing, unused, or of the wrong shape or dtype, but for the head's.
+    pub fn check_encoder(&self) -> Result<(), CheckpointError> {
+        self.check_weights(false)
+    }
+
+    fn check_weights(&self, with_head: bool) -> Result<(), CheckpointError> {
         let mut used = HashSet::new();
-        for weight in self.config.weights() {
+        for weight in self.config.weights().filter(|weight| with_head || weight.key != HEAD) {
             let Found { place, stored, .. } = self.find(&weight.key, &weight.shape)?;
             if let StoredAs::Fp8(_) = stored {
                 used.insert(scales_key(&place.key));
             }
             used.insert(place.key);
         }
-        if self.config.tie_word_embeddings && self.contains(HEAD) {
+        if !with_head {
+            // Nobody looks at it.
+            used.extend([HEAD.to_string(), scales_key(HEAD)]);
+        } else if self.config.tie_word_embeddings && self.contains(HEAD) {
             self.check_tied_head()?;
             used.insert(HEAD.into());
         }
@@ -212,7 +262,11 @@ impl Checkpoint {
     /// The file and dtype of the tensor that is spelled `key` there, which must be of `shape`.
     fn header(&self, key: &str, shape: &[usize]) -> Result<(&SafetensorsFile, Dtype), CheckpointError> {
         let Some(&shard) = self.keys.get(key) else {
-            return Err(CheckpointError::MissingKey { file: self.listing.clone(), key: key.into() });
+            let (file, key) = (self.listing.clone(), key.to_string());
+            return Err(match key.as_str() {
+                HEAD => CheckpointError::NoHead { file, key },
+                _ => CheckpointError::MissingKey { file, key },
+            });
         };
         let shard = &self.shards[shard];
         let info = shard.info(key).expect("its keys were listed");
@@ -336,12 +390,12 @@ impl Checkpoint {
     }
 }
 
-fn not_read(file: &SafetensorsFile, key: &str, dtype: Dtype) -> CheckpointError {
+pub(crate) fn not_read(file: &SafetensorsFile, key: &str, dtype: Dtype) -> CheckpointError {
     CheckpointError::TensorDType { file: file.path().into(), key: key.into(), dtype: format!("{dtype:?}") }
 }
 
 /// The dtypes of weights: which of a file's are read, and as what.
-fn precision_of(stored: Dtype) -> Option<Precision> {
+pub(crate) fn precision_of(stored: Dtype) -> Option<Precision> {
     match stored {
         Dtype::F32 => Some(Precision::F32),
         Dtype::F16 => Some(Precision::F16),

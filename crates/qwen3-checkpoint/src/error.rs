@@ -20,7 +20,7 @@ pub enum CheckpointError {
         /// The checkpoint directory.
         dir: PathBuf,
     },
-    /// `config.json` was refused.
+    /// A `config.json` or a device map was refused.
     #[error("{}: {source}", file.display())]
     Config {
         /// The file.
@@ -54,6 +54,18 @@ pub enum CheckpointError {
         /// The key.
         key: String,
     },
+    /// The model is wanted with its head, and is one without: an embedding model, saved as Transformers' `Qwen3Model`.
+    #[error(
+        "{}: tensor `{key}` is missing, and tie_word_embeddings is false: a model without a head embeds texts, and \
+         writes and judges none",
+        file.display()
+    )]
+    NoHead {
+        /// The file that should hold it: the weights, the index, or a record.
+        file: PathBuf,
+        /// The head's key.
+        key: String,
+    },
     /// The file has a tensor that the model does not use.
     #[error("{}: tensor `{key}` is not used by the model", file.display())]
     UnusedKey {
@@ -73,6 +85,18 @@ pub enum CheckpointError {
         prefix: String,
         /// What puts it there, and what helps.
         by: &'static str,
+    },
+    /// A tensor of an adapter belongs to a module that is not there, or is not meant.
+    #[error("{}: tensor `{key}` is of {found}, expected {expected}", file.display())]
+    NoSuchModule {
+        /// The adapter's weights.
+        file: PathBuf,
+        /// The key.
+        key: String,
+        /// The module that it names.
+        found: String,
+        /// Those that it may name.
+        expected: String,
     },
     /// A key occurs twice, in one file or in two shards.
     #[error("{}: key `{key}` occurs more than once", file.display())]

@@ -1,12 +1,14 @@
 //! Qwen3 checkpoints as Hugging Face lays them out: `config.json`, `model.safetensors` or the shards that
-//! `model.safetensors.index.json` names, and their values on the host.
+//! `model.safetensors.index.json` names, and their values on the host; and LoRA adapters as PEFT lays them out.
 //!
 //! Everything that arrives from a file is checked before it is used, every error names the file and the key,
 //! and no number from a header is allocated before it has been compared with the file's length.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod adapter;
 mod checkpoint;
+mod device_map;
 mod error;
 mod files;
 mod fp8;
@@ -15,7 +17,9 @@ mod index;
 mod layout;
 mod safetensors_file;
 
+pub use adapter::{Adapter, AdapterConfig, Factors, Target, TargetModules};
 pub use checkpoint::{Checkpoint, PIECE, TensorEntry, read_config};
+pub use device_map::read_device_map;
 pub use error::CheckpointError;
 pub use files::open_regular;
 pub use host::{HostValue, NotFinite};

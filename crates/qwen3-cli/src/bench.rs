@@ -55,7 +55,9 @@ pub fn run(args: &Args) -> Result<()> {
     // What is quick to check goes first; the process that measures opens them again.
     args.device.device()?;
     let (backend, dtype) = (args.device.backend()?, args.device.dtype());
-    let config = args.model.files(Need::Weights)?.weights.config()?;
+    let weights = args.model.files(Need::Weights)?.weights;
+    let config = weights.config()?;
+    weights.check_head()?;
 
     let spinner = progress::spinner("measuring");
     let sizes = BenchSizes { threads: Some(args.sizes.threads()), ..args.sizes.clone() };

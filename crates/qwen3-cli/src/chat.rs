@@ -10,12 +10,13 @@ use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use serde_json::json;
 
-use crate::device::DeviceArgs;
+use crate::adapter::AdapterArg;
 use crate::failure::{Blame, note};
 use crate::files::{ModelArg, Need};
 use crate::generate::{Spoken, follow, say, shown};
 use crate::interrupt::Interrupt;
-use crate::model::{self, Texts};
+use crate::model::Texts;
+use crate::place::PlaceArgs;
 use crate::renderer::{Renderer, Talk};
 use crate::sampling::SamplingArgs;
 
@@ -32,6 +33,8 @@ const PLAIN: &str = "\u{1b}[0m";
 pub struct Args {
     #[command(flatten)]
     model: ModelArg,
+    #[command(flatten)]
+    adapter: AdapterArg,
     /// What the model is told before the first message
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     system: Option<String>,
@@ -42,7 +45,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
     context: u32,
     #[command(flatten)]
-    device: DeviceArgs,
+    place: PlaceArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
 }
@@ -51,15 +54,17 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let interrupt = Interrupt::install()?;
     // What is quick to check goes first, so that a mistake does not wait for the weights.
-    let (device, dtype) = args.device.device()?;
+    let plan = args.place.read()?;
     let files = args.model.files(Need::Weights)?;
+    let adapter = args.adapter.open(&files)?;
     let texts = Texts::open(&args.model.model, &files)?;
     let renderer = Renderer::open(&files.texts, false)?;
     let mut options = args.sampling.options(&texts)?;
     if args.sampling.any_length(&texts) {
         options.max_new_tokens = usize::MAX;
     }
-    let model = model::weights(&files, &device, dtype)?;
+    let model = plan.open(&files.weights.config()?, options.chunk_size)?.load(&files)?;
+    let model = adapter.on(model)?;
     drop(files);
     let session = SessionOptions {
         batch: 1,

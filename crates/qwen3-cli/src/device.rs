@@ -42,26 +42,35 @@ impl DeviceArgs {
     /// # Errors
     /// When the backend is not in this build, has no device here, or does not compute in the dtype.
     pub fn device(&self) -> Result<(Device, DType)> {
-        let backend = self.backend()?;
-        let dtype = burn_dtype(self.dtype);
-        let open = || device(backend).map(|open| open());
-        // Burn panics where there is no adapter.
-        let device = catch_unwind(AssertUnwindSafe(|| {
-            let device = open()?;
-            let supported = device.supports_dtype(dtype);
-            Some((device, supported))
-        }));
-        match device {
-            Ok(Some((device, true))) => Ok((device, dtype)),
-            Ok(Some((_, false))) => Err(bad_input(format!("{backend} does not compute in {}", self.dtype))),
-            Ok(None) => Err(bad_input(format!(
-                "this command was built without {backend}; build it with `--features {backend}`"
-            ))),
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().map(String::as_str);
-                let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-                Err(anyhow!("{backend} has no device here: {}", text.unwrap_or("")))
-            }
+        let device = open(self.backend()?, 0, self.dtype)?;
+        Ok((device, burn_dtype(self.dtype)))
+    }
+}
+
+/// Device number `index` of `backend`.
+///
+/// # Errors
+/// When the backend is not in this build, has no such device here, or does not compute in the dtype.
+pub fn open(backend: Backend, index: usize, dtype: Precision) -> Result<Device> {
+    if index > 0 && backend != Backend::Cuda {
+        return Err(bad_input(format!("{backend} has no device {index}: only those of cuda are numbered")));
+    }
+    // Burn panics where there is no adapter.
+    let device = catch_unwind(AssertUnwindSafe(|| {
+        let device = device(backend)?(index);
+        let supported = device.supports_dtype(burn_dtype(dtype));
+        Some((device, supported))
+    }));
+    match device {
+        Ok(Some((device, true))) => Ok(device),
+        Ok(Some((_, false))) => Err(bad_input(format!("{backend} does not compute in {dtype}"))),
+        Ok(None) => Err(bad_input(format!(
+            "this command was built without {backend}; build it with `--features {backend}`"
+        ))),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(anyhow!("{backend} has no device here: {}", text.unwrap_or("")))
         }
     }
 }
@@ -75,20 +84,20 @@ fn default_backend() -> Result<Backend> {
     built.ok_or_else(|| bad_input("this command was built without a backend"))
 }
 
-/// What opens a backend's device; `None` when it is not in this build.
+/// What opens a backend's device of a number, which only those of cuda have; `None` when it is not in this build.
 #[allow(deprecated, reason = "ndarray and tch are what this release of Burn is pinned for")]
-fn device(backend: Backend) -> Option<fn() -> Device> {
+fn device(backend: Backend) -> Option<fn(usize) -> Device> {
     match backend {
         #[cfg(feature = "flex")]
-        Backend::Flex => Some(Device::flex),
+        Backend::Flex => Some(|_| Device::flex()),
         #[cfg(feature = "ndarray")]
-        Backend::Ndarray => Some(Device::ndarray),
+        Backend::Ndarray => Some(|_| Device::ndarray()),
         #[cfg(feature = "wgpu")]
-        Backend::Wgpu => Some(|| Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
+        Backend::Wgpu => Some(|_| Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
         #[cfg(feature = "tch")]
-        Backend::Tch => Some(Device::libtorch),
+        Backend::Tch => Some(|_| Device::libtorch()),
         #[cfg(feature = "cuda")]
-        Backend::Cuda => Some(|| Device::cuda(0)),
+        Backend::Cuda => Some(|index| Device::cuda(index)),
         #[allow(unreachable_patterns, reason = "which arms exist depends on the features")]
         _ => None,
     }
@@ -99,7 +108,7 @@ fn device(backend: Backend) -> Option<fn() -> Device> {
 /// # Errors
 /// When there is no backend in this build.
 pub fn storage(dtype: Precision) -> Result<Device> {
-    let mut devices = BACKENDS.into_iter().filter_map(device).map(|open| open());
+    let mut devices = BACKENDS.into_iter().filter_map(device).map(|open| open(0));
     let device = devices.find(|device| device.supports_dtype(burn_dtype(dtype)));
     device.ok_or_else(|| bad_input(format!("no backend of this build holds {dtype}")))
 }

@@ -10,7 +10,7 @@ use anyhow::{Error, Result};
 use qwen3_command::{is_closed_pipe, line};
 
 /// Exit code of what failed for no fault of the input's.
-const FAILED: u8 = 1;
+pub const FAILED: u8 = 1;
 /// Exit code of bad input; clap uses it for usage.
 const BAD_INPUT: u8 = 2;
 /// Exit code of a process that measures what is not to be had here.
@@ -92,6 +92,14 @@ pub fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
+/// A device of another process whose loss made this one panic.
+fn lost() -> Option<String> {
+    #[cfg(feature = "remote")]
+    return crate::lost::awaited();
+    #[cfg(not(feature = "remote"))]
+    None
+}
+
 /// Runs the command with every panic turned into an error: a library's on input that it did not expect.
 ///
 /// # Errors
@@ -105,7 +113,8 @@ pub fn without_panics(run: impl FnOnce() -> Result<()>) -> Result<()> {
     }));
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
         let text = LAST.lock().map(|last| last.clone());
-        Err(Error::msg(format!("internal error: {}", text.unwrap_or_default())))
+        let internal = || Error::msg(format!("internal error: {}", text.unwrap_or_default()));
+        Err(lost().map_or_else(internal, Error::msg))
     })
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use qwen3_command::{Temporary, printable};
-use qwen3_import::{RecordFile, read_config};
+use qwen3_import::{Checkpoint, RecordFile, read_config};
 use qwen3_model::Qwen3Config;
 
 use crate::failure::{Blame, bad_input, note};
@@ -55,6 +55,30 @@ impl Weights {
         match self {
             Self::Checkpoint(folder) => read_config(folder).bad_input(),
             Self::Record(file) => Ok(RecordFile::open(file).bad_input()?.config().clone()),
+        }
+    }
+
+    /// Checks that they give logits.
+    ///
+    /// # Errors
+    /// When they cannot be read, or have no head.
+    pub fn check_head(&self) -> Result<()> {
+        match self {
+            Self::Checkpoint(folder) => {
+                Checkpoint::open(folder).and_then(|open| open.check_head()).bad_input()
+            }
+            Self::Record(file) => RecordFile::open(file).bad_input()?.check_head().bad_input(),
+        }
+    }
+
+    /// Do they give logits, and not hidden states alone?
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn have_head(&self) -> Result<bool> {
+        match self {
+            Self::Checkpoint(folder) => Checkpoint::open(folder).map(|open| open.has_head()).bad_input(),
+            Self::Record(file) => RecordFile::open(file).map(|open| open.has_head()).bad_input(),
         }
     }
 }

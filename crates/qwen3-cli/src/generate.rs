@@ -10,24 +10,27 @@ use qwen3_report::peak_rss_mb;
 use qwen3_text::{Event, FinishReason, GenerateError, Generation, SamplingOptions, Timing};
 use serde::Serialize;
 
-use crate::device::DeviceArgs;
+use crate::adapter::AdapterArg;
 use crate::failure::{Blame, bad_input, note};
 use crate::files::{ModelArg, Need};
 use crate::interrupt::Interrupt;
 use crate::model::Texts;
+use crate::place::PlaceArgs;
+use crate::progress;
 use crate::sampling::SamplingArgs;
-use crate::{model, progress};
 
 /// Arguments of `qwen3 generate`.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArg,
+    #[command(flatten)]
+    adapter: AdapterArg,
     /// The text to continue, as it is: no chat template is put around it
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: String,
     #[command(flatten)]
-    device: DeviceArgs,
+    place: PlaceArgs,
     /// Print one JSON object instead of the text
     #[arg(long)]
     json: bool,
@@ -55,13 +58,15 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(bad_input("--prompt is empty"));
     }
     // What is quick to check goes first, so that a mistake does not wait for the weights.
-    let (device, dtype) = args.device.device()?;
+    let plan = args.place.read()?;
     let files = args.model.files(Need::Weights)?;
     let begun = Instant::now();
+    let adapter = args.adapter.open(&files)?;
     let texts = Texts::open(&args.model.model, &files)?;
     let options = args.sampling.options(&texts)?;
     let prompt_ids = texts.tokenizer.encode(&args.prompt).bad_input()?;
-    let model = model::weights(&files, &device, dtype)?;
+    let model = plan.open(&files.weights.config()?, options.chunk_size)?.load(&files)?;
+    let model = adapter.on(model)?;
     drop(files);
     let load_s = begun.elapsed().as_secs_f64();
     let generation = Generation::new(&model, &texts.tokenizer, &[&prompt_ids], &options)

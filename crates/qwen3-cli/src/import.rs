@@ -43,14 +43,16 @@ pub fn run(args: &Args) -> Result<()> {
     let folder = Temporary::inside(out.folder(), ".qwen3-import-")
         .with_context(|| format!("{} cannot be written to", out.folder().display()))?;
     let unfinished = folder.path().join("model.bpk");
-    let model = model::weights(&files, &device, burn_dtype(dtype))?;
+    let has_head = files.weights.have_head()?;
+    let load = if has_head { model::weights } else { model::encoder };
+    let model = load(&files, &device, burn_dtype(dtype))?;
     let spinner = progress::spinner("writing");
     save_record_with_texts(&model, &unfinished, burn_dtype(dtype), &texts)?;
     std::fs::rename(&unfinished, out.path())
         .with_context(|| format!("{} cannot be written", args.out.display()))?;
     spinner.finish_and_clear();
     drop(folder);
-    let parameters = model.config.num_parameters();
+    let parameters = inspect::parameters(&model.config, has_head);
     let bytes = std::fs::metadata(out.path())?.len();
     let inside = if texts.contains_key("tokenizer.json") {
         texts.into_keys().collect::<Vec<_>>().join(", ")
@@ -58,9 +60,10 @@ pub fn run(args: &Args) -> Result<()> {
         "no tokenizer".into()
     };
     note(&format!(
-        "{}: {parameters} parameters in {dtype}, {:.1} MB, with {inside}",
+        "{}: {parameters} parameters in {dtype}, {:.1} MB, with {inside}{}",
         printable(&args.out.display().to_string()),
         bytes as f64 / 1e6,
+        if has_head { "" } else { ", and no head: it embeds texts only" },
     ));
     Ok(())
 }

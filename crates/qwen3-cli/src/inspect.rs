@@ -53,6 +53,8 @@ struct Report {
     parameters: usize,
     /// Those that a token passes through: with experts, fewer.
     active_parameters: usize,
+    /// Does it give logits, and not hidden states alone?
+    has_head: bool,
     /// Empty where there are no weights.
     tensors: Vec<Entry>,
     dtypes: BTreeMap<String, Stored>,
@@ -77,21 +79,19 @@ struct Memory {
 }
 
 impl Memory {
-    fn new(config: &Qwen3Config, dtype: Precision) -> Self {
-        let weights = config.num_parameters().saturating_mul(dtype.bytes());
-        let slot = [2, config.num_key_value_heads, config.head_dim, dtype.bytes()];
-        let slot = slot.into_iter().fold(1, usize::saturating_mul);
+    fn new(config: &Qwen3Config, parameters: usize, dtype: Precision) -> Self {
+        let weights = parameters.saturating_mul(dtype.bytes());
         let chunk = SessionOptions::default().chunk_size;
         let whole = |tokens: usize| {
-            let slots =
-                (0..config.num_hidden_layers).map(|layer| config.layer(layer).reach.slots(tokens, chunk));
-            weights.saturating_add(slots.fold(0, usize::saturating_add).saturating_mul(slot))
+            let layers = 0..config.num_hidden_layers;
+            let caches = layers.map(|layer| config.layer_cache_bytes(layer, tokens, chunk, dtype));
+            caches.fold(weights, usize::saturating_add)
         };
         let longest = config.max_tokens();
         let contexts = CONTEXTS.into_iter().filter(|tokens| *tokens < longest);
         Self {
             weights,
-            cache_per_token: slot.saturating_mul(config.num_hidden_layers),
+            cache_per_token: config.cache_bytes_per_token(dtype),
             contexts: contexts.chain([longest]).map(|n| (n, whole(n))).collect(),
         }
     }
@@ -120,27 +120,35 @@ fn report(model: &str, files: &Files) -> Result<Report> {
         Err(ImportError::File(CheckpointError::NoWeights { .. })) => Vec::new(),
         tensors => tensors.bad_input()?,
     };
+    let has_head = tensors.is_empty() || files.weights.have_head()?;
     if let (Weights::Checkpoint(folder), false) = (&files.weights, tensors.is_empty()) {
-        let checked = Checkpoint::open(folder).and_then(|open| open.check_model());
-        checked.bad_input()?;
+        let check = if has_head { Checkpoint::check_model } else { Checkpoint::check_encoder };
+        Checkpoint::open(folder).and_then(|open| check(&open)).bad_input()?;
     }
+    let parameters = parameters(&config, has_head);
     let mut dtypes = BTreeMap::<String, Stored>::new();
     for tensor in &tensors {
         let stored = dtypes.entry(tensor.dtype.clone()).or_default();
         stored.tensors += 1;
         stored.values = stored.values.saturating_add(tensor.values());
     }
-    let memory = Precision::ALL.map(|dtype| (dtype.name(), Memory::new(&config, dtype)));
+    let memory = Precision::ALL.map(|dtype| (dtype.name(), Memory::new(&config, parameters, dtype)));
     Ok(Report {
         model: model.into(),
         format,
-        parameters: config.num_parameters(),
-        active_parameters: config.num_active_parameters(),
+        parameters,
+        active_parameters: config.num_active_parameters().min(parameters),
+        has_head,
         config: serde_json::from_str(&config.to_json())?,
         tensors,
         dtypes,
         memory: memory.into(),
     })
+}
+
+/// Parameters of a model with or without its head.
+pub fn parameters(config: &Qwen3Config, has_head: bool) -> usize {
+    if has_head { config.num_parameters() } else { config.num_encoder_parameters() }
 }
 
 /// The tensors of a checkpoint or record, by name. Reads headers only.
@@ -209,6 +217,9 @@ fn print(out: &mut impl Write, report: &Report) -> Result<()> {
     writeln!(out, "  {:<24} {:>12}", "parameters", report.parameters)?;
     if report.active_parameters < report.parameters {
         writeln!(out, "  {:<24} {:>12}", "active parameters", report.active_parameters)?;
+    }
+    if !report.has_head {
+        writeln!(out, "  {:<24} {:>12}", "head", "none: it embeds texts, and writes none")?;
     }
     for (dtype, stored) in &report.dtypes {
         writeln!(

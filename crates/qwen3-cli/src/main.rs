@@ -1,8 +1,10 @@
-//! `qwen3`: import, inspect, tokenize, render, generate, chat and bench.
+//! `qwen3`: import, inspect, sizes, tokenize, render, generate, chat, embed, rerank, bench and serve-device.
 
+mod adapter;
 mod bench;
 mod chat;
 mod device;
+mod embed;
 mod failure;
 mod files;
 mod generate;
@@ -10,11 +12,21 @@ mod hub;
 mod import;
 mod inspect;
 mod interrupt;
+mod lines;
+#[cfg(feature = "remote")]
+mod lost;
 mod model;
+mod place;
 mod progress;
+#[cfg(feature = "remote")]
+mod remote;
 mod render;
 mod renderer;
+mod rerank;
 mod sampling;
+#[cfg(feature = "remote")]
+mod serve_device;
+mod sizes;
 mod tokenize;
 
 use std::process::ExitCode;
@@ -41,6 +53,8 @@ enum Command {
     Import(import::Args),
     /// Print what a checkpoint or record holds, and the memory it needs
     Inspect(inspect::Args),
+    /// Print how large the official models are, as a table in Markdown
+    Sizes(sizes::Args),
     /// Turn text into token ids, or back
     Tokenize(tokenize::Args),
     /// Render messages with the checkpoint's chat template
@@ -49,8 +63,15 @@ enum Command {
     Generate(generate::Args),
     /// Talk with a model
     Chat(chat::Args),
+    /// Turn texts into vectors, whose dot products say how alike they are
+    Embed(embed::Args),
+    /// Score documents by how well they answer a query
+    Rerank(rerank::Args),
     /// Measure loading, reading prompts and decoding, beside what this machine can do
     Bench(bench::Args),
+    /// Let other processes and machines compute on this machine's device
+    #[cfg(feature = "remote")]
+    ServeDevice(serve_device::Args),
     /// The process in which a template is rendered
     #[command(hide = true)]
     RenderingProcess(renderer::ProcessArgs),
@@ -63,11 +84,16 @@ fn main() -> ExitCode {
         match command {
             Command::Import(args) => import::run(&args),
             Command::Inspect(args) => inspect::run(&args),
+            Command::Sizes(args) => sizes::run(&args),
             Command::Tokenize(args) => tokenize::run(&args),
             Command::Render(args) => render::run(&args),
             Command::Generate(args) => generate::run(&args),
             Command::Chat(args) => chat::run(&args),
+            Command::Embed(args) => embed::run(&args),
+            Command::Rerank(args) => rerank::run(&args),
             Command::Bench(args) => bench::run(&args),
+            #[cfg(feature = "remote")]
+            Command::ServeDevice(args) => serve_device::run(&args),
             Command::RenderingProcess(args) => renderer::serve(&args),
         }
     });

@@ -114,10 +114,20 @@ fn ignored() -> u64 {
 
 /// Undoes what is unfinished and ends the program.
 fn end(signal: Signal) -> ! {
+    end_with(signal, signal.exit_code())
+}
+
+/// Ends the program with this exit code, as a signal would: what is unfinished is undone. For a thread that sees that
+/// another will never be done.
+pub fn end_program(code: u8) -> ! {
+    end_with(Signal::Terminate, code.into())
+}
+
+fn end_with(signal: Signal, code: i32) -> ! {
     // Held to the end, so that the work that is ended cannot go on to fail for want of what is undone.
     let mut unfinished = unfinished();
     while let Some((_, undo)) = unfinished.undo.pop_last() {
         undo(signal);
     }
-    exit(signal.exit_code())
+    exit(code)
 }

@@ -18,7 +18,7 @@ mod verify;
 mod words;
 
 pub use bench::{BenchArgs, BenchSizes, Peer, Synthetic};
-pub use ending::{OnEnd, Signal, on_end, on_signal};
+pub use ending::{OnEnd, Signal, end_program, on_end, on_signal};
 pub use failure::{is_closed_pipe, line, unless_closed};
 pub use output::{OutputError, OutputFile, OutputProblem, check_output_folder};
 pub use parity::ParityArgs;

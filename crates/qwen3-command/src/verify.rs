@@ -13,6 +13,10 @@ pub struct VerifyArgs {
     /// The checkpoint: a directory in Hugging Face's layout.
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
+    /// A LoRA adapter in PEFT's layout that the model is run with, unmerged; the reference has to be of the model with
+    /// it (`cargo xtask reference --adapter`).
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
     /// What should come out (`cargo xtask reference` makes it). Without one, the backends are compared
     /// with each other.
     #[arg(long, value_name = "FILE")]
@@ -74,6 +78,7 @@ impl VerifyArgs {
     pub fn words(&self) -> Vec<OsString> {
         let mut words = Words::default();
         words.file("--model", Some(&self.model));
+        words.file("--adapter", self.adapter.as_deref());
         words.file("--reference", self.reference.as_deref());
         words.file("--observed", self.observed.as_deref());
         words.list("--backend", &self.backend);
@@ -112,7 +117,7 @@ mod tests {
     fn words_parse_to_the_same() {
         for line in [
             "--model m",
-            "--model m --reference r.npz --observed o.npz --backend flex,all --dtype bf16 --kernels off,on --layers 3..7 \
+            "--model m --adapter a --reference r.npz --observed o.npz --backend flex,all --dtype bf16 --kernels off,on --layers 3..7 \
              --mode isolated --html h.html --diagnose-for 3 --json j --junit x --preset seed-003",
             "--model m --ids 1,2,3 --preset bf16-reference",
         ] {

@@ -35,18 +35,21 @@ const NO_EFFECT: &[&str] = &[
     "use_cache",
 ];
 
-/// A model type, and the class that is saved as it.
+/// A model type, and Transformers' classes that are saved as it: with the head, and without it, as embedding models
+/// may be.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Architecture {
     pub(crate) model_type: &'static str,
     pub(crate) causal_lm: &'static str,
+    pub(crate) encoder: &'static str,
 }
 
 /// One feed-forward block in every layer.
-pub(crate) const DENSE: Architecture = Architecture { model_type: "qwen3", causal_lm: "Qwen3ForCausalLM" };
+pub(crate) const DENSE: Architecture =
+    Architecture { model_type: "qwen3", causal_lm: "Qwen3ForCausalLM", encoder: "Qwen3Model" };
 /// Layers with experts.
 pub(crate) const EXPERTS: Architecture =
-    Architecture { model_type: "qwen3_moe", causal_lm: "Qwen3MoeForCausalLM" };
+    Architecture { model_type: "qwen3_moe", causal_lm: "Qwen3MoeForCausalLM", encoder: "Qwen3MoeModel" };
 
 /// Fields that say which computation this is; see [`check_architecture`].
 const ARCHITECTURE: &[&str] = &["model_type", "architectures", "hidden_act", "quantization_config"];
@@ -74,13 +77,10 @@ pub(crate) fn check_architecture(object: &Map<String, Value>) -> Result<&'static
         return Err(unsupported("model_type", model_type, supported));
     };
     if let Some(value) = get("architectures") {
-        let named = |value: &Value| value == architecture.causal_lm;
+        let classes = [architecture.causal_lm, architecture.encoder];
+        let named = |value: &Value| classes.iter().any(|class| value == class);
         if !value.as_array().is_some_and(|list| list.iter().any(named)) {
-            return Err(unsupported(
-                "architectures",
-                value,
-                format!("only [\"{}\"]", architecture.causal_lm),
-            ));
+            return Err(unsupported("architectures", value, format!("only one of {classes:?}")));
         }
     }
     for field in ["num_experts", "num_local_experts"] {

@@ -53,6 +53,11 @@ pub(crate) fn invalid(field: &str, found: &Value, expected: impl Into<String>) -
     ConfigError::Invalid { field: field.into(), found: shorten(found), expected: expected.into() }
 }
 
+/// [`invalid`], of a value that is put into words by the caller.
+pub(crate) fn invalid_text(field: &str, found: &str, expected: impl Into<String>) -> ConfigError {
+    ConfigError::Invalid { field: field.into(), found: found.into(), expected: expected.into() }
+}
+
 /// The value `found` of `field` means something else than what is `supported`.
 pub(crate) fn unsupported(field: &str, found: &Value, supported: impl Into<String>) -> ConfigError {
     ConfigError::Unsupported { field: field.into(), found: shorten(found), supported: supported.into() }

@@ -32,8 +32,13 @@ impl Weight {
     }
 
     /// How many values it has; no overflow, since every size of a config is bounded.
-    fn values(&self) -> u128 {
+    pub(crate) fn values(&self) -> u128 {
         self.shape.iter().map(|size| *size as u128).product()
+    }
+
+    /// Is it a matrix of a projection, which FP8 checkpoints quantise?
+    pub(crate) fn is_projection(&self) -> bool {
+        self.key.ends_with("_proj.weight")
     }
 }
 
@@ -167,5 +172,11 @@ impl Qwen3Config {
                 blocks.saturating_add(experts.count as u128 * hidden)
             }
         }
+    }
+
+    /// The same without an untied head, which a model for embedding does without.
+    pub fn num_encoder_parameters(&self) -> usize {
+        let head = self.vocab_size.saturating_mul(self.hidden_size);
+        self.num_parameters() - if self.tie_word_embeddings { 0 } else { head }
     }
 }

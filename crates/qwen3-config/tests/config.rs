@@ -341,8 +341,29 @@ fn reads_every_official_size() {
     }
 }
 
-/// The checkpoints that were made for their texts, for how they are stored or for their weights, and not for their architecture.
-const OTHERS: [&str; 3] = ["experts-ties", "fp8", "trained-tiny"];
+/// A model may be saved without its head; what is put in the head's place is another computation.
+#[test]
+fn the_class_may_be_the_decoders() {
+    let config = |class: &str, tied: bool| {
+        let json = format!(
+            r#"{{"model_type": "qwen3", "architectures": ["{class}"], "vocab_size": 10, "hidden_size": 8,
+                "intermediate_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 4,
+                "tie_word_embeddings": {tied}}}"#
+        );
+        Qwen3Config::from_json(&json)
+    };
+    let untied = config("Qwen3Model", false).unwrap();
+    assert_eq!(untied, config("Qwen3ForCausalLM", false).unwrap());
+    assert_eq!(untied.num_parameters() - untied.num_encoder_parameters(), 80);
+    let tied = config("Qwen3Model", true).unwrap();
+    assert_eq!(tied.num_parameters(), tied.num_encoder_parameters());
+    let error = config("Qwen3ForSequenceClassification", true).unwrap_err().to_string();
+    assert!(error.contains("architectures") && error.contains("Qwen3Model"), "{error}");
+}
+
+/// The checkpoints that were made for their texts, for how they are stored or for their weights, and not for their
+/// architecture.
+const OTHERS: [&str; 5] = ["embedding-headless", "experts-ties", "fp8", "reranker-tied", "trained-tiny"];
 
 /// The presets are the architectures that Transformers has made numbers for.
 #[test]

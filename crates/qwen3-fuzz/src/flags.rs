@@ -26,6 +26,7 @@ type Flags = &'static [(&'static str, Takes)];
 
 const SAMPLING: Flags = &[
     ("--model", Model),
+    ("--adapter", Model),
     ("--prompt", Text),
     ("--backend", Backend),
     ("--dtype", Dtype),
@@ -39,10 +40,11 @@ const SAMPLING: Flags = &[
     ("--presence-penalty", Number),
     ("--seed", Number),
     ("--stop", Text),
+    ("--device-map", Read),
 ];
 
 /// Programs, commands, what the command needs, and its other flags.
-const COMMANDS: [(Program, &[&str], Flags); 8] = [
+const COMMANDS: [(Program, &[&str], Flags); 10] = [
     (Program::Qwen3, &["inspect"], &[("--model", Model), ("--json", Nothing)]),
     (
         Program::Qwen3,
@@ -70,6 +72,36 @@ const COMMANDS: [(Program, &[&str], Flags); 8] = [
     (Program::Qwen3, &["generate", "--max-new-tokens", "1"], SAMPLING),
     (Program::Qwen3, &["chat"], SAMPLING),
     (
+        Program::Qwen3,
+        &["embed"],
+        &[
+            ("--model", Model),
+            ("--text", Text),
+            ("--file", Read),
+            ("--instruct", Text),
+            ("--dimensions", Number),
+            ("--max-length", Number),
+            ("--backend", Backend),
+            ("--dtype", Dtype),
+            ("--json", Nothing),
+        ],
+    ),
+    (
+        Program::Qwen3,
+        &["rerank"],
+        &[
+            ("--model", Model),
+            ("--query", Text),
+            ("--document", Text),
+            ("--file", Read),
+            ("--instruct", Text),
+            ("--max-length", Number),
+            ("--backend", Backend),
+            ("--dtype", Dtype),
+            ("--json", Nothing),
+        ],
+    ),
+    (
         Program::FixtureRunner,
         &["parity"],
         &[
@@ -87,6 +119,7 @@ const COMMANDS: [(Program, &[&str], Flags); 8] = [
         &["verify", "--diagnose-for", "1"],
         &[
             ("--model", Model),
+            ("--adapter", Model),
             ("--reference", Read),
             ("--observed", Read),
             ("--backend", Backend),

@@ -10,11 +10,11 @@ use crate::program::Program;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
-    /// Weights and activations in `.safetensors`.
+    /// Weights, adapters and activations in `.safetensors`.
     Safetensors,
     /// `model.safetensors.index.json` and its shards.
     Index,
-    /// `config.json`.
+    /// `config.json` and `adapter_config.json`.
     Config,
     /// `tokenizer.json` and `tokenizer_config.json`.
     Tokenizer,
@@ -32,13 +32,15 @@ pub enum Format {
     Messages,
     /// JSON reports, which are compared.
     Report,
+    /// Device maps.
+    DeviceMap,
     /// Command lines.
     Flags,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Safetensors,
         Self::Index,
         Self::Config,
@@ -50,6 +52,7 @@ impl Format {
         Self::Manifest,
         Self::Messages,
         Self::Report,
+        Self::DeviceMap,
         Self::Flags,
     ];
 
@@ -67,6 +70,7 @@ impl Format {
             Self::Manifest => "manifest",
             Self::Messages => "messages",
             Self::Report => "report",
+            Self::DeviceMap => "device-map",
             Self::Flags => "flags",
         }
     }
@@ -108,13 +112,21 @@ type Base = &'static [(&'static str, &'static str)];
 const GQA: Base = &[("checkpoints/gqa-tied", "")];
 const SHARDED: Base = &[("checkpoints/gqa-sharded", "")];
 const TINY: Base = &[("checkpoints/trained-tiny", "")];
-/// The same without weights.
+const EMBEDDER: Base = &[("checkpoints/embedding-headless", "")];
+const RERANKER: Base = &[("checkpoints/reranker-tied", "")];
+/// The small trained model without weights.
 const TEXTS: Base = &[
     ("checkpoints/trained-tiny/config.json", "config.json"),
     ("checkpoints/trained-tiny/tokenizer.json", "tokenizer.json"),
     ("checkpoints/trained-tiny/tokenizer_config.json", "tokenizer_config.json"),
 ];
 const REFERENCE: Base = &[("gqa-tied/prompt1/reference.npz", "reference.npz")];
+/// A checkpoint with an adapter, and PEFT's reference for both.
+const ADAPTED: Base = &[
+    ("checkpoints/yarn", ""),
+    ("adapters/yarn-rslora", "adapter"),
+    ("yarn-rslora/prompt1/reference.npz", "reference.npz"),
+];
 const TALK: Base = &[("messages.json", "messages.json"), ("tools.json", "tools.json")];
 const JINJA: Base = &[("chat_template.jinja", "chat_template.jinja")];
 const RECORD: Base = &[("model.bpk", "model.bpk")];
@@ -125,6 +137,8 @@ const IMPORT: &str = "import --model in --out out/model.bpk";
 const GENERATE: &str = "generate --model in --prompt 1 --max-new-tokens 1 --seed 1";
 const RENDER: &str = "render --model in --messages in/messages.json";
 const VERIFY: &str = "verify --model in --reference in/reference.npz --diagnose-for 1";
+const VERIFY_ADAPTED: &str =
+    "verify --model in --adapter in/adapter --reference in/reference.npz --diagnose-for 1";
 const OBSERVED: &str =
     "verify --model in --reference in/reference.npz --observed in/observed.npz --diagnose-for 1";
 
@@ -145,6 +159,7 @@ pub fn plans(format: Format) -> Vec<Plan> {
                 qwen3(IMPORT, &[GQA], file),
                 qwen3(GENERATE, &[TINY], file),
                 runner(VERIFY, &[GQA, REFERENCE], file),
+                runner(VERIFY_ADAPTED, &[ADAPTED], &["adapter/adapter_model.safetensors"]),
                 runner(
                     observed,
                     &[GQA, REFERENCE, &[("observed.safetensors", "observed.safetensors")]],
@@ -169,6 +184,7 @@ pub fn plans(format: Format) -> Vec<Plan> {
                 qwen3(IMPORT, &[&[("checkpoints/long-context", "")]], file),
                 qwen3(GENERATE, &[TINY], file),
                 runner(VERIFY, &[GQA, REFERENCE], file),
+                runner(VERIFY_ADAPTED, &[ADAPTED], &["adapter/adapter_config.json"]),
             ]
         }
         Format::Tokenizer => {
@@ -180,6 +196,8 @@ pub fn plans(format: Format) -> Vec<Plan> {
                 qwen3(RENDER, &[TEXTS, TALK], files),
                 qwen3(IMPORT, &[TINY], files),
                 qwen3(GENERATE, &[TINY], files),
+                qwen3("embed --model in --dimensions 2 --text a<|im_end|>aa", &[EMBEDDER], files),
+                qwen3("rerank --model in --query a<|im_end|> --document aa", &[RERANKER], files),
             ]
         }
         Format::Template => {
@@ -256,6 +274,15 @@ pub fn plans(format: Format) -> Vec<Plan> {
                     &[("parity.json", "old.json"), ("parity.json", "new.json")],
                     files,
                 ),
+            ]
+        }
+        Format::DeviceMap => {
+            let line =
+                "generate --model in --prompt 1 --max-new-tokens 1 --seed 1 --device-map in/devices.json";
+            let file = &["devices.json"];
+            vec![
+                qwen3(line, &[TINY, &[("device-map.json", "devices.json")]], file),
+                qwen3(line, &[TINY, &[("device-memory.json", "devices.json")]], file),
             ]
         }
         Format::Flags => Vec::new(),

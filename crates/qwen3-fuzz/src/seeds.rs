@@ -22,6 +22,10 @@ const CASES: [&str; 5] = [
     "basic_self_attn",
     "gqa-tied/record",
 ];
+/// The layers of the small trained model by their device, and a device that is filled with them.
+const DEVICES: &str =
+    r#"{"devices": [{"device": "flex", "layers": [0, 1]}, {"device": "flex", "layers": [2, 3]}]}"#;
+const MEMORY: &str = r#"{"context": 64, "devices": [{"device": "flex", "memory": 9000000}]}"#;
 const PATIENT: Limits = Limits { time: Duration::from_secs(120), memory: 8 << 30 };
 
 /// Folders with good files.
@@ -42,6 +46,8 @@ impl Seeds {
         seeds.manifest().context("manifest.json")?;
         seeds.texts().context("texts")?;
         seeds.observed().context("observed activations")?;
+        fs::write(seeds.made.input("device-map.json"), DEVICES)?;
+        fs::write(seeds.made.input("device-memory.json"), MEMORY)?;
         if programs.qwen3.is_some() {
             let model = seeds.fixture("checkpoints/trained-tiny");
             seeds.make(programs, Program::Qwen3, &["import", "--model", &model, "--out", "in/model.bpk"])?;
@@ -142,6 +148,7 @@ impl Seeds {
         checkpoints.retain(|name, _| named.contains(&format!("\"checkpoint\":\"{name}\"")));
         manifest["observed"] = json!([]);
         manifest["text"] = json!([]);
+        manifest["random"] = json!([]);
         let folder = self.made.input("manifest");
         for checkpoint in manifest["checkpoints"].as_object().into_iter().flatten() {
             let path = checkpoint.1["path"].as_str().context("no path")?;

@@ -4,9 +4,12 @@ use std::path::Path;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::{bf16, f16};
 use qwen3_checkpoint::{Checkpoint, CheckpointError};
-use qwen3_model::{Kernel, Precision, Qwen3, WeightSource, precision_of};
+use qwen3_model::{
+    DecoderLayer, DeviceMap, Kernel, ModelPart, PlacedSource, Precision, Qwen3, WeightSource, precision_of,
+};
 
 use crate::ImportError;
+use crate::adapter::attach;
 use crate::weight::{Value, weight};
 
 /// How far a load has come.
@@ -28,7 +31,8 @@ pub struct Progress<'a> {
 /// # Errors
 /// Those of [`Checkpoint::open`]; a key that is missing, unused, duplicate or of the wrong shape or
 /// dtype; a weight that is not finite in `dtype`; a `dtype` that the device cannot compute in. A tied
-/// model's `lm_head.weight` may be absent or present, but must equal the embedding.
+/// model's `lm_head.weight` may be absent or present, but must equal the embedding; an untied model without one is
+/// [`CheckpointError::NoHead`].
 pub fn load(dir: impl AsRef<Path>, device: &Device, dtype: DType) -> Result<Qwen3, ImportError> {
     load_with_progress(dir, device, dtype, &mut |_| {})
 }
@@ -44,11 +48,86 @@ pub fn load_with_progress(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Qwen3, ImportError> {
     let checkpoint = Checkpoint::open(dir)?;
-    let mut source = CheckpointSource::new(&checkpoint, device, dtype)?;
+    let map = DeviceMap::whole(device.clone(), checkpoint.config().num_hidden_layers);
+    build(&checkpoint, &map, dtype, progress)
+}
+
+/// [`load`] with each part on the device that `map` has for it, calling `progress` after every tensor.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use burn::tensor::{DType, Device};
+/// use qwen3_model::{DeviceMap, DeviceMapFile, Precision};
+/// let folder = "fixtures/checkpoints/gqa-tied";
+/// let config = qwen3_import::read_config(folder)?;
+/// let text = r#"{"devices": [{"device": "here", "layers": [0, 0]}, {"device": "there", "layers": [1, 2]}]}"#;
+/// let names = DeviceMapFile::from_json(text)?.place(&config, Precision::F32, 1, 256)?;
+/// let map: DeviceMap = names.try_map(|_name| Ok::<_, String>(Device::default()))?;
+/// let model = qwen3_import::load_on(folder, &map, DType::F32, &mut |_| {})?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// As [`load`]; of the devices, the first that does not compute in `dtype`.
+///
+/// # Panics
+/// When `map` is of a model with fewer layers.
+pub fn load_on(
+    dir: impl AsRef<Path>,
+    map: &DeviceMap,
+    dtype: DType,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Qwen3, ImportError> {
+    build(&Checkpoint::open(dir)?, map, dtype, progress)
+}
+
+fn build(
+    checkpoint: &Checkpoint,
+    map: &DeviceMap,
+    dtype: DType,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Qwen3, ImportError> {
+    check_dtypes(map, dtype)?;
+    let mut source = CheckpointSource::new(checkpoint, map.device(ModelPart::Embedding), dtype)?;
     checkpoint.check_model()?;
     let config = checkpoint.config();
     source.progress = Some((progress, config.num_parameters()));
-    Qwen3::build(&mut source, config)
+    Qwen3::build_on(&mut source, config, map)
+}
+
+/// [`check_dtype`] of every device.
+pub(crate) fn check_dtypes(map: &DeviceMap, dtype: DType) -> Result<Precision, ImportError> {
+    let mut checked = map.stages().map(|(device, _)| check_dtype(device, dtype));
+    let first = checked.next().expect("a model lies on at least one device")?;
+    checked.try_fold(first, |_, checked| checked)
+}
+
+/// [`load`] without an untied head, which may be in the files or not: for embedding. Such a model gives hidden
+/// states and, unless it is tied, no logits.
+///
+/// # Errors
+/// As [`load`], but for the head.
+pub fn load_encoder(dir: impl AsRef<Path>, device: &Device, dtype: DType) -> Result<Qwen3, ImportError> {
+    load_encoder_with_progress(dir, device, dtype, &mut |_| {})
+}
+
+/// [`load_encoder`], calling `progress` after every tensor.
+///
+/// # Errors
+/// As [`load_encoder`].
+pub fn load_encoder_with_progress(
+    dir: impl AsRef<Path>,
+    device: &Device,
+    dtype: DType,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Qwen3, ImportError> {
+    let checkpoint = Checkpoint::open(dir)?;
+    let mut source = CheckpointSource::new(&checkpoint, device, dtype)?;
+    checkpoint.check_encoder()?;
+    let config = checkpoint.config();
+    source.progress = Some((progress, config.num_encoder_parameters()));
+    Qwen3::build_encoder(&mut source, config)
 }
 
 /// Checks that `dtype` is one that weights are converted to, and one that `device` computes in.
@@ -60,7 +139,8 @@ pub(crate) fn check_dtype(device: &Device, dtype: DType) -> Result<Precision, Im
 /// Whom to tell of every tensor read, and how many values there are in all.
 type Listener<'a> = (&'a mut dyn FnMut(Progress), usize);
 
-/// A [`WeightSource`] over an open checkpoint, for a whole model or for single layers.
+/// A [`WeightSource`] over an open checkpoint, for a whole model or for single layers, with the checkpoint's adapter on
+/// them where it has one.
 pub struct CheckpointSource<'a> {
     checkpoint: &'a Checkpoint,
     device: Device,
@@ -135,7 +215,20 @@ impl WeightSource for CheckpointSource<'_> {
         self.read(key, &shape, rows.start * shape[1], [rows.len(), shape[1]])
     }
 
+    fn adapted(&mut self, index: usize, layer: DecoderLayer) -> Result<DecoderLayer, ImportError> {
+        Ok(match self.checkpoint.adapter() {
+            Some(adapter) => attach(layer, index, adapter),
+            None => layer,
+        })
+    }
+
     fn kernel(&self) -> Kernel {
         self.kernel
+    }
+}
+
+impl PlacedSource for CheckpointSource<'_> {
+    fn place(&mut self, device: &Device) {
+        self.device = device.clone();
     }
 }

@@ -9,10 +9,14 @@ use burn_std::Reader;
 use burn_store::{ModuleSnapshot, bridge, burn_pack};
 use half::{bf16, f16};
 use qwen3_checkpoint::{CheckpointError, PIECE, open_regular};
-use qwen3_model::{Precision, Qwen3, Qwen3Config, VocabMatrix, WeightSource, burn_dtype, precision_of};
+use qwen3_model::{
+    DeviceMap, HEAD, ModelPart, PlacedSource, Precision, Qwen3, Qwen3Config, VocabMatrix, WeightSource,
+    burn_dtype, precision_of,
+};
 
+use crate::adapter::merge_adapter;
 use crate::checksums::Checksums;
-use crate::load::check_dtype;
+use crate::load::{check_dtype, check_dtypes};
 use crate::weight::{Value, weight};
 use crate::{ImportError, Progress};
 
@@ -26,7 +30,8 @@ const TEXT_PREFIX: &str = "file:";
 ///
 /// The record is written beside `file` and renamed, so that a failure leaves what was there. Needs
 /// memory for one tensor besides the model. Checksums of tensors and texts go into the metadata, which stands before
-/// the tensors, so that each is taken from the device twice.
+/// the tensors, so that each is taken from the device twice. An adapter on the model is merged into what is written
+/// ([`merge_adapter`]), which takes memory for the weights that it changes.
 ///
 /// # Errors
 /// When the file cannot be written, `dtype` is another, or a weight does not stay finite in it.
@@ -45,10 +50,13 @@ pub fn save_record_with_texts(
     dtype: DType,
     texts: &BTreeMap<String, String>,
 ) -> Result<(), ImportError> {
-    let file = file.as_ref();
+    let (file, model) = (file.as_ref(), &merge_adapter(model.clone()));
     let precision = precision_of(dtype)
         .ok_or_else(|| ImportError::DType { dtype, place: "in a record; use F32, F16 or BF16".into() })?;
+    // Of a tied model on several devices the head is a copy of the embedding.
+    let copied = model.config.tie_word_embeddings.then_some("lm_head.");
     let tensors = model.collect(None, None, true).into_iter();
+    let tensors = tensors.filter(|tensor| copied.is_none_or(|head| !tensor.name.starts_with(head)));
     let tensors: Vec<_> = tensors.map(|tensor| cast(tensor, precision)).collect();
     let config = model.config.to_json();
     let mut metadata = BTreeMap::from([(CONFIG_KEY.to_string(), config.as_str())]);
@@ -91,7 +99,7 @@ pub fn save_record_with_texts(
 /// # Errors
 /// When the file is not a record of a Qwen3 model, is truncated, or has a tensor missing, unused, misshapen, or
 /// with another checksum than was written (records of before there were checksums have none, and load); when a weight
-/// is not finite; when `device` cannot compute in `dtype`.
+/// is not finite; when `device` cannot compute in `dtype`; [`CheckpointError::NoHead`].
 pub fn load_record(file: impl AsRef<Path>, device: &Device, dtype: DType) -> Result<Qwen3, ImportError> {
     load_record_with_progress(file, device, dtype, &mut |_| {})
 }
@@ -106,26 +114,76 @@ pub fn load_record_with_progress(
     dtype: DType,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Qwen3, ImportError> {
-    let file = file.as_ref();
-    let precision = check_dtype(device, dtype)?;
+    // Before the file is looked at.
+    check_dtype(device, dtype)?;
     let record = RecordFile::open(file)?;
-    let RecordFile { config, checksums, .. } = record;
-    let tensors = record.tensors;
-    let mut source = RecordSource {
-        file: file.into(),
-        progress,
-        done: 0,
-        total: config.num_parameters(),
-        tensors: tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect(),
-        checksums,
-        device: device.clone(),
-        precision,
-    };
-    let model = Qwen3::build(&mut source, &config)?;
-    match source.tensors.into_keys().next() {
-        Some(key) => Err(CheckpointError::UnusedKey { file: file.into(), key }.into()),
-        None => Ok(model),
-    }
+    let map = DeviceMap::whole(device.clone(), record.config.num_hidden_layers);
+    build(record, &map, dtype, progress)
+}
+
+/// [`load_record`] with each part on the device that `map` has for it, calling `progress` after every tensor.
+///
+/// # Errors
+/// As [`load_record`]; of the devices, the first that does not compute in `dtype`.
+///
+/// # Panics
+/// When `map` is of a model with fewer layers.
+pub fn load_record_on(
+    file: impl AsRef<Path>,
+    map: &DeviceMap,
+    dtype: DType,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Qwen3, ImportError> {
+    build(RecordFile::open(file)?, map, dtype, progress)
+}
+
+fn build(
+    record: RecordFile,
+    map: &DeviceMap,
+    dtype: DType,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Qwen3, ImportError> {
+    let (mut source, config) = RecordSource::new(record, true, (map, dtype), progress)?;
+    let model = Qwen3::build_on(&mut source, &config, map)?;
+    source.all_used()?;
+    Ok(model)
+}
+
+/// [`load_record`] without an untied head, which may be in the record or not: for embedding.
+///
+/// # Errors
+/// As [`load_record`], but for the head.
+pub fn load_encoder_record(
+    file: impl AsRef<Path>,
+    device: &Device,
+    dtype: DType,
+) -> Result<Qwen3, ImportError> {
+    load_encoder_record_with_progress(file, device, dtype, &mut |_| {})
+}
+
+/// [`load_encoder_record`], calling `progress` after every tensor.
+///
+/// # Errors
+/// As [`load_encoder_record`].
+pub fn load_encoder_record_with_progress(
+    file: impl AsRef<Path>,
+    device: &Device,
+    dtype: DType,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Qwen3, ImportError> {
+    // Before the file is looked at.
+    check_dtype(device, dtype)?;
+    let record = RecordFile::open(file)?;
+    let map = DeviceMap::whole(device.clone(), record.config.num_hidden_layers);
+    let (mut source, config) = RecordSource::new(record, false, (&map, dtype), progress)?;
+    let model = Qwen3::build_encoder(&mut source, &config)?;
+    source.all_used()?;
+    Ok(model)
+}
+
+/// Is it the name of a block of the head, `lm_head.weight.0`?
+fn is_of_head(name: &str) -> bool {
+    name.strip_prefix(HEAD).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// An open record: its config, its texts and the headers of its tensors.
@@ -169,6 +227,22 @@ impl RecordFile {
             return Err(malformed(file, reason).into());
         }
         Ok(Self { file: file.into(), config, texts, tensors, checksums })
+    }
+
+    /// Is there a head: the embedding, when it is tied, or one of its own?
+    pub fn has_head(&self) -> bool {
+        self.config.tie_word_embeddings || self.tensors.iter().any(|tensor| is_of_head(&tensor.name))
+    }
+
+    /// Checks that there is a [head](Self::has_head).
+    ///
+    /// # Errors
+    /// [`CheckpointError::NoHead`].
+    pub fn check_head(&self) -> Result<(), CheckpointError> {
+        if self.has_head() {
+            return Ok(());
+        }
+        Err(CheckpointError::NoHead { file: self.file.clone(), key: HEAD.into() })
     }
 
     /// Are there checksums in it, by which damage to weights is noticed?
@@ -266,7 +340,42 @@ struct RecordSource<'a> {
     total: usize,
 }
 
-impl RecordSource<'_> {
+impl<'a> RecordSource<'a> {
+    /// The tensors of a record on the devices of a map in a dtype, those of the head where it is wanted, and the config
+    /// of the model that they are of.
+    fn new(
+        record: RecordFile,
+        with_head: bool,
+        (map, dtype): (&DeviceMap, DType),
+        progress: &'a mut dyn FnMut(Progress),
+    ) -> Result<(Self, Qwen3Config), ImportError> {
+        let precision = check_dtypes(map, dtype)?;
+        if with_head {
+            record.check_head()?;
+        }
+        let RecordFile { file, config, checksums, tensors, .. } = record;
+        let tensors = tensors.into_iter().filter(|tensor| with_head || !is_of_head(&tensor.name));
+        let source = Self {
+            file,
+            progress,
+            done: 0,
+            total: if with_head { config.num_parameters() } else { config.num_encoder_parameters() },
+            tensors: tensors.map(|tensor| (tensor.name.clone(), tensor)).collect(),
+            checksums,
+            device: map.device(ModelPart::Embedding).clone(),
+            precision,
+        };
+        Ok((source, config))
+    }
+
+    /// Fails when a tensor was not taken.
+    fn all_used(self) -> Result<(), CheckpointError> {
+        match self.tensors.into_keys().next() {
+            Some(key) => Err(CheckpointError::UnusedKey { file: self.file, key }),
+            None => Ok(()),
+        }
+    }
+
     /// The values of a tensor of a known dtype, read, checked and converted piece by piece.
     fn read<T: Value>(&self, key: &str, tensor: burn_pack::Tensor) -> Result<TensorData, CheckpointError> {
         let unreadable = |reason: &dyn Display| malformed(&self.file, format!("tensor `{key}`: {reason}"));
@@ -341,5 +450,11 @@ impl WeightSource for RecordSource<'_> {
     ) -> Result<Tensor<2>, ImportError> {
         let block = rows.start / VocabMatrix::rows_per_block(columns);
         self.tensor(&format!("{key}.{block}"), [rows.len(), columns])
+    }
+}
+
+impl PlacedSource for RecordSource<'_> {
+    fn place(&mut self, device: &Device) {
+        self.device = device.clone();
     }
 }

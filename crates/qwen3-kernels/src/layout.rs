@@ -12,6 +12,9 @@ pub fn copies_transposed<const D: usize>(x: &Tensor<D>) -> bool {
         DispatchTensorKind::Flex(_) => true,
         #[cfg(feature = "ndarray")]
         DispatchTensorKind::NdArray(_) => true,
+        // What computes there is not known here. On a host, copying every weight for every token would take longest.
+        #[cfg(feature = "remote")]
+        DispatchTensorKind::Remote(_) => true,
         #[allow(unreachable_patterns, reason = "which variants exist depends on the features")]
         _ => false,
     }

@@ -3,7 +3,9 @@ use burn::tensor::{Device, Tensor};
 
 use qwen3_config::layer_key;
 
-use crate::{Attention, FeedForward, LayerCache, Qwen3Config, RmsNorm, Step, Tap, Taps, WeightSource};
+use crate::{
+    Attention, FeedForward, LayerCache, Linear, Qwen3Config, RmsNorm, Step, Tap, Taps, WeightSource,
+};
 
 /// One decoder layer: attention and feed-forward, each behind a norm and added to the residual.
 ///
@@ -35,11 +37,53 @@ impl DecoderLayer {
         let norm = |source: &mut S, name: &str| {
             RmsNorm::build(source, &key(name), config.hidden_size, config.rms_norm_eps)
         };
-        Ok(Self {
+        let layer = Self {
             input_layernorm: norm(source, "input_layernorm")?,
             self_attn: Attention::build(source, &key("self_attn"), config, kind.reach)?,
             post_attention_layernorm: norm(source, "post_attention_layernorm")?,
             mlp: FeedForward::build(source, &key("mlp"), config, kind.feed_forward)?,
+        };
+        source.adapted(index, layer)
+    }
+
+    /// The linear map at `path` below the layer, spelled as in the checkpoint's keys: `self_attn.q_proj`; `None` where
+    /// the layer has no such map. Those of experts are none.
+    pub fn linear(&self, path: &str) -> Option<&Linear> {
+        let attention = &self.self_attn;
+        Some(match path {
+            "self_attn.q_proj" => &attention.q_proj,
+            "self_attn.k_proj" => &attention.k_proj,
+            "self_attn.v_proj" => &attention.v_proj,
+            "self_attn.o_proj" => &attention.o_proj,
+            _ => match &self.mlp {
+                FeedForward::Dense(mlp) => match path {
+                    "mlp.gate_proj" => &mlp.gate_proj,
+                    "mlp.up_proj" => &mlp.up_proj,
+                    "mlp.down_proj" => &mlp.down_proj,
+                    _ => return None,
+                },
+                FeedForward::Sparse(_) => return None,
+            },
+        })
+    }
+
+    /// [`linear`](Self::linear), to be changed.
+    pub fn linear_mut(&mut self, path: &str) -> Option<&mut Linear> {
+        let attention = &mut self.self_attn;
+        Some(match path {
+            "self_attn.q_proj" => &mut attention.q_proj,
+            "self_attn.k_proj" => &mut attention.k_proj,
+            "self_attn.v_proj" => &mut attention.v_proj,
+            "self_attn.o_proj" => &mut attention.o_proj,
+            _ => match &mut self.mlp {
+                FeedForward::Dense(mlp) => match path {
+                    "mlp.gate_proj" => &mut mlp.gate_proj,
+                    "mlp.up_proj" => &mut mlp.up_proj,
+                    "mlp.down_proj" => &mut mlp.down_proj,
+                    _ => return None,
+                },
+                FeedForward::Sparse(_) => return None,
+            },
         })
     }
 

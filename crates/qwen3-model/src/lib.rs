@@ -46,13 +46,18 @@ pub use norm::RmsNorm;
 pub use parts::{End, Parts, Streamed};
 pub use precision::{burn_dtype, precision_of};
 pub use qwen3_config::{
-    ConfigError, Experts, FeedForwardKind, LayerKind, Precision, Qwen3Config, Reach, Rope, Rows, Site, Tap,
+    ConfigError, DeviceMapError, DeviceMapFile, DeviceName, Experts, FeedForwardKind, Footprint, HEAD,
+    LayerKind, ModelPart, OFFICIAL_FP8, Official, Precision, Qwen3Config, Reach, Rope, Rows, Site,
+    SparseLayers, Tap,
 };
 pub use qwen3_kernels::Kernel;
 pub use random::RandomWeights;
 pub use rope::RotaryEmbedding;
-pub use session::{Logits, Prefill, Session, SessionError, SessionOptions};
-pub use source::WeightSource;
+pub use session::{Logits, Padding, Prefill, Session, SessionError, SessionOptions};
+pub use source::{PlacedSource, WeightSource};
 pub use step::{Step, StepPlan};
 pub use tap::{Observed, Observer, Taps};
 pub use vocab::{MAX_BLOCK_BYTES, VocabMatrix};
+
+/// Which of Burn's devices each part of a model lies on; on another machine, if Burn's remote backend is turned on.
+pub type DeviceMap = qwen3_config::DeviceMap<burn::tensor::Device>;

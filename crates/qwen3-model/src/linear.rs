@@ -1,7 +1,8 @@
-use burn::module::{Module, Param};
+use burn::module::{LoraAdapter, Module, Param};
 use burn::tensor::Tensor;
 use qwen3_kernels::copies_transposed;
 
+use crate::norm::to_dtype;
 use crate::{Kernel, WeightSource};
 
 /// A linear map with the weight kept `[out, in]`, as the checkpoint stores it.
@@ -24,8 +25,11 @@ pub(crate) fn joined(x: Tensor<2>, weights: Vec<Tensor<2>>, kernel: Kernel) -> T
 }
 
 /// Each of `linears` of `x` `[tokens, in]`: `[tokens, out]`, in their order.
+///
+/// What an adapter on a weight adds is computed beside the product ([`adapted`]), so that kernels compute with adapters,
+/// too.
 pub(crate) fn project<const N: usize>(linears: [&Linear; N], x: &Tensor<2>) -> [Tensor<2>; N] {
-    let weights = linears.map(|linear| linear.weight.val());
+    let weights = linears.map(Linear::stored);
     let products = linears[0].kernel.products(x, &weights);
     let mut products = products.map(Vec::into_iter);
     let mut weights = weights.into_iter();
@@ -33,11 +37,31 @@ pub(crate) fn project<const N: usize>(linears: [&Linear; N], x: &Tensor<2>) -> [
         let weight = weights.next().expect("a weight of each");
         let product = products.as_mut().map(|products| products.next().expect("a product of each"));
         let y = product.unwrap_or_else(|| composed(x.clone(), vec![weight])); // [tokens, out]
-        match &linear.bias {
+        let y = match &linear.bias {
             Some(bias) => y + bias.val().unsqueeze(),
+            None => y,
+        };
+        match linear.weight.adapter() {
+            Some(adapter) => adapted(y, x, adapter, linear.kernel),
             None => y,
         }
     })
+}
+
+/// The product `y` `[tokens, out]` of `x` `[tokens, in]` with what `adapter` adds to it: `scale * B (A x)`, of the same
+/// shape and dtype.
+///
+/// Follows PEFT `lora.Linear.forward`: in the dtype of the factors, which is f32 also where the weight is narrower,
+/// then in that of the weight. Burn's `LoraAdapter` is on the weight, its `a` `[out, r]` being PEFT's `lora_B` and its
+/// `b` `[r, in]` PEFT's `lora_A`, because weights are `[out, in]` here. What Burn makes of it by itself, `Param::val`,
+/// is the whole weight `base + scale * (a @ b)`, anew at every call: every decoded token would write all weights. The sum
+/// is the same.
+fn adapted(y: Tensor<2>, x: &Tensor<2>, adapter: &LoraAdapter, kernel: Kernel) -> Tensor<2> {
+    let (b, a) = (adapter.a.val(), adapter.b.val());
+    let (inside, outside) = (a.dtype(), y.dtype());
+    let inner = joined(to_dtype(x.clone(), inside), vec![a], kernel); // [tokens, r]
+    let change = joined(inner, vec![b], kernel) * adapter.scale; // [tokens, out]
+    to_dtype(to_dtype(y, inside) + change, outside)
 }
 
 /// [`joined`], composed of Burn's own operations.
@@ -81,6 +105,11 @@ impl Linear {
             bias: bias.map(Param::from_tensor),
             kernel: Kernel::default(),
         }
+    }
+
+    /// The weight without what an adapter adds to it; with whatever else was made of it.
+    fn stored(&self) -> Tensor<2> {
+        if self.weight.adapter().is_some() { self.weight.base() } else { self.weight.val() }
     }
 
     /// Maps `x` `[tokens, in]` to `[tokens, out]`, in the dtype of the weight.

@@ -1,21 +1,25 @@
 use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor};
 
+use qwen3_config::ModelPart;
+
 use crate::{
-    Attention, DecoderLayer, End, Kernel, KvCache, Qwen3Config, RmsNorm, RotaryEmbedding, Rows, Step,
-    StepPlan, Tap, Taps, VocabMatrix, WeightSource,
+    Attention, DecoderLayer, DeviceMap, End, Kernel, KvCache, PlacedSource, Qwen3Config, RmsNorm,
+    RotaryEmbedding, Rows, Step, StepPlan, Tap, Taps, VocabMatrix, WeightSource,
 };
 
-/// Qwen3 with its language-model head.
+/// Qwen3 with its language-model head, or without, as models that embed texts may be.
 ///
-/// Follows Transformers `Qwen3ForCausalLM` and `Qwen3MoeForCausalLM`; the field paths are the checkpoint's keys. Weights are
-/// immutable and shared by clones; everything that changes while decoding is in
+/// Follows Transformers `Qwen3ForCausalLM` and `Qwen3MoeForCausalLM`; the field paths are the checkpoint's keys. Weights
+/// are immutable and shared by clones; everything that changes while decoding is in
 /// [`Session`](crate::Session).
 #[derive(Module, Debug)]
 pub struct Qwen3 {
     /// Embedding, layers and last norm.
     pub model: Qwen3Model,
-    /// `[vocab_size, hidden_size]`; `None` when the embedding serves as the head.
+    /// `[vocab_size, hidden_size]`; `None` when the embedding serves as the head, and when there is no
+    /// [`head`](Self::head). Of a tied model on several devices it is a copy of the embedding, where the head is
+    /// computed ([`build_on`](Self::build_on)).
     pub lm_head: Option<VocabMatrix>,
     /// What the weights were built from.
     #[module(skip)]
@@ -39,13 +43,80 @@ impl Qwen3 {
     /// # Errors
     /// Those of the source.
     pub fn build<S: WeightSource>(source: &mut S, config: &Qwen3Config) -> Result<Self, S::Error> {
+        let encoder = Self::build_encoder(source, config)?;
+        Ok(Self { lm_head: VocabMatrix::head(source, config)?, ..encoder })
+    }
+
+    /// [`build`](Self::build) without asking for an untied head: a model that reads texts and gives hidden states.
+    ///
+    /// # Errors
+    /// Those of the source.
+    pub fn build_encoder<S: WeightSource>(source: &mut S, config: &Qwen3Config) -> Result<Self, S::Error> {
+        Self::assemble(source, config, |_, _| {})
+    }
+
+    /// [`build`](Self::build) with each part on the device that `map` has for it.
+    ///
+    /// Tokens go to the embedding's device, activations move where one device's layers end and another's begin, and
+    /// logits come from the last device. Each layer's cache lies where the layer does, and cosines, sines and masks come
+    /// from the host to each device. Kernels are used on those that have any ([`Kernel`]). A tied head that is not on
+    /// the embedding's device is a copy of the embedding, which training would not keep equal.
+    ///
+    /// ```
+    /// # #[cfg(feature = "flex")] {
+    /// use burn::tensor::{DType, Device};
+    /// use qwen3_model::{DeviceMap, Qwen3, Qwen3Config, RandomWeights};
+    /// let (config, first, second) = (Qwen3Config::tiny(), Device::flex(), Device::flex());
+    /// let map = DeviceMap::of_ranges([(0..=0, first.clone()), (1..=2, second)], config.num_hidden_layers).unwrap();
+    /// let model = Qwen3::build_on(&mut RandomWeights::new(1, &first, DType::F32), &config, &map).unwrap();
+    /// assert_eq!(model.device(), first);
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the source.
+    ///
+    /// # Panics
+    /// When `map` is of a model with fewer layers.
+    pub fn build_on<S: PlacedSource>(
+        source: &mut S,
+        config: &Qwen3Config,
+        map: &DeviceMap,
+    ) -> Result<Self, S::Error> {
+        let encoder = Self::assemble(source, config, |source, part| source.place(map.device(part)))?;
+        let mut model = Self { lm_head: VocabMatrix::head(source, config)?, ..encoder };
+        let end = map.device(ModelPart::End);
+        let shared = config.tie_word_embeddings && model.lm_head.is_none();
+        if shared && *end != model.device() {
+            model.lm_head = Some(model.model.embed_tokens.copied_to(end));
+        }
+        Ok(model)
+    }
+
+    /// Takes every weight but an untied head's from `source`, which is told of each part before its weights are asked
+    /// for, of the end last.
+    fn assemble<S: WeightSource>(
+        source: &mut S,
+        config: &Qwen3Config,
+        place: impl Fn(&mut S, ModelPart),
+    ) -> Result<Self, S::Error> {
+        place(source, ModelPart::Embedding);
         let embed_tokens = VocabMatrix::embedding(source, config)?;
-        let layers = (0..config.num_hidden_layers)
-            .map(|index| DecoderLayer::build(source, config, index))
-            .collect::<Result<_, _>>()?;
+        let layer = |index| {
+            place(source, ModelPart::Layer(index));
+            DecoderLayer::build(source, config, index)
+        };
+        let layers = (0..config.num_hidden_layers).map(layer).collect::<Result<_, _>>()?;
+        place(source, ModelPart::End);
         let norm = RmsNorm::last(source, config)?;
-        let lm_head = VocabMatrix::head(source, config)?;
-        Ok(Self { model: Qwen3Model { embed_tokens, layers, norm }, lm_head, config: config.clone() })
+        let model = Qwen3Model { embed_tokens, layers, norm };
+        Ok(Self { model, lm_head: None, config: config.clone() })
+    }
+
+    /// What gives logits: the embedding, when it is tied, or a matrix of its own; `None` of a model without a head.
+    pub fn head(&self) -> Option<&VocabMatrix> {
+        let tied = self.config.tie_word_embeddings.then_some(&self.model.embed_tokens);
+        self.lm_head.as_ref().or(tied)
     }
 
     /// The same model, computing with `kernel`. Weights are shared, not copied.
@@ -74,6 +145,9 @@ impl Qwen3 {
     /// a cache. For training and for whole-sequence scoring; [`Session`](crate::Session) decodes.
     ///
     /// Every id must be below `vocab_size`.
+    ///
+    /// # Panics
+    /// When the model has no [`head`](Self::head).
     pub fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
         let hidden = self.encode(ids);
         self.logits(hidden, &mut Taps::none())
@@ -120,13 +194,16 @@ impl Qwen3 {
     }
 
     /// Scores over the vocabulary, `[batch, seq, vocab_size]`, of `hidden` `[batch, seq, hidden_size]`.
+    ///
+    /// # Panics
+    /// When the model has no [`head`](Self::head).
     pub fn logits(&self, hidden: Tensor<3>, taps: &mut Taps) -> Tensor<3> {
         self.end().logits(hidden, taps)
     }
 
     /// The last norm and the head.
     pub fn end(&self) -> End<'_> {
-        End { norm: &self.model.norm, head: self.lm_head.as_ref().unwrap_or(&self.model.embed_tokens) }
+        End { norm: &self.model.norm, head: self.head() }
     }
 
     /// The rotary embedding of this model.

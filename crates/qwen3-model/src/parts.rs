@@ -37,8 +37,8 @@ pub trait Parts {
 pub struct End<'a> {
     /// The last norm.
     pub norm: &'a RmsNorm,
-    /// The head, `[vocab_size, hidden_size]`; the embedding, when tied.
-    pub head: &'a VocabMatrix,
+    /// The head, `[vocab_size, hidden_size]`; the embedding, when tied; `None` of a model without one.
+    pub head: Option<&'a VocabMatrix>,
 }
 
 impl End<'_> {
@@ -52,11 +52,15 @@ impl End<'_> {
     }
 
     /// Scores over the vocabulary, `[batch, seq, vocab_size]`, of normed `hidden` `[batch, seq, hidden_size]`.
+    ///
+    /// # Panics
+    /// When there is no head.
     pub fn logits(&self, hidden: Tensor<3>, taps: &mut Taps) -> Tensor<3> {
+        let head = self.head.expect("logits of a model without a head");
         let [batch, seq, features] = hidden.dims();
-        let hidden = moved(hidden, &self.head.weight[0].device());
+        let hidden = moved(hidden, &head.weight[0].device());
         let hidden = hidden.reshape([batch * seq, features]); // [batch * seq, hidden_size]
-        let logits = self.head.logits(hidden); // [batch * seq, vocab_size]
+        let logits = head.logits(hidden); // [batch * seq, vocab_size]
         let vocab = logits.dims()[1];
         let logits = logits.reshape([batch, seq, vocab]); // [batch, seq, vocab_size]
         taps.enter(None);
@@ -149,7 +153,7 @@ impl<S: WeightSource> Parts for Streamed<S> {
             self.part = Some(Part::End(norm, head));
         }
         match &self.part {
-            Some(Part::End(norm, head)) => Ok(End { norm, head }),
+            Some(Part::End(norm, head)) => Ok(End { norm, head: Some(head) }),
             _ => unreachable!("just built"),
         }
     }

@@ -5,7 +5,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use rand::{SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::WeightSource;
+use crate::{PlacedSource, WeightSource};
 
 /// Seeded random weights, for tests and benchmarks.
 ///
@@ -61,5 +61,11 @@ impl WeightSource for RandomWeights {
         let block = values[rows.start * hidden..].to_vec();
         let data = TensorData::new(block, [rows.len(), hidden]).convert_dtype(self.dtype);
         Ok(Tensor::from_data(data, (&self.device, self.dtype)))
+    }
+}
+
+impl PlacedSource for RandomWeights {
+    fn place(&mut self, device: &Device) {
+        self.device = device.clone();
     }
 }

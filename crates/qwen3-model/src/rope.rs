@@ -35,14 +35,30 @@ impl RotaryEmbedding {
             .unzip()
     }
 
-    /// [`tables`](Self::tables) for `[batch, seq]` positions as f32 tensors
-    /// `[batch, 1, seq, head_dim / 2]`.
-    pub(crate) fn tensors(&self, positions: &[Vec<usize>], device: &Device) -> (Tensor<4>, Tensor<4>) {
+    /// [`tables`](Self::tables) for `[batch, seq]` positions.
+    pub(crate) fn of_rows(&self, positions: &[Vec<usize>]) -> Tables {
         let (batch, seq) = (positions.len(), positions[0].len());
         let (cos, sin) = self.tables(positions.iter().flatten().copied());
-        let shape = [batch, 1, seq, self.inverse_frequencies.len()];
-        let tensor = |table| Tensor::from_data(TensorData::new(table, shape), (device, DType::F32));
-        (tensor(cos), tensor(sin))
+        Tables { cos, sin, shape: [batch, 1, seq, self.inverse_frequencies.len()] }
+    }
+}
+
+/// Cosines and sines on the host, from where each device is given its own: they never move between devices.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+    /// `[batch, 1, seq, head_dim / 2]`
+    shape: [usize; 4],
+}
+
+impl Tables {
+    /// Cosines and sines as f32 tensors `[batch, 1, seq, head_dim / 2]` on `device`.
+    pub(crate) fn on(&self, device: &Device) -> (Tensor<4>, Tensor<4>) {
+        let tensor = |table: &Vec<f32>| {
+            Tensor::from_data(TensorData::new(table.clone(), self.shape), (device, DType::F32))
+        };
+        (tensor(&self.cos), tensor(&self.sin))
     }
 }
 

@@ -1,9 +1,10 @@
 use burn::tensor::{Int, Tensor, TensorData};
 
 pub use self::error::SessionError;
-pub use self::prefill::Prefill;
+pub use self::prefill::{Padding, Prefill};
 use crate::{KvCache, Qwen3, Qwen3Config, Rows, StepPlan, Taps};
 
+mod encode;
 mod error;
 mod prefill;
 
@@ -85,7 +86,7 @@ impl Session {
     /// `[batch, vocab_size]`. May be called again to append, as in a conversation of several turns.
     ///
     /// # Errors
-    /// When prompts do not match the batch, are empty, hold unknown tokens or do not fit.
+    /// When prompts do not match the batch, are empty, hold unknown tokens or do not fit; when the model has no head.
     pub fn prefill<P: AsRef<[u32]>>(&mut self, prompts: &[P]) -> Result<Tensor<2>, SessionError> {
         let logits = self.prefill_with(prompts, Logits::Last, &mut Taps::none())?;
         Ok(logits.squeeze_dim(1)) // [batch, vocab_size]
@@ -102,6 +103,7 @@ impl Session {
         logits: Logits,
         taps: &mut Taps,
     ) -> Result<Tensor<3>, SessionError> {
+        self.check_head()?;
         let mut prefill = self.begin(prompts)?;
         let mut outputs = Vec::new();
         while let Some(chunk) = prefill.next_chunk(self.options.chunk_size) {
@@ -127,8 +129,8 @@ impl Session {
     /// As [`prefill`](Self::prefill).
     pub fn begin<P: AsRef<[u32]>>(&self, prompts: &[P]) -> Result<Prefill, SessionError> {
         let rows = prompts.iter().map(|prompt| prompt.as_ref().to_vec());
-        let prefill = Prefill::new(rows.collect());
-        self.check(&prefill)?;
+        let prefill = Prefill::new(rows.collect(), Padding::Left);
+        self.check(&prefill, self.used())?;
         Ok(prefill)
     }
 
@@ -138,10 +140,11 @@ impl Session {
     ///
     /// # Errors
     /// [`SessionError::CacheFull`] and [`SessionError::BatchSize`], when what is left does not fit, as in
-    /// another session or when other tokens have been read since `begin`. `prefill` must come from a
+    /// another session or when other tokens have been read since `begin`; [`SessionError::NoHead`]. `prefill` must come from a
     /// session of the same model: tokens are not checked again.
     pub fn read(&mut self, prefill: &mut Prefill) -> Result<Option<Tensor<2>>, SessionError> {
-        self.check_fits(prefill)?;
+        self.check_head()?;
+        self.check_fits(prefill, self.used())?;
         let Some(chunk) = prefill.next_chunk(self.options.chunk_size) else {
             return Ok(None);
         };
@@ -241,11 +244,16 @@ impl Session {
         kept
     }
 
-    fn check(&self, prefill: &Prefill) -> Result<(), SessionError> {
-        self.check_fits(prefill)?;
+    fn check_head(&self) -> Result<(), SessionError> {
+        self.model.head().map(drop).ok_or(SessionError::NoHead)
+    }
+
+    /// Can the prompts be read behind `used` slots?
+    fn check(&self, prefill: &Prefill, used: usize) -> Result<(), SessionError> {
+        self.check_fits(prefill, used)?;
         let Qwen3Config { vocab_size, windows, .. } = &self.model.config;
         let (vocab_size, longest) = (*vocab_size, prefill.total());
-        let even = self.used() > 0 && windows.window().is_some();
+        let even = used > 0 && windows.window().is_some();
         for (row, prompt) in prefill.rows().iter().enumerate() {
             let tokens = prompt.len();
             if tokens == 0 {
@@ -261,14 +269,14 @@ impl Session {
         Ok(())
     }
 
-    /// Are there as many sequences, and are there slots for what has not been read?
-    fn check_fits(&self, prefill: &Prefill) -> Result<(), SessionError> {
+    /// Are there as many sequences, and are there slots behind `used` for what has not been read?
+    fn check_fits(&self, prefill: &Prefill, used: usize) -> Result<(), SessionError> {
         let SessionOptions { batch, capacity, .. } = self.options;
         let sequences = prefill.rows().len();
         if sequences != batch {
             return Err(SessionError::BatchSize { expected: batch, found: sequences });
         }
-        let (used, needed) = (self.used(), prefill.total() - prefill.read());
+        let needed = prefill.total() - prefill.read();
         if used + needed <= capacity {
             return Ok(());
         }

@@ -1,8 +1,8 @@
 use std::ops::Range;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
-use crate::Kernel;
+use crate::{DecoderLayer, Kernel};
 
 /// Where a model gets its weights from: a checkpoint, a record, or a random generator.
 ///
@@ -28,8 +28,23 @@ pub trait WeightSource {
     /// As [`tensor`](Self::tensor).
     fn rows(&mut self, key: &str, shape: [usize; 2], rows: Range<usize>) -> Result<Tensor<2>, Self::Error>;
 
+    /// Decoder layer `index` as it is to run: with an adapter on it, where the source has one.
+    ///
+    /// # Errors
+    /// When what belongs on it cannot be had.
+    fn adapted(&mut self, index: usize, layer: DecoderLayer) -> Result<DecoderLayer, Self::Error> {
+        let _ = index;
+        Ok(layer)
+    }
+
     /// How modules with these weights compute.
     fn kernel(&self) -> Kernel {
         Kernel::default()
     }
+}
+
+/// A source whose tensors can come onto another device from one tensor to the next: of a model that lies on several.
+pub trait PlacedSource: WeightSource {
+    /// The tensors that are asked for from now on come onto `device`.
+    fn place(&mut self, device: &Device);
 }

@@ -1,10 +1,11 @@
 use std::borrow::Cow;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Device, Tensor};
 use qwen3_config::{Reach, Rows};
 
 use crate::mask::causal_bias;
+use crate::rope::Tables;
 use crate::{LayerCache, Qwen3Config, RotaryEmbedding};
 
 /// What all passes of a model have in common: its rotary embedding, and how far back its layers look.
@@ -44,11 +45,12 @@ impl StepPlan {
             even && keys >= slots && slots >= seq,
             "{batch} rows of {seq} tokens in {slots} slots do not fit {keys} keys"
         );
-        let (cos, sin) = self.rope.tensors(&rows.positions, device);
+        let tables = Arc::new(self.rope.of_rows(&rows.positions));
+        let (cos, sin) = tables.on(device);
         let padded = rows.visible.iter().any(|row| row.contains(&false));
         let visible = if padded { rows.visible.clone() } else { Vec::new() };
         let biases = self.reaches.iter().map(|reach| (*reach, OnceLock::new())).collect();
-        Step { cos, sin, biases, visible, seq, start: slots - seq, keys }
+        Step { tables, cos, sin, biases, visible, seq, start: slots - seq, keys }
     }
 
     /// A pass without a cache: the tokens see themselves and what is before them.
@@ -77,6 +79,8 @@ pub(crate) struct CachePlace {
 /// What one pass needs to know besides the tokens: where they stand and what they may see.
 #[derive(Clone, Debug)]
 pub struct Step {
+    /// What cosines and sines are made of.
+    tables: Arc<Tables>,
     pub(crate) cos: Tensor<4>,
     pub(crate) sin: Tensor<4>,
     /// One for each reach, made when it is first asked for.
@@ -135,11 +139,13 @@ impl Step {
         if *of == place { bias.clone() } else { make() }
     }
 
-    /// The same pass on another device.
+    /// The same pass on another device, which gets its tables and masks from the host.
     pub(crate) fn to_device(&self, device: &Device) -> Self {
+        let (cos, sin) = self.tables.on(device);
         Self {
-            cos: self.cos.clone().to_device(device),
-            sin: self.sin.clone().to_device(device),
+            tables: Arc::clone(&self.tables),
+            cos,
+            sin,
             biases: self.biases.iter().map(|(reach, _)| (*reach, OnceLock::new())).collect(),
             visible: self.visible.clone(),
             ..*self

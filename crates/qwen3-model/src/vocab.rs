@@ -1,5 +1,5 @@
 use burn::module::{Module, Param};
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
 use qwen3_config::{EMBEDDING, HEAD};
 
@@ -49,6 +49,12 @@ impl VocabMatrix {
         let shape = [config.vocab_size, config.hidden_size];
         let untied = !config.tie_word_embeddings;
         untied.then(|| Self::build(source, HEAD, shape)).transpose()
+    }
+
+    /// The same matrix on `device`, in tensors of its own.
+    pub fn copied_to(&self, device: &Device) -> Self {
+        let block = |block: &Param<Tensor<2>>| Param::from_tensor(block.val().to_device(device));
+        Self { weight: self.weight.iter().map(block).collect(), kernel: self.kernel }
     }
 
     /// How many rows of `hidden_size` values a block has, the last one apart.
@@ -111,7 +117,7 @@ impl VocabMatrix {
 mod tests {
     use super::*;
     use crate::RandomWeights;
-    use burn::tensor::{DType, Device};
+    use burn::tensor::DType;
 
     /// One block and many blocks give the same rows and the same logits.
     #[test]

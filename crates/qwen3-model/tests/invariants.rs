@@ -4,7 +4,9 @@
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use qwen3_model::{Kernel, Logits, Qwen3, Qwen3Config, RandomWeights, Session, SessionOptions, Taps};
+use qwen3_model::{
+    Kernel, Logits, Padding, Qwen3, Qwen3Config, RandomWeights, Session, SessionOptions, Taps,
+};
 
 const CASES: u32 = 1000;
 
@@ -202,6 +204,32 @@ proptest! {
                     &alone[turn * vocab..(turn + 1) * vocab],
                 );
             }
+        }
+    }
+
+    /// What a text's last token is encoded to is the same alone and padded on either side, in chunks of any size, and
+    /// whether there is a head or not.
+    #[test]
+    fn an_encoded_text_does_not_depend_on_its_company(
+        (config, seed) in architecture(),
+        texts in prop::collection::vec(tokens(1..20), 1..4),
+        chunk in 1..24_usize,
+        device in device(),
+    ) {
+        let model = build(&config, seed, &device);
+        let headless = Qwen3 { lm_head: None, ..model.clone() };
+        let texts = texts.iter().map(|ids| fit(&config, ids)).collect::<Vec<_>>();
+        let alone: Vec<f32> = texts.iter().flat_map(|ids| {
+            let shape = [1, ids.len()];
+            let rows = ids.iter().map(|id| i64::from(*id)).collect::<Vec<_>>();
+            let rows = Tensor::<2, Int>::from_data(TensorData::new(rows, shape), &device);
+            let hidden = values(model.encode(rows));
+            hidden[hidden.len() - config.hidden_size..].to_vec()
+        }).collect();
+        for padding in [Padding::Left, Padding::Right] {
+            let mut session = session(&headless, texts.len(), 30, chunk);
+            assert_close(&values(session.encode(&texts, padding).unwrap()), &alone);
+            prop_assert_eq!(session.used(), 0);
         }
     }
 

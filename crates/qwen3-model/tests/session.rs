@@ -3,8 +3,8 @@
 
 use burn::tensor::{DType, Device, Tensor};
 use qwen3_model::{
-    Kernel, Logits, Observed, Qwen3, Qwen3Config, RandomWeights, Session, SessionError, SessionOptions, Site,
-    Taps,
+    Kernel, Logits, Observed, Padding, Qwen3, Qwen3Config, RandomWeights, Session, SessionError,
+    SessionOptions, Site, Taps,
 };
 
 const CONFIG: &str = r#"{"model_type": "qwen3", "vocab_size": 11, "hidden_size": 8,
@@ -273,4 +273,42 @@ fn padding_between_tokens_would_count_in_windows() {
     assert_eq!(uneven, SessionError::PaddingInWindows { row: 1, tokens: 1, longest: 2 });
     assert_eq!(session.used(), 3);
     session.prefill(&[[5, 6], [7, 8]]).unwrap();
+}
+
+/// An untied model without a matrix of its own has no head, and is not given the embedding for one.
+#[test]
+fn a_session_without_a_head_encodes_and_refuses_logits() {
+    let headless = Qwen3 { lm_head: None, ..model() };
+    assert!(headless.head().is_none() && model().head().is_some());
+    let mut session = Session::new(&headless, options(1, 5)).unwrap();
+    assert_eq!(session.prefill(&[[1]]).unwrap_err(), SessionError::NoHead);
+    let all = session.prefill_with(&[[1]], Logits::All, &mut Taps::none());
+    assert_eq!(all.unwrap_err(), SessionError::NoHead);
+    let mut prefill = session.begin(&[[1, 2]]).unwrap();
+    assert_eq!(session.read(&mut prefill).unwrap_err(), SessionError::NoHead);
+    assert_eq!((session.used(), prefill.read()), (0, 0));
+    assert_eq!(session.encode(&[[1, 2]], Padding::Right).unwrap().dims(), [1, 8]);
+}
+
+/// What is encoded takes the place of what was read, unless it is refused.
+#[test]
+fn encoding_forgets_what_was_read() {
+    let model = model();
+    let mut session = Session::new(&model, options(2, 5)).unwrap();
+    session.prefill(&[[1, 2, 3], [4, 5, 6]]).unwrap();
+    let long = session.encode(&[&[1, 2, 3, 4, 5, 6][..], &[1]], Padding::Left).unwrap_err();
+    assert_eq!(long, SessionError::CacheFull { used: 0, capacity: 5, needed: 6 });
+    let empty = session.encode(&[&[1][..], &[]], Padding::Right).unwrap_err();
+    assert_eq!(empty, SessionError::EmptyPrompt { row: 1 });
+    assert_eq!(
+        session.encode(&[[1]], Padding::Left).unwrap_err(),
+        SessionError::BatchSize { expected: 2, found: 1 }
+    );
+    assert_eq!(session.positions(), &[3, 3]);
+
+    let after = session.encode(&[&[1, 2, 3, 4][..], &[5]], Padding::Right).unwrap().into_data();
+    assert_eq!((session.used(), session.positions()), (0, &[0, 0][..]));
+    let mut fresh = Session::new(&model, options(2, 5)).unwrap();
+    let fresh = fresh.encode(&[&[1, 2, 3, 4][..], &[5]], Padding::Right).unwrap().into_data();
+    assert_eq!(after, fresh);
 }

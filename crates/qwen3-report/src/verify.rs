@@ -96,6 +96,9 @@ pub struct VerifyReport {
     /// The checkpoint's directory.
     #[serde(default)]
     pub model_path: String,
+    /// The folder of the adapter that the model was run with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<String>,
     /// The reference's file.
     #[serde(default)]
     pub reference: Option<String>,
@@ -149,6 +152,7 @@ impl VerifyReport {
             schema: SCHEMA,
             burn: BURN_VERSION.into(),
             model_path: String::new(),
+            adapter: None,
             reference: None,
             observed: None,
             test_input: String::new(),

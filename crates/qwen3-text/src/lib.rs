@@ -4,10 +4,12 @@
 //! [`Conversation`] into a prompt, [`GenerationConfig`] reads what the checkpoint recommends, and
 //! [`Sampler`] chooses a token from logits. [`StopMatcher`] and [`ThinkingTracker`] follow what is
 //! generated. [`Generation`] puts them together over a [`Session`](qwen3_model::Session): an iterator of
-//! events from prompts to text. `examples/` has whole programs.
+//! events from prompts to text. [`Embedder`] turns texts into vectors, [`Reranker`] documents into scores.
+//! `examples/` has whole programs.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod around;
 mod chat;
 mod error;
 mod files;
@@ -15,6 +17,7 @@ mod generate;
 mod generation_config;
 pub mod limits;
 mod pieces;
+mod retrieval;
 mod sampling;
 mod special;
 mod stop;
@@ -30,6 +33,10 @@ pub use generate::{
 };
 pub use generation_config::GenerationConfig;
 pub use minijinja::Value as TemplateValue;
+pub use retrieval::{
+    DEFAULT_INSTRUCT, EmbedOptions, Embedder, Embedding, RerankOptions, Reranked, Reranker, RetrievalError,
+    best_first, instructed, rerank_prompt,
+};
 pub use sampling::{Sampler, SamplingOptions};
 pub use stop::{StopMatch, StopMatcher};
 pub use stream::TokenStream;

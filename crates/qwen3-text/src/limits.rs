@@ -67,5 +67,8 @@ pub const TOKENIZER_DEPTH: usize = 8;
 /// Bytes of a pattern, of what replaces it, and of what is put before a text.
 pub const TOKENIZER_PATTERN: usize = 8192;
 
+/// Tokens that the templates of the post-processor name, each counted once.
+pub const TOKENIZER_SPECIAL: usize = 256;
+
 /// How many times longer the normalizers, or the decoders, may make a text in the worst case.
 pub const TOKENIZER_GROWTH: usize = 64;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use tokenizers::{AddedToken, DecoderWrapper, PostProcessorWrapper};
 
+use crate::around::Around;
 use crate::files::{bad_key, read_object, read_text};
 use crate::pieces::Cuts;
 use crate::special::special_tokens;
@@ -14,8 +15,9 @@ use crate::{TextError, TokenStream};
 
 /// A checkpoint's tokenizer: text to token ids and back.
 ///
-/// It is the `tokenizers` library that Transformers' fast tokenizers wrap. Nothing is added to a text:
-/// what goes around it, the chat template writes.
+/// It is the `tokenizers` library that Transformers' fast tokenizers wrap. Nothing is added to a text that is
+/// [encoded](Self::encode): what goes around it, the chat template writes. Where a text stands alone, as one to be
+/// embedded, [`encode_with_special`](Self::encode_with_special) adds what the file says.
 ///
 /// What the file describes is within the [limits](crate::limits); the time that its regular expressions take on a
 /// text is not bounded, only how far each may backtrack.
@@ -26,6 +28,8 @@ pub struct Tokenizer {
     special: HashSet<u32>,
     byte_level: bool,
     cuts: Option<Cuts>,
+    /// What the post-processor puts around a text, or why that cannot be said.
+    around: Result<Around, String>,
     eos: Option<u32>,
     pad: Option<u32>,
 }
@@ -50,7 +54,9 @@ impl Tokenizer {
         // A tokenizer file may ask for either; a prompt is never cut or filled up behind one's back.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| refused(error.to_string()))?;
-        // Nor is anything put around it, or the text itself twice.
+        // Nor is anything put around it unasked, or the text itself twice.
+        let around = catch_unwind(AssertUnwindSafe(|| Around::of(inner.get_post_processor())));
+        let around = around.unwrap_or_else(|_| Err("the tokenizer library panicked".into()));
         inner.with_post_processor(None::<PostProcessorWrapper>);
         drop(text);
 
@@ -69,6 +75,7 @@ impl Tokenizer {
         Ok(Self {
             special: special.collect(),
             cuts: Cuts::of(&inner),
+            around,
             byte_level: matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))),
             eos,
             pad,
@@ -92,7 +99,39 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The same ids, piece by piece; one piece where the text cannot be cut.
+    /// The token ids of `text` between those that the post-processor of `tokenizer.json` puts around a text: an
+    /// embedding model's puts an end token behind it. No more than `most` ids: what is too long is cut at its end, and
+    /// what stands around it stays whole.
+    ///
+    /// Follows a Transformers tokenizer called with `add_special_tokens=True`, `truncation=True` and `max_length`.
+    ///
+    /// # Errors
+    /// [`TextError::Coding`] as [`encode`](Self::encode), when the post-processor does not put the text between
+    /// tokens, once and whole, and when these alone are more than `most`.
+    pub fn encode_with_special(&self, text: &str, most: usize) -> Result<Vec<u32>, TextError> {
+        let refused =
+            |reason: String| TextError::Coding { file: self.file.clone(), action: "encode", reason };
+        let Around { before, after } = self.around.as_ref().map_err(|reason| refused(reason.clone()))?;
+        let special = before.len() + after.len();
+        let Some(room) = most.checked_sub(special) else {
+            let reason = format!(
+                "its post_processor puts {special} tokens around a text, and there is room for {most}"
+            );
+            return Err(refused(reason));
+        };
+        let mut ids = before.clone();
+        for piece in self.encode_in_pieces(text) {
+            ids.extend(piece?);
+            if ids.len() > before.len() + room {
+                ids.truncate(before.len() + room);
+                break;
+            }
+        }
+        ids.extend(after);
+        Ok(ids)
+    }
+
+    /// The ids of [`encode`](Self::encode), piece by piece; one piece where the text cannot be cut.
     pub fn encode_in_pieces(&self, text: &str) -> impl Iterator<Item = Result<Vec<u32>, TextError>> {
         let whole = || vec![text];
         let pieces = self.cuts.as_ref().map_or_else(whole, |cuts| cuts.pieces(text));
@@ -150,6 +189,11 @@ impl Tokenizer {
     /// The config's `pad_token`.
     pub fn pad_token_id(&self) -> Option<u32> {
         self.pad
+    }
+
+    /// The file it was read from.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
     }
 
     pub(crate) fn decode_known(&self, ids: &[u32], skip: bool) -> Result<String, TextError> {

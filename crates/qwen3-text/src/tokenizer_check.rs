@@ -10,7 +10,9 @@ use serde_json::Value;
 
 use crate::TextError;
 use crate::files::bad_key;
-use crate::limits::{TOKENIZER_DEPTH, TOKENIZER_GROWTH, TOKENIZER_PARTS, TOKENIZER_PATTERN};
+use crate::limits::{
+    TOKENIZER_DEPTH, TOKENIZER_GROWTH, TOKENIZER_PARTS, TOKENIZER_PATTERN, TOKENIZER_SPECIAL,
+};
 
 /// The parts of the file that are programs; the vocabulary is not kept.
 #[derive(Deserialize)]
@@ -21,6 +23,8 @@ struct Pipelines {
     pre_tokenizer: Value,
     #[serde(default)]
     decoder: Value,
+    #[serde(default)]
+    post_processor: Value,
 }
 
 /// Refuses a file whose pipelines are out of proportion. Of keys given twice the library may take the other one, so
@@ -35,6 +39,7 @@ pub(crate) fn check(file: &Path, text: &str) -> Result<(), TextError> {
         ("normalizer", &pipelines.normalizer),
         ("pre_tokenizer", &pipelines.pre_tokenizer),
         ("decoder", &pipelines.decoder),
+        ("post_processor", &pipelines.post_processor),
     ];
     for (name, pipeline) in named {
         let mut walk = Walk { file, parts: 0, growth: 1, grows: name != "pre_tokenizer" };
@@ -79,6 +84,18 @@ impl Walk<'_> {
             match longest_replacement(map) {
                 Ok(longest) => self.grow(longest, &map_key)?,
                 Err(reason) => return refused(map_key, reason),
+            }
+        }
+        if let Some(pieces) = fields.get("single").and_then(Value::as_array) {
+            let texts = pieces.iter().filter(|piece| piece.get("Sequence").is_some()).count();
+            self.grow(texts, &format!("{key}.single"))?;
+        }
+        if let Some(Value::Object(tokens)) = fields.get("special_tokens") {
+            let ids = tokens.values().filter_map(|token| token.get("ids")?.as_array().map(Vec::len));
+            let ids: usize = ids.sum();
+            if ids > TOKENIZER_SPECIAL {
+                let reason = format!("has {ids} ids, at most {TOKENIZER_SPECIAL}");
+                return refused(format!("{key}.special_tokens"), reason);
             }
         }
         if let Some(prepended) = fields.get("prepend").and_then(Value::as_str) {
@@ -173,6 +190,28 @@ mod tests {
         let deep = r#"{"type": "Sequence", "normalizers": ["#.repeat(20) + &"]}".repeat(20);
         assert!(refusal(&format!(r#"{{"normalizer": {deep}}}"#)).contains("nested deeper than 8"));
         assert!(refusal(r#"{"normalizer": null, "normalizer": null}"#).contains("duplicate"));
+    }
+
+    #[test]
+    fn templates_out_of_proportion_are_named() {
+        let twice = r#"{"type": "TemplateProcessing", "single": [{"Sequence": {}}, {"Sequence": {}}]}"#;
+        let sequence = |parts: usize| {
+            let parts = vec![twice; parts].join(",");
+            refusal(&format!(r#"{{"post_processor": {{"type": "Sequence", "processors": [{parts}]}}}}"#))
+        };
+        assert_eq!(sequence(6), "");
+        let error = sequence(7);
+        assert!(
+            error.contains("`post_processor.processors[6].single` makes a text up to 128 times"),
+            "{error}"
+        );
+        let tokens = |count: usize| {
+            let ids = vec!["1"; count].join(",");
+            let token = format!(r#"{{"e": {{"id": "e", "ids": [{ids}], "tokens": []}}}}"#);
+            refusal(&format!(r#"{{"post_processor": {{"single": [], "special_tokens": {token}}}}}"#))
+        };
+        assert_eq!(tokens(256), "");
+        assert!(tokens(257).contains("`post_processor.special_tokens` has 257 ids, at most 256"));
     }
 
     #[test]

@@ -71,17 +71,19 @@ fn entries(file: &Path, manifest: &Manifest) -> Result<(), FixtureError> {
         Err(entry(key, "not a SHA-256 in 64 lower-case hexadecimal digits"))
     };
     for (name, checkpoint) in &manifest.checkpoints {
-        let key = |file: &str| format!("checkpoints.{name}.files.{file}");
-        verify::plain(file, &checkpoint.path)?;
-        if checkpoint.files.is_empty() {
-            return Err(entry(format!("checkpoints.{name}.files"), "no files"));
-        }
-        for (name, sha256) in &checkpoint.files {
-            verify::plain(file, name)?;
-            if name.contains('/') {
-                return Err(entry(key(name), "not a plain file name"));
+        for ((path, files), of) in checkpoint.folders().zip(["", ".adapter"]) {
+            let key = |file: &str| format!("checkpoints.{name}{of}.files.{file}");
+            verify::plain(file, path)?;
+            if files.is_empty() {
+                return Err(entry(format!("checkpoints.{name}{of}.files"), "no files"));
             }
-            hash(sha256, key(name))?;
+            for (name, sha256) in files {
+                verify::plain(file, name)?;
+                if name.contains('/') {
+                    return Err(entry(key(name), "not a plain file name"));
+                }
+                hash(sha256, key(name))?;
+            }
         }
     }
     for (path, sha256) in &manifest.files {

@@ -30,8 +30,8 @@ impl Manifest {
         })
     }
 
-    /// The folder of a checkpoint whose files all have the hashes that the manifest gives, and which holds
-    /// no other config, weights or index.
+    /// The folder of a checkpoint whose files all have the hashes that the manifest gives, those of its adapter too,
+    /// and which holds no other config, weights or index.
     ///
     /// # Errors
     /// When a file is missing, changed, or there but not listed; names the file.
@@ -39,21 +39,22 @@ impl Manifest {
         let Some(checkpoint) = self.checkpoints.get(name) else {
             return Err(self.unlisted("checkpoint", name));
         };
-        for (file, sha256) in &checkpoint.files {
-            let path = self.path(&format!("{}/{file}", checkpoint.path))?;
-            check_hash(&path, sha256)?;
-        }
-        let folder = self.path(&checkpoint.path)?;
-        let io = |source| FixtureError::Io { file: folder.clone(), source };
-        for entry in fs::read_dir(&folder).map_err(io)? {
-            let entry = entry.map_err(io)?;
-            let name_on_disk = entry.file_name();
-            let listed = name_on_disk.to_str().is_some_and(|name| checkpoint.files.contains_key(name));
-            if !listed && is_read_by_import(&name_on_disk.to_string_lossy()) {
-                return Err(FixtureError::Stray { file: entry.path(), checkpoint: name.into() });
+        for (path, files) in checkpoint.folders() {
+            for (file, sha256) in files {
+                check_hash(&self.path(&format!("{path}/{file}"))?, sha256)?;
+            }
+            let folder = self.path(path)?;
+            let io = |source| FixtureError::Io { file: folder.clone(), source };
+            for entry in fs::read_dir(&folder).map_err(io)? {
+                let entry = entry.map_err(io)?;
+                let name_on_disk = entry.file_name();
+                let listed = name_on_disk.to_str().is_some_and(|name| files.contains_key(name));
+                if !listed && is_read_by_import(&name_on_disk.to_string_lossy()) {
+                    return Err(FixtureError::Stray { file: entry.path(), checkpoint: name.into() });
+                }
             }
         }
-        Ok(folder)
+        self.path(&checkpoint.path)
     }
 
     /// The path of a listed tensor file that has the hash that the manifest gives.
@@ -78,7 +79,10 @@ impl Manifest {
 fn is_read_by_import(name: &str) -> bool {
     // Without regard to case, for file systems that have none.
     let name = name.to_lowercase();
-    name == "config.json" || name.ends_with(".safetensors") || name.ends_with(".index.json")
+    name == "config.json"
+        || name == "adapter_config.json"
+        || name.ends_with(".safetensors")
+        || name.ends_with(".index.json")
 }
 
 /// Refuses every path of the manifest `file` that is not names joined by '/'.

@@ -37,8 +37,12 @@ impl<'a> Verification<'a> {
     /// # Errors
     /// Bad input.
     pub fn open(args: &'a Args) -> Result<Self> {
-        let VerifyArgs { model, reference, backend, ids, mode, layers, .. } = &args.shared;
+        let VerifyArgs { model, adapter, reference, backend, ids, mode, layers, .. } = &args.shared;
         let checkpoint = Checkpoint::open(model)?;
+        let checkpoint = match adapter {
+            Some(folder) => checkpoint.with_adapter(folder)?,
+            None => checkpoint,
+        };
         let config = checkpoint.config();
         let count = config.num_hidden_layers;
         for (layer, there) in [(count - 1, true), (count, false)] {
@@ -56,6 +60,9 @@ impl<'a> Verification<'a> {
             })?,
             None => Scope::whole(count),
         };
+        if scope.has_end() {
+            checkpoint.check_head()?;
+        }
         ensure!(
             reference.is_some() || backends(backend).len() + args.variant.len() > 1,
             "without --reference, backends are compared with each other: name two with --backend"
@@ -90,6 +97,7 @@ impl<'a> Verification<'a> {
         let name = |file: &Option<PathBuf>| file.as_ref().map(|file| file.display().to_string());
         let mut report = VerifyReport {
             model_path: shared.model.display().to_string(),
+            adapter: name(&shared.adapter),
             reference: name(&shared.reference),
             observed: name(&shared.observed),
             test_input: self.reference.test_input.clone(),
@@ -203,6 +211,7 @@ impl<'a> Verification<'a> {
         }
         let job = Observe {
             model: shared.model.clone(),
+            adapter: shared.adapter.clone().map(Into::into),
             reference: self.reference_file.clone(),
             dtype: shared.dtype,
             modes: shared.mode.clone(),

@@ -74,3 +74,12 @@ fn text_from_files_gives_a_terminal_no_orders() {
         assert!(!text.contains(obeyed) && text.contains("\\u{1b}]0;title\\u{7}"), "{text:?}");
     }
 }
+
+/// Logits are compared, and a model without a head has none; its layers can be compared all the same.
+#[test]
+fn a_model_without_a_head_is_refused() {
+    let model = ["--model", "fixtures/checkpoints/embedding-headless"];
+    let words = ["model.safetensors", "`lm_head.weight` is missing", "a model without a head"];
+    assert_refused(&[&model[..], &["--reference", REFERENCE]].concat(), &words);
+    assert_refused(&[&model[..], &["--backend", "ndarray,flex", "--ids", "1,2"]].concat(), &words);
+}

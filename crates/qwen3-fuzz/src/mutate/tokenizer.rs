@@ -5,7 +5,7 @@ use crate::mutate::json;
 use crate::random::Random;
 
 /// (place, what is put there).
-const PARTS: [(&str, &str); 22] = [
+const PARTS: [(&str, &str); 24] = [
     ("normalizer", r#"{"type":"Precompiled","precompiled_charsmap":""}"#),
     ("normalizer", r#"{"type":"Precompiled","precompiled_charsmap":"AAAA"}"#),
     ("normalizer", r#"{"type":"Precompiled","precompiled_charsmap":"/////w=="}"#),
@@ -25,6 +25,14 @@ const PARTS: [(&str, &str); 22] = [
     ("decoder", r#"{"type":"WordPiece","prefix":"","cleanup":true}"#),
     ("decoder", r#"{"type":"CTC","pad_token":"","word_delimiter_token":"","cleanup":true}"#),
     ("post_processor", r#"{"type":"TemplateProcessing","single":[],"pair":[],"special_tokens":{}}"#),
+    (
+        "post_processor",
+        r#"{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],"pair":[],"special_tokens":{}}"#,
+    ),
+    (
+        "post_processor",
+        r#"{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A","type_id":0}},{"SpecialToken":{"id":"x","type_id":0}}],"pair":[],"special_tokens":{"x":{"id":"x","ids":[99999],"tokens":["x"]}}}"#,
+    ),
     (
         "post_processor",
         r#"{"type":"RobertaProcessing","sep":["x",99999999],"cls":["y",4294967295],"trim_offsets":true,"add_prefix_space":true}"#,

@@ -214,8 +214,12 @@ impl Folder {
                 ("OutsideDirectory", file, Ok(format!("{key} -> {target}")))
             }
             E::MissingKey { file, key } => ("MissingKey", file, Ok(key)),
+            E::NoHead { file, key } => ("NoHead", file, Ok(key)),
             E::Wrapped { file, key, prefix, .. } => ("Wrapped", file, Ok(format!("{key} {prefix}"))),
             E::UnusedKey { file, key } => ("UnusedKey", file, Ok(key)),
+            E::NoSuchModule { file, key, found, expected } => {
+                ("NoSuchModule", file, Ok(format!("{key} of {found}, not {expected}")))
+            }
             E::DuplicateKey { file, key } => ("DuplicateKey", file, Ok(key)),
             E::Shape { file, key, expected, found } => {
                 ("Shape", file, Ok(format!("{key} {found:?} for {expected:?}")))

@@ -109,7 +109,8 @@ fn a_foreign_record() {
         changed("Config", detail, |_, metadata| drop(metadata.insert(CONFIG.into(), text.into())));
     }
     let name = &record_key(EMBEDDING);
-    changed("MissingKey", name, |tensors, _| tensors.clear());
+    changed("NoHead", HEAD, |tensors, _| tensors.clear());
+    changed("MissingKey", name, |tensors, _| tensors.retain(|tensor| tensor.name.starts_with(HEAD)));
     changed("MissingKey", NORM, |tensors, _| tensors.retain(|tensor| tensor.name != NORM));
     let extra = || Stored::new(Dtype::F32, &[2], &[1.0, 2.0]);
     changed("UnusedKey", "extra", |tensors, _| tensors.push(entry("extra", DType::F32, extra())));

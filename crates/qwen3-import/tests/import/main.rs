@@ -2,10 +2,15 @@
 //! longer than running all of it.
 #![cfg(feature = "flex")]
 
+mod adapters;
+mod adapters_refused;
 mod common;
 mod compare;
+#[cfg(feature = "ndarray")]
+mod devices;
 mod experts;
 mod files;
+mod headless;
 mod hostile_records;
 mod key_table;
 mod keys;

@@ -9,6 +9,9 @@ pub enum SessionError {
         /// The option's name.
         option: &'static str,
     },
+    /// Logits are asked of a model without a [`head`](crate::Qwen3::head).
+    #[error("the model has no head: it gives hidden states and no logits")]
+    NoHead,
     /// The model was not made for so many positions.
     #[error("capacity {capacity} exceeds the {max} positions of the model")]
     CapacityBeyondModel {

@@ -61,6 +61,7 @@ fn sentence(report: &VerifyReport) -> String {
 fn facts(report: &VerifyReport) -> Markup {
     let files = [
         ("Model", Some(report.model_path.as_str())),
+        ("Adapter", report.adapter.as_deref()),
         ("Reference", report.reference.as_deref()),
         ("Observed", report.observed.as_deref()),
     ];

@@ -17,6 +17,9 @@ use crate::{Memory, RunResult, Timing, VerifyReport};
 pub fn write_verify(report: &VerifyReport, out: &mut impl Write, colour: bool) -> Result<()> {
     let out = &mut Screen::new(out, colour);
     writeln!(out, "model      {}", report.model_path)?;
+    if let Some(adapter) = &report.adapter {
+        writeln!(out, "adapter    {adapter}")?;
+    }
     writeln!(out, "reference  {}", report.reference.as_deref().unwrap_or("none"))?;
     if let Some(observed) = &report.observed {
         writeln!(out, "observed   {observed}")?;

@@ -6,38 +6,28 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use half::bf16;
 use qwen3_command::{Synthetic, Temporary};
-use qwen3_config::{Precision, Qwen3Config, Rope, Weight, Windows};
+use qwen3_config::{Official, Qwen3Config, Weight};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use safetensors::{Dtype, View, serialize_to_file};
 
 /// The architecture of a shape.
 pub fn config(shape: Synthetic) -> Qwen3Config {
-    let official = |hidden_size, intermediate_size, num_hidden_layers, num_attention_heads| Qwen3Config {
-        vocab_size: 151_936,
-        hidden_size,
-        intermediate_size,
-        num_hidden_layers,
-        num_attention_heads,
-        num_key_value_heads: 8,
-        head_dim: 128,
-        max_position_embeddings: 40_960,
-        rms_norm_eps: 1e-6,
-        rope: Rope::Default { theta: 1e6 },
-        windows: Windows::None,
-        sparse: None,
-        attention_bias: false,
-        tie_word_embeddings: true,
-        dtype: Some(Precision::BF16),
-        unrecognized: Vec::new(),
-    };
+    let official = |name| Official::find(name).expect("it is listed").config();
     match shape {
-        Synthetic::Tiny => {
-            Qwen3Config { vocab_size: 512, num_key_value_heads: 2, head_dim: 32, ..official(128, 256, 2, 4) }
-        }
-        Synthetic::B0_6 => official(1024, 3072, 28, 16),
-        Synthetic::B1_7 => official(2048, 6144, 28, 16),
-        Synthetic::B4 => official(2560, 9728, 36, 32),
+        Synthetic::Tiny => Qwen3Config {
+            vocab_size: 512,
+            hidden_size: 128,
+            intermediate_size: 256,
+            num_hidden_layers: 2,
+            num_attention_heads: 4,
+            num_key_value_heads: 2,
+            head_dim: 32,
+            ..official("Qwen3-0.6B")
+        },
+        Synthetic::B0_6 => official("Qwen3-0.6B"),
+        Synthetic::B1_7 => official("Qwen3-1.7B"),
+        Synthetic::B4 => official("Qwen3-4B"),
     }
 }
 
