@@ -10,7 +10,7 @@ use qwen3_trace::{Precision, Reference, Trace};
 use serde_json::Value;
 
 /// Every id of the catalogue.
-const CATALOGUE: [&str; 43] = [
+const CATALOGUE: [&str; 49] = [
     "rope_interleaved",
     "rope_theta",
     "rope_position_offset",
@@ -26,6 +26,12 @@ const CATALOGUE: [&str; 43] = [
     "k_transposed",
     "v_transposed",
     "gate_up_swapped",
+    "router_not_renormalised",
+    "router_renormalised",
+    "router_softmax_after_topk",
+    "experts_permuted",
+    "expert_gate_up_swapped",
+    "top_k_off",
     "activation_gelu",
     "eps",
     "rms_weight_offset_one",

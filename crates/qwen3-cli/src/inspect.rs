@@ -206,8 +206,11 @@ fn print(out: &mut impl Write, report: &Report) -> Result<()> {
         "sliding_window",
         "max_window_layers",
     ];
+    // Where windows are listed, it does not count.
+    let listed = !report.config["layer_types"].is_null();
     for key in OF_SOME {
-        if !report.config[key].is_null() {
+        let counts = !(listed && key == "max_window_layers");
+        if counts && !report.config[key].is_null() {
             writeln!(out, "  {key:<24} {:>12}", text(key))?;
         }
     }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use qwen3_trace::TensorFile;
 use serde_json::Value;
 
 const EMBEDDER: &str = "embedding-headless";
@@ -160,6 +161,54 @@ fn documents_are_scored_and_sorted() {
     assert_eq!(json(&words)["order"], serde_json::json!([0, 1, 2]));
     let other = json(&[&words[..], &["--instruct", "Find a tree"]].concat());
     assert_ne!(other["scores"], json(&words)["scores"]);
+}
+
+/// The backends in this build, each with its dtypes. wgpu has f16 where the adapter does, and is asked for it elsewhere.
+const BACKENDS: &[(&str, &[&str])] = &[
+    #[cfg(feature = "ndarray")]
+    ("ndarray", &["f32"]),
+    ("flex", &["f32", "f16", "bf16"]),
+    #[cfg(feature = "wgpu")]
+    ("wgpu", &["f32"]),
+    #[cfg(feature = "tch")]
+    ("tch", &["f32", "f16", "bf16"]),
+];
+
+/// The largest distance from what Transformers gives, which is array `id` of `file`.
+fn distance(found: &[f64], file: &str, id: &str) -> f64 {
+    let arrays = TensorFile::open(&fixtures().join("text").join(file)).unwrap();
+    let expected = arrays.read_any(id).unwrap().wide(id).unwrap();
+    assert_eq!(found.len(), expected.len());
+    found.iter().zip(&expected).map(|(found, expected)| (found - expected).abs()).fold(0.0, f64::max)
+}
+
+#[test]
+fn every_backend_gives_the_vectors_and_scores_of_transformers() {
+    for (backend, dtypes) in BACKENDS {
+        for dtype in *dtypes {
+            let model = checkpoint(EMBEDDER);
+            let queries = case("embeddings.json", "queries");
+            let task = queries["task"].as_str().unwrap();
+            let mut words = vec!["embed", "--model", &model, "--backend", backend, "--dtype", dtype];
+            words.extend(["--instruct", task, "--text"]);
+            words.extend(strings(&queries["texts"]));
+            let vectors = json(&words);
+            let vectors: Vec<_> =
+                vectors["embeddings"].as_array().unwrap().iter().flat_map(numbers).collect();
+            let (off, limit) =
+                (distance(&vectors, "embeddings.npz", "queries"), &queries["tolerance"][dtype]);
+            assert!(off <= limit.as_f64().unwrap(), "vectors on {backend} in {dtype}: {off:e} > {limit}");
+        }
+        let model = checkpoint(RERANKER);
+        let scored = case("scores.json", "default");
+        let query = scored["query"].as_str().unwrap();
+        let mut words =
+            vec!["rerank", "--model", &model, "--backend", backend, "--query", query, "--document"];
+        words.extend(strings(&scored["documents"]));
+        let scores = numbers(&json(&words)["scores"]);
+        let (off, limit) = (distance(&scores, "scores.npz", "default"), &scored["tolerance"]["f32"]);
+        assert!(off <= limit.as_f64().unwrap(), "scores on {backend}: {off:e} > {limit}");
+    }
 }
 
 #[test]
