@@ -1,6 +1,6 @@
 //! The official shapes build, a part in memory at a time.
 //!
-//! Layers of random weights, which take some minutes and, for the largest, 10 GB:
+//! Layers of random weights, which take a minute and, for the largest, 5 GB:
 //! `cargo test --release -p qwen3-model --features flex --test official -- --ignored`
 #![cfg(feature = "flex")]
 
@@ -59,7 +59,7 @@ fn every_official_model_builds_part_by_part() {
 
 /// A layer of each official shape, of random weights, makes finite numbers of a token.
 #[test]
-#[ignore = "some minutes and 10 GB: see above"]
+#[ignore = "a minute and 5 GB: see above"]
 fn a_layer_of_each_official_shape_computes() {
     let device = Device::flex();
     for official in Official::all() {
