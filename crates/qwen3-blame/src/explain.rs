@@ -22,6 +22,16 @@ impl Walk<'_> {
         let mut segment = Segment { steps: steps.clone(), input: self.input.clone(), watched };
         let right = &[Candidate::default()];
         let mut before = self.laboratory.residuals(&segment, right)?[0];
+        if let Some(ratio) = self.failed_step
+            && before.ratio < ratio
+        {
+            // What a tensor may be off by, whatever its tokens are, hides what a step of these tokens may not be.
+            let narrower = before.ratio / ratio;
+            for watched in &mut segment.watched {
+                watched.limit = watched.limit.clone().times(narrower);
+            }
+            before = self.laboratory.residuals(&segment, right)?[0];
+        }
         let mut last = segment.watched.last().expect("the end is watched").clone();
         let mut predicted = self.predicted(&segment, &last)?;
         let mut explanations = self.rounded(&last, &predicted)?;

@@ -34,6 +34,8 @@ pub(crate) struct Walk<'a> {
     ratios: HashMap<String, f64>,
     /// Those that are beyond it only by what was observed before them.
     by_step: HashSet<String>,
+    /// Of the point that is looked at, when it is one of those: its error over what it may be off by.
+    pub(crate) failed_step: Option<f64>,
     scope: Scope,
     pub(crate) layers: usize,
     /// Was each layer given the reference's input, and not what came out of the layer before it?
@@ -81,6 +83,7 @@ impl<'a> Walk<'a> {
             from,
             input,
             inherited: false,
+            failed_step: None,
             embedding_seen: false,
             findings: Vec::new(),
             error_shape: Vec::new(),
@@ -183,6 +186,7 @@ impl<'a> Walk<'a> {
     /// Looks at everything up to the step before `end`, where there is something to look at.
     fn point(&mut self, end: StepIndex) -> Result<Go> {
         let step = end - 1;
+        self.failed_step = None;
         // What goes into the step, if everything was right.
         let right_input = self.reference.values(&self.output(step).to_string())?;
         if self.isolated
@@ -199,6 +203,7 @@ impl<'a> Walk<'a> {
                 self.output(end)
             ));
             self.move_on(step, input, true);
+            self.failed_step = self.ratios.get(&self.output(end).to_string()).copied();
         }
         let watched = self.watched_until(self.observed, end)?;
         if watched.last().is_none_or(|watched| watched.step != step) {
