@@ -74,8 +74,7 @@ fn permuted(order: ExpertOrder) -> Hypothesis {
 
 /// Whose weights the experts have.
 fn order_words(order: &[usize]) -> String {
-    let count = order.len();
-    let by = (order[0] + count) % count;
+    let (count, by) = (order.len(), order[0]);
     if by != 0 && order.iter().enumerate().all(|(expert, whose)| *whose == (expert + by) % count) {
         return match by {
             1 => "every expert has the weights of the next, the last those of the first".into(),

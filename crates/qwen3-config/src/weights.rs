@@ -146,13 +146,17 @@ impl Qwen3Config {
 
     /// The parameters of decoder layer `layer`.
     pub fn layer_parameters(&self, layer: usize) -> usize {
-        let blocks = self.feed_forward_parameters(layer, &|experts| experts.count);
-        saturated(self.attention_parameters().saturating_add(blocks))
+        self.parameters_of_layer(layer, |experts| experts.count)
     }
 
     /// Those of them that a token passes through.
     pub fn layer_active_parameters(&self, layer: usize) -> usize {
-        let blocks = self.feed_forward_parameters(layer, &|experts| experts.per_token);
+        self.parameters_of_layer(layer, |experts| experts.per_token)
+    }
+
+    /// Those of a layer when so many of its experts count.
+    fn parameters_of_layer(&self, layer: usize, counted: impl Fn(Experts) -> usize) -> usize {
+        let blocks = self.feed_forward_parameters(layer, &counted);
         saturated(self.attention_parameters().saturating_add(blocks))
     }
 
