@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use qwen3_config::{EMBEDDING, Fp8Blocks, HEAD, Precision, Qwen3Config};
+use qwen3_config::{EMBEDDING, Extent, Fp8Blocks, HEAD, Precision, Qwen3Config};
 use safetensors::Dtype;
 
 use crate::files::read_json;
@@ -175,35 +175,23 @@ impl Checkpoint {
         Err(CheckpointError::NoHead { file: self.listing.clone(), key: HEAD.into() })
     }
 
-    /// Checks that the files hold exactly the model that the config describes, without reading a weight
-    /// (but for a tied head that is stored as well, which is compared with the embedding).
+    /// Checks that the files hold exactly so much of the model that the config describes (of an
+    /// [`Extent::Encoder`], an untied head may be there or not), without reading a weight (but for a tied head that is
+    /// stored as well, which is compared with the embedding).
     ///
     /// # Errors
     /// A key that is missing, unused, or of the wrong shape or dtype; a tied head that is not the embedding;
     /// [`CheckpointError::NoHead`].
-    pub fn check_model(&self) -> Result<(), CheckpointError> {
-        self.check_weights(true)
-    }
-
-    /// [`check_model`](Self::check_model) of the model without its head, which may be there or not: of a model that
-    /// embeds.
-    ///
-    /// # Errors
-    /// A key that is missing, unused, or of the wrong shape or dtype, but for the head's.
-    pub fn check_encoder(&self) -> Result<(), CheckpointError> {
-        self.check_weights(false)
-    }
-
-    fn check_weights(&self, with_head: bool) -> Result<(), CheckpointError> {
+    pub fn check(&self, extent: Extent) -> Result<(), CheckpointError> {
         let mut used = HashSet::new();
-        for weight in self.config.weights().filter(|weight| with_head || weight.key != HEAD) {
+        for weight in self.config.weights().filter(|weight| extent.holds(&weight.key)) {
             let Found { place, stored, .. } = self.find(&weight.key, &weight.shape)?;
             if let StoredAs::Fp8(_) = stored {
                 used.insert(scales_key(&place.key));
             }
             used.insert(place.key);
         }
-        if !with_head {
+        if !extent.holds(HEAD) {
             // Nobody looks at it.
             used.extend([HEAD.to_string(), scales_key(HEAD)]);
         } else if self.config.tie_word_embeddings && self.contains(HEAD) {
@@ -223,7 +211,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// When it is not.
-    pub fn check(&self, key: &str, shape: &[usize]) -> Result<(), CheckpointError> {
+    pub fn check_tensor(&self, key: &str, shape: &[usize]) -> Result<(), CheckpointError> {
         self.find(key, shape).map(drop)
     }
 
@@ -288,7 +276,7 @@ impl Checkpoint {
     /// As [`read`](Self::read).
     pub fn values<T: HostValue>(&self, key: &str, shape: &[usize]) -> Result<Vec<T>, CheckpointError> {
         // First, because the product of a shape that no file holds may overflow.
-        self.check(key, shape)?;
+        self.check_tensor(key, shape)?;
         let mut values = vec![T::default(); shape.iter().product()];
         self.read(key, shape, 0, &mut values)?;
         Ok(values)
@@ -307,7 +295,7 @@ impl Checkpoint {
         shape: [usize; 2],
         rows: Range<usize>,
     ) -> Result<Vec<T>, CheckpointError> {
-        self.check(key, &shape)?;
+        self.check_tensor(key, &shape)?;
         let mut values = vec![T::default(); rows.len() * shape[1]];
         self.read(key, &shape, rows.start * shape[1], &mut values)?;
         Ok(values)

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write, stdin, stdout};
 
 use anyhow::{Result, ensure};
 use qwen3_command::line;
-use qwen3_model::{Session, SessionOptions};
+use qwen3_model::{Extent, Session, SessionOptions};
 use qwen3_text::{Event, GenerateOptions, Generation, Message, Tokenizer};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
@@ -63,7 +63,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.sampling.any_length(&texts) {
         options.max_new_tokens = usize::MAX;
     }
-    let model = plan.open(&files.weights.config()?, options.chunk_size)?.load(&files)?;
+    let model = plan.open(&files.weights.config()?, Extent::Whole, options.chunk_size)?.load(&files)?;
     let model = adapter.on(model)?;
     drop(files);
     let session = SessionOptions {

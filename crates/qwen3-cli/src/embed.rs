@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use qwen3_model::Extent;
 use qwen3_text::{EmbedOptions, Embedder, RetrievalError, instructed};
 use serde::Serialize;
 
-use crate::device::DeviceArgs;
+use crate::adapter::AdapterArg;
 use crate::failure::{Blame, note};
 use crate::files::{ModelArg, Need};
+use crate::place::PlaceArgs;
 use crate::{lines, model, progress};
 
 const NOTES: &str = "\
@@ -30,6 +32,8 @@ Any Qwen3 embeds; one that was trained for it, such as Qwen3-Embedding, does so 
 pub struct Args {
     #[command(flatten)]
     model: ModelArg,
+    #[command(flatten)]
+    adapter: AdapterArg,
     /// Texts; `--text=-1` for one that begins with a hyphen
     #[arg(long, value_name = "TEXT", num_args = 1.., required_unless_present = "file", conflicts_with = "file")]
     text: Vec<String>,
@@ -49,7 +53,7 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    device: DeviceArgs,
+    place: PlaceArgs,
 }
 
 /// What `--json` prints.
@@ -62,7 +66,7 @@ struct Report {
 /// Loads, embeds and prints.
 pub fn run(args: &Args) -> Result<()> {
     // What is quick to check goes first, so that a mistake does not wait for the weights.
-    let (device, dtype) = args.device.device()?;
+    let plan = args.place.read()?;
     let mut texts = lines::texts(&args.text, args.file.as_deref())?;
     if let Some(task) = &args.instruct {
         texts = texts.iter().map(|query| instructed(task, query)).collect();
@@ -73,10 +77,12 @@ pub fn run(args: &Args) -> Result<()> {
         max_length: args.max_length.map(|length| length as usize),
         ..EmbedOptions::default()
     };
-    options.validate(&files.weights.config()?).context("--dimensions").bad_input()?;
+    let config = files.weights.config()?;
+    options.validate(&config).context("--dimensions").bad_input()?;
+    let adapter = args.adapter.open(&files)?;
     let tokenizer = model::tokenizer(&args.model.model, &files)?;
     let begun = Instant::now();
-    let model = model::encoder(&files, &device, dtype)?;
+    let model = adapter.on(plan.open(&config, Extent::Encoder, options.chunk_size)?.load(&files)?)?;
     drop(files);
     let load_s = begun.elapsed().as_secs_f64();
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use qwen3_command::{Temporary, printable};
 use qwen3_import::{Checkpoint, RecordFile, read_config};
-use qwen3_model::Qwen3Config;
+use qwen3_model::{Extent, Qwen3Config};
 
 use crate::failure::{Blame, bad_input, note};
 use crate::hub;
@@ -71,15 +71,16 @@ impl Weights {
         }
     }
 
-    /// Do they give logits, and not hidden states alone?
+    /// How much of a model they are: do they give logits, or hidden states alone?
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn have_head(&self) -> Result<bool> {
-        match self {
-            Self::Checkpoint(folder) => Checkpoint::open(folder).map(|open| open.has_head()).bad_input(),
-            Self::Record(file) => RecordFile::open(file).map(|open| open.has_head()).bad_input(),
-        }
+    pub fn extent(&self) -> Result<Extent> {
+        let has_head = match self {
+            Self::Checkpoint(folder) => Checkpoint::open(folder).bad_input()?.has_head(),
+            Self::Record(file) => RecordFile::open(file).bad_input()?.has_head(),
+        };
+        Ok(Extent::of(has_head))
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use qwen3_command::printable_text;
+use qwen3_model::Extent;
 use qwen3_report::peak_rss_mb;
 use qwen3_text::{Event, FinishReason, GenerateError, Generation, SamplingOptions, Timing};
 use serde::Serialize;
@@ -65,7 +66,7 @@ pub fn run(args: &Args) -> Result<()> {
     let texts = Texts::open(&args.model.model, &files)?;
     let options = args.sampling.options(&texts)?;
     let prompt_ids = texts.tokenizer.encode(&args.prompt).bad_input()?;
-    let model = plan.open(&files.weights.config()?, options.chunk_size)?.load(&files)?;
+    let model = plan.open(&files.weights.config()?, Extent::Whole, options.chunk_size)?.load(&files)?;
     let model = adapter.on(model)?;
     drop(files);
     let load_s = begun.elapsed().as_secs_f64();

@@ -6,7 +6,7 @@ use std::io::{Write, stdout};
 use anyhow::Result;
 use qwen3_command::printable;
 use qwen3_import::{Checkpoint, CheckpointError, ImportError, RecordFile};
-use qwen3_model::{Precision, Qwen3Config, SessionOptions};
+use qwen3_model::{Extent, Precision, Qwen3Config, SessionOptions};
 use serde::Serialize;
 
 use crate::failure::Blame;
@@ -120,12 +120,11 @@ fn report(model: &str, files: &Files) -> Result<Report> {
         Err(ImportError::File(CheckpointError::NoWeights { .. })) => Vec::new(),
         tensors => tensors.bad_input()?,
     };
-    let has_head = tensors.is_empty() || files.weights.have_head()?;
+    let extent = if tensors.is_empty() { Extent::Whole } else { files.weights.extent()? };
     if let (Weights::Checkpoint(folder), false) = (&files.weights, tensors.is_empty()) {
-        let check = if has_head { Checkpoint::check_model } else { Checkpoint::check_encoder };
-        Checkpoint::open(folder).and_then(|open| check(&open)).bad_input()?;
+        Checkpoint::open(folder).and_then(|open| open.check(extent)).bad_input()?;
     }
-    let parameters = parameters(&config, has_head);
+    let parameters = extent.parameters(&config);
     let mut dtypes = BTreeMap::<String, Stored>::new();
     for tensor in &tensors {
         let stored = dtypes.entry(tensor.dtype.clone()).or_default();
@@ -138,17 +137,12 @@ fn report(model: &str, files: &Files) -> Result<Report> {
         format,
         parameters,
         active_parameters: config.num_active_parameters().min(parameters),
-        has_head,
+        has_head: extent == Extent::Whole,
         config: serde_json::from_str(&config.to_json())?,
         tensors,
         dtypes,
         memory: memory.into(),
     })
-}
-
-/// Parameters of a model with or without its head.
-pub fn parameters(config: &Qwen3Config, has_head: bool) -> usize {
-    if has_head { config.num_parameters() } else { config.num_encoder_parameters() }
 }
 
 /// The tensors of a checkpoint or record, by name. Reads headers only.

@@ -1,10 +1,11 @@
-//! `qwen3`: import, inspect, sizes, tokenize, render, generate, chat, embed, rerank, bench and serve-device.
+//! `qwen3`: import, export, inspect, sizes, tokenize, render, generate, chat, embed, rerank, bench and serve-device.
 
 mod adapter;
 mod bench;
 mod chat;
 mod device;
 mod embed;
+mod export;
 mod failure;
 mod files;
 mod generate;
@@ -27,6 +28,7 @@ mod sampling;
 #[cfg(feature = "remote")]
 mod serve_device;
 mod sizes;
+mod stored;
 mod tokenize;
 
 use std::process::ExitCode;
@@ -51,6 +53,8 @@ struct Cli {
 enum Command {
     /// Turn a checkpoint into one Burn record, with its config and tokenizer inside
     Import(import::Args),
+    /// Turn a record or a checkpoint, with an adapter merged into it, into a checkpoint in Hugging Face's layout
+    Export(export::Args),
     /// Print what a checkpoint or record holds, and the memory it needs
     Inspect(inspect::Args),
     /// Print how large the official models are, as a table in Markdown
@@ -83,6 +87,7 @@ fn main() -> ExitCode {
         interrupt::Interrupt::install()?;
         match command {
             Command::Import(args) => import::run(&args),
+            Command::Export(args) => export::run(&args),
             Command::Inspect(args) => inspect::run(&args),
             Command::Sizes(args) => sizes::run(&args),
             Command::Tokenize(args) => tokenize::run(&args),

@@ -1,12 +1,9 @@
 //! Loading a model and what is around it.
 
 use anyhow::Result;
-use burn::tensor::{DType, Device};
-use qwen3_import::{
-    ImportError, Progress, load_encoder_record_with_progress, load_encoder_with_progress, load_on,
-    load_record_on,
-};
-use qwen3_model::{DeviceMap, Qwen3};
+use burn::tensor::DType;
+use qwen3_import::{Loader, Progress};
+use qwen3_model::{DeviceMap, Extent, Qwen3};
 use qwen3_text::{GenerationConfig, Tokenizer};
 
 use crate::failure::{Blame, bad_input};
@@ -45,44 +42,21 @@ pub fn tokenizer(name: &str, files: &Files) -> Result<Tokenizer> {
     Tokenizer::open(&files.texts).bad_input()
 }
 
-/// The model of `files` on `device`, in `dtype`, with a progress bar.
+/// So much of the model of `files` on the devices of `map`, in `dtype`, with a progress bar.
 ///
 /// # Errors
-/// When the files are not sound, or the model has no head.
-pub fn weights(files: &Files, device: &Device, dtype: DType) -> Result<Qwen3> {
-    let layers = files.weights.config()?.num_hidden_layers;
-    weights_on(files, &DeviceMap::whole(device.clone(), layers), dtype)
-}
-
-/// [`weights`] with each part on the device that `map` has for it.
-///
-/// # Errors
-/// As [`weights`].
-pub fn weights_on(files: &Files, map: &DeviceMap, dtype: DType) -> Result<Qwen3> {
-    loading(|tell| match &files.weights {
-        Weights::Checkpoint(folder) => load_on(folder, map, dtype, tell),
-        Weights::Record(file) => load_record_on(file, map, dtype, tell),
-    })
-}
-
-/// The same without an untied head, whether there is one or not.
-///
-/// # Errors
-/// When the files are not sound.
-pub fn encoder(files: &Files, device: &Device, dtype: DType) -> Result<Qwen3> {
-    loading(|tell| match &files.weights {
-        Weights::Checkpoint(folder) => load_encoder_with_progress(folder, device, dtype, tell),
-        Weights::Record(file) => load_encoder_record_with_progress(file, device, dtype, tell),
-    })
-}
-
-/// What `load` gives, with a progress bar.
-fn loading(load: impl FnOnce(&mut dyn FnMut(Progress)) -> Result<Qwen3, ImportError>) -> Result<Qwen3> {
+/// When the files are not sound, or a whole model has no head.
+pub fn weights(files: &Files, extent: Extent, map: &DeviceMap, dtype: DType) -> Result<Qwen3> {
     let bar = progress::bar("loading", 1);
-    let model = load(&mut |progress: Progress| {
+    let mut tell = |progress: Progress| {
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
-    });
+    };
+    let loader = Loader::on(map, dtype).extent(extent).progress(&mut tell);
+    let model = match &files.weights {
+        Weights::Checkpoint(folder) => loader.checkpoint(folder),
+        Weights::Record(file) => loader.record(file),
+    };
     bar.finish_and_clear();
     model.bad_input()
 }

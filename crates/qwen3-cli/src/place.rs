@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Error, Result};
 use burn::tensor::{DType, Device};
 use qwen3_import::read_device_map;
-use qwen3_model::{DeviceMap, DeviceMapFile, DeviceName, Precision, Qwen3, Qwen3Config, burn_dtype};
+use qwen3_model::{DeviceMap, DeviceMapFile, DeviceName, Extent, Precision, Qwen3, Qwen3Config, burn_dtype};
 use qwen3_trace::Backend;
 
 use crate::device::{self, DeviceArgs};
@@ -59,38 +59,39 @@ enum Devices {
 }
 
 impl Plan {
-    /// The devices for a model of this config, of which at most `chunk` tokens are read at a time.
+    /// The devices for so much of a model of this config, of which at most `chunk` tokens are read at a time.
     ///
     /// # Errors
     /// When the map is not of this model, or a device cannot be opened.
-    pub fn open(self, config: &Qwen3Config, chunk: usize) -> Result<Place> {
+    pub fn open(self, config: &Qwen3Config, extent: Extent, chunk: usize) -> Result<Place> {
         let dtype = burn_dtype(self.dtype);
         let map = match self.devices {
             Devices::One(device) => DeviceMap::whole(device, config.num_hidden_layers),
             Devices::Mapped(file, map) => {
                 let name = file.display().to_string();
-                let map = map.place(config, self.dtype, 1, chunk);
+                let map = map.place(config, extent, self.dtype, 1, chunk);
                 let map = map.with_context(|| name.clone()).bad_input()?;
                 map.try_map(|device| open(&file, &device, self.dtype))?
             }
         };
-        Ok(Place { map, dtype })
+        Ok(Place { map, dtype, extent })
     }
 }
 
-/// Where a model computes.
+/// Where a model computes, and how much of it.
 pub struct Place {
     map: DeviceMap,
     dtype: DType,
+    extent: Extent,
 }
 
 impl Place {
     /// The model of `files`, with a progress bar.
     ///
     /// # Errors
-    /// When the files are not sound.
+    /// When the files are not sound, or a whole model has no head.
     pub fn load(&self, files: &Files) -> Result<Qwen3> {
-        model::weights_on(files, &self.map, self.dtype)
+        model::weights(files, self.extent, &self.map, self.dtype)
     }
 }
 

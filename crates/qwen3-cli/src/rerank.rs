@@ -5,13 +5,15 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use qwen3_command::printable;
+use qwen3_model::Extent;
 use qwen3_text::{DEFAULT_INSTRUCT, RerankOptions, Reranker, best_first};
 use serde::Serialize;
 
-use crate::device::DeviceArgs;
+use crate::adapter::AdapterArg;
 use crate::embed::blamed;
 use crate::failure::note;
 use crate::files::{ModelArg, Need};
+use crate::place::PlaceArgs;
 use crate::{lines, model, progress};
 
 const NOTES: &str = "\
@@ -31,6 +33,8 @@ that looks like a special token, such as <|im_end|>, is that token, as in the of
 pub struct Args {
     #[command(flatten)]
     model: ModelArg,
+    #[command(flatten)]
+    adapter: AdapterArg,
     /// What the documents should answer
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     query: String,
@@ -50,7 +54,7 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    device: DeviceArgs,
+    place: PlaceArgs,
 }
 
 /// What `--json` prints.
@@ -65,18 +69,20 @@ struct Report {
 /// Loads, scores and prints.
 pub fn run(args: &Args) -> Result<()> {
     // What is quick to check goes first, so that a mistake does not wait for the weights.
-    let (device, dtype) = args.device.device()?;
+    let plan = args.place.read()?;
     let documents = lines::texts(&args.document, args.file.as_deref())?;
     let files = args.model.files(Need::Weights)?;
     let tokenizer = model::tokenizer(&args.model.model, &files)?;
-    let model = model::weights(&files, &device, dtype)?;
-    drop(files);
-
     let options = RerankOptions {
         instruct: args.instruct.clone(),
         max_length: args.max_length as usize,
         ..RerankOptions::default()
     };
+    let adapter = args.adapter.open(&files)?;
+    let place = plan.open(&files.weights.config()?, Extent::Whole, options.chunk_size)?;
+    let model = adapter.on(place.load(&files)?)?;
+    drop(files);
+
     let spinner = progress::spinner("scoring");
     let found = Reranker::new(&model, &tokenizer, options)
         .and_then(|reranker| reranker.rerank(&args.query, &documents));

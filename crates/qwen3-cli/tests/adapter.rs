@@ -81,17 +81,37 @@ fn the_model_speaks_with_the_adapter() {
     assert_ne!(chat(Some(other.path())), answer);
 }
 
+#[test]
+fn a_vector_is_that_of_the_model_with_the_adapter() {
+    let tiny = tiny();
+    let embedded = |adapter: Option<&Path>| {
+        let mut words = vec!["embed", "--model", tiny.to_str().unwrap(), "--text", "1 2 3", "--json"];
+        if let Some(adapter) = adapter {
+            words.extend(["--adapter", adapter.to_str().unwrap()]);
+        }
+        let output = run(&words, "");
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let plain = embedded(None);
+    assert_eq!(embedded(Some(adapter(0.0).path())), plain);
+    assert_ne!(embedded(Some(adapter(1.0).path())), plain);
+}
+
 /// One line that names the file and what is wrong, exit code 2, and nothing said.
 #[test]
 fn adapters_that_do_not_fit_are_refused() {
     let refused = |adapter: &Path, parts: &[&str]| {
-        for command in ["generate", "chat"] {
+        let commands: [&[&str]; 4] = [
+            &["generate", "--prompt", "1 2"],
+            &["chat"],
+            &["embed", "--text", "1 2"],
+            &["rerank", "--query", "1", "--document", "2"],
+        ];
+        for command in commands {
             let tiny = tiny();
-            let mut words =
-                vec![command, "--model", tiny.to_str().unwrap(), "--adapter", adapter.to_str().unwrap()];
-            if command == "generate" {
-                words.extend(["--prompt", "1 2"]);
-            }
+            let model = ["--model", tiny.to_str().unwrap(), "--adapter", adapter.to_str().unwrap()];
+            let words = [command, &model].concat();
             let output = run(&words, "Hello\n");
             let error = String::from_utf8(output.stderr).unwrap();
             assert_eq!((output.status.code(), error.lines().count()), (Some(2), 1), "{error}");

@@ -48,6 +48,44 @@ fn a_map_changes_no_token() {
     }
 }
 
+/// Numbers of the JSON that a command prints, with the layers on one device and on two.
+#[track_caller]
+fn close(words: &[&str], key: &str) {
+    fn numbers(value: &Value) -> Vec<f64> {
+        match value {
+            Value::Array(values) => values.iter().flat_map(numbers).collect(),
+            value => vec![value.as_f64().unwrap()],
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("devices.json");
+    let map = |last: &str| {
+        let devices = format!(
+            r#"{{"devices": [{{"device": "flex", "layers": [0, 0]}}, {{"device": "{last}", "layers": [1, 2]}}]}}"#
+        );
+        std::fs::write(&file, devices).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qwen3"));
+        let output = command.args(words).args(["--json", "--device-map"]).arg(&file).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        numbers(&report[key])
+    };
+    let (one, two) = (map("flex"), map(if cfg!(feature = "ndarray") { "ndarray" } else { "flex" }));
+    assert!(!one.is_empty() && one.len() == two.len());
+    for (one, two) in one.iter().zip(&two) {
+        assert!((one - two).abs() < 1e-4, "{one} and {two}");
+    }
+}
+
+#[test]
+fn vectors_and_scores_come_from_several_devices_too() {
+    let checkpoint = |name: &str| tiny().with_file_name(name).to_str().unwrap().to_string();
+    let texts = ["--text", "one two three", "four"];
+    close(&[&["embed", "--model", &checkpoint("embedding-headless")], &texts[..]].concat(), "embeddings");
+    let texts = ["--query", "What?", "--document", "one two three", "four"];
+    close(&[&["rerank", "--model", &checkpoint("reranker-tied")], &texts[..]].concat(), "scores");
+}
+
 #[test]
 fn what_is_wrong_with_a_map_is_said_in_a_line() {
     let unknown = "no such device: a backend, `cuda:N`, `remote:HOST:PORT` or `remote:HOST:PORT/N`";

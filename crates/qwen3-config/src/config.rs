@@ -3,7 +3,7 @@ use serde_json::json;
 use crate::architecture::{DENSE, EXPERTS};
 use crate::error::contradiction;
 use crate::json::ConfigJson;
-use crate::{ConfigError, FeedForwardKind, LayerKind, Precision, Rope, SparseLayers, Windows};
+use crate::{ConfigError, Extent, FeedForwardKind, LayerKind, Precision, Rope, SparseLayers, Windows};
 
 /// The architecture of a Qwen3 model, dense or with experts.
 ///
@@ -59,9 +59,18 @@ impl Qwen3Config {
     /// The `config.json` of this architecture, in the Transformers 4 spelling that every reader
     /// accepts. Reading it back gives the same config, less unrecognised fields.
     pub fn to_json(&self) -> String {
+        self.to_json_of(Extent::Whole)
+    }
+
+    /// The same of so much of a model: the class that Transformers loads it as is another without a head.
+    pub fn to_json_of(&self, extent: Extent) -> String {
         let architecture = if self.sparse.is_some() { &EXPERTS } else { &DENSE };
+        let class = match extent {
+            Extent::Whole => architecture.causal_lm,
+            Extent::Encoder => architecture.encoder,
+        };
         let mut config = json!({
-            "architectures": [architecture.causal_lm],
+            "architectures": [class],
             "attention_bias": self.attention_bias,
             "head_dim": self.head_dim,
             "hidden_act": "silu",

@@ -6,7 +6,7 @@ use std::ops::{Range, RangeInclusive};
 use thiserror::Error;
 
 use crate::error::invalid_text;
-use crate::{ConfigError, FeedForwardKind, Precision, Qwen3Config};
+use crate::{ConfigError, Extent, FeedForwardKind, HEAD, Precision, Qwen3Config};
 
 /// A part of a model that lies on one device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct DeviceMap<D> {
 /// How much of a model's memory is planned for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Footprint {
+    /// How much of it.
+    pub extent: Extent,
     /// The dtype of weights and caches.
     pub dtype: Precision,
     /// Sequences side by side.
@@ -133,7 +135,7 @@ impl<D> DeviceMap<D> {
         footprint: Footprint,
         devices: impl IntoIterator<Item = (D, u64)>,
     ) -> Result<Self, DeviceMapError> {
-        let parts = Parts::new(config, footprint);
+        let parts = PartBytes::new(config, footprint);
         let mut stages = Vec::new();
         let (mut next, mut last) = (0, None);
         for (index, (device, budget)) in devices.into_iter().enumerate() {
@@ -188,7 +190,7 @@ impl<D> DeviceMap<D> {
 
     /// Bytes of weights and caches on each of the [`stages`](Self::stages).
     pub fn bytes(&self, config: &Qwen3Config, footprint: Footprint) -> Vec<u64> {
-        let parts = Parts::new(config, footprint);
+        let parts = PartBytes::new(config, footprint);
         let last = self.stages.len() - 1;
         let bytes = self.stages.iter().enumerate().map(|(index, (first, count, _))| {
             let layers = (*first..first + count).map(|layer| parts.layer(layer));
@@ -216,14 +218,14 @@ fn wrong_range(index: usize, range: &RangeInclusive<usize>, expected: String) ->
 }
 
 /// Bytes of the parts of a model.
-struct Parts<'a> {
+struct PartBytes<'a> {
     config: &'a Qwen3Config,
     footprint: Footprint,
     /// The weights of the kind of layer that was counted last: mostly all are of one.
     counted: Cell<Option<(FeedForwardKind, u64)>>,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> PartBytes<'a> {
     fn new(config: &'a Qwen3Config, footprint: Footprint) -> Self {
         Self { config, footprint, counted: Cell::new(None) }
     }
@@ -237,7 +239,7 @@ impl<'a> Parts<'a> {
     }
 
     fn layer(&self, layer: usize) -> u64 {
-        let Footprint { dtype, batch, context, chunk } = self.footprint;
+        let Footprint { dtype, batch, context, chunk, .. } = self.footprint;
         let kind = self.config.layer(layer).feed_forward;
         let weights = match self.counted.get() {
             Some((counted, bytes)) if counted == kind => bytes,
@@ -248,10 +250,16 @@ impl<'a> Parts<'a> {
         weights.saturating_add(cache as u64)
     }
 
-    /// Of the last norm and the head, which a tied model shares `with_embedding`, where both are on one device.
+    /// Is there a head: a tied one, or one of its own that is meant, too?
+    fn has_head(&self) -> bool {
+        self.config.tie_word_embeddings || self.footprint.extent.holds(HEAD)
+    }
+
+    /// Of the last norm and the head, if there is one, which a tied model shares `with_embedding`, where both are on one
+    /// device.
     fn end(&self, with_embedding: bool) -> u64 {
         let shared = self.config.tie_word_embeddings && with_embedding;
-        let head = if shared { 0 } else { self.config.vocabulary_parameters() };
+        let head = if shared || !self.has_head() { 0 } else { self.config.vocabulary_parameters() };
         self.weights(self.config.hidden_size.saturating_add(head))
     }
 
@@ -270,7 +278,7 @@ impl<'a> Parts<'a> {
             1 => words.push(format!("layer {next}")),
             _ => words.push(format!("layers {next} to {}", layers - 1)),
         }
-        words.push("the last norm and the head".into());
+        words.push(if self.has_head() { "the last norm and the head" } else { "the last norm" }.into());
         let bytes = (next..layers).map(|layer| self.layer(layer)).fold(bytes, u64::saturating_add);
         (words.join(", "), bytes)
     }

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use serde_json::{Map, Value};
 
 use crate::error::{invalid, unsupported};
-use crate::{ConfigError, DeviceMap, DeviceMapError, Footprint, Precision, Qwen3Config};
+use crate::{ConfigError, DeviceMap, DeviceMapError, Extent, Footprint, Precision, Qwen3Config};
 
 /// A device map as a file has it, before there is a model to hold it against.
 ///
@@ -25,9 +25,9 @@ use crate::{ConfigError, DeviceMap, DeviceMapError, Footprint, Precision, Qwen3C
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use qwen3_config::{DeviceMapFile, ModelPart, Precision, Qwen3Config};
+/// use qwen3_config::{DeviceMapFile, Extent, ModelPart, Precision, Qwen3Config};
 /// let text = r#"{"devices": [{"device": "a", "layers": [0, 1]}, {"device": "b", "layers": [2, 2]}]}"#;
-/// let map = DeviceMapFile::from_json(text)?.place(&Qwen3Config::tiny(), Precision::F32, 1, 256)?;
+/// let map = DeviceMapFile::from_json(text)?.place(&Qwen3Config::tiny(), Extent::Whole, Precision::F32, 1, 256)?;
 /// assert_eq!(map.device(ModelPart::Layer(1)).name, "a");
 /// assert_eq!(map.device(ModelPart::End).name, "b");
 /// # Ok(())
@@ -80,7 +80,7 @@ impl DeviceMapFile {
         Ok(Self { devices: Devices::Layers(layers.collect::<Result<_, _>>()?) })
     }
 
-    /// Holds it against a model of `config`, whose weights and caches are in `dtype`, with `batch` sequences side by
+    /// Holds it against so much of a model of `config`, whose weights and caches are in `dtype`, with `batch` sequences side by
     /// side of which at most `chunk` tokens are read at a time.
     ///
     /// # Errors
@@ -88,6 +88,7 @@ impl DeviceMapFile {
     pub fn place(
         self,
         config: &Qwen3Config,
+        extent: Extent,
         dtype: Precision,
         batch: usize,
         chunk: usize,
@@ -95,7 +96,7 @@ impl DeviceMapFile {
         match self.devices {
             Devices::Layers(ranges) => DeviceMap::of_ranges(ranges, config.num_hidden_layers),
             Devices::Memory { context, budgets } => {
-                DeviceMap::fill(config, Footprint { dtype, batch, context, chunk }, budgets)
+                DeviceMap::fill(config, Footprint { extent, dtype, batch, context, chunk }, budgets)
             }
         }
     }

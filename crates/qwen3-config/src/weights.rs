@@ -177,10 +177,4 @@ impl Qwen3Config {
             }
         }
     }
-
-    /// The same without an untied head, which a model for embedding does without.
-    pub fn num_encoder_parameters(&self) -> usize {
-        let head = self.vocab_size.saturating_mul(self.hidden_size);
-        self.num_parameters() - if self.tie_word_embeddings { 0 } else { head }
-    }
 }

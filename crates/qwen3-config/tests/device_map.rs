@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use qwen3_config::{
-    DeviceMap, DeviceMapError, DeviceMapFile, DeviceName, Footprint, ModelPart, Precision, Qwen3Config,
+    DeviceMap, DeviceMapError, DeviceMapFile, DeviceName, Extent, Footprint, ModelPart, Precision,
+    Qwen3Config,
 };
 
 /// Ten layers, an untied head.
@@ -11,13 +12,15 @@ fn config() -> Qwen3Config {
 }
 
 fn footprint() -> Footprint {
-    Footprint { dtype: Precision::F32, batch: 2, context: 50, chunk: 8 }
+    Footprint { extent: Extent::Whole, dtype: Precision::F32, batch: 2, context: 50, chunk: 8 }
 }
 
 fn read(text: &str) -> Result<DeviceMap<String>, String> {
     let name = |device: DeviceName| Ok(device.name);
     let file = DeviceMapFile::from_json(text).map_err(|error| error.to_string())?;
-    file.place(&config(), Precision::F32, 2, 8).map_err(|error| error.to_string())?.try_map(name)
+    file.place(&config(), Extent::Whole, Precision::F32, 2, 8)
+        .map_err(|error| error.to_string())?
+        .try_map(name)
 }
 
 /// Bytes of the embedding, of a layer with its cache, and of the end with an untied head.
@@ -175,5 +178,27 @@ proptest! {
             let room: u64 = budgets.iter().map(|budget| budget.saturating_sub(largest)).sum();
             prop_assert!(room < whole, "{} of {}", room, whole);
         }
+    }
+}
+
+/// A model that embeds has no head of its own to find a place for; a tied one is there all the same.
+#[test]
+fn a_head_counts_where_it_is_meant() {
+    let (embedding, layer, end) = sizes();
+    let of = |extent, tied, memory| {
+        let config = Qwen3Config { tie_word_embeddings: tied, ..config() };
+        let footprint = Footprint { extent, ..footprint() };
+        DeviceMap::fill(&config, footprint, [("a", embedding + 10 * layer), ("b", memory)])
+            .map(|map| map.bytes(&config, footprint))
+            .map_err(|error| error.to_string())
+    };
+    let norm = end - embedding;
+    assert_eq!(of(Extent::Encoder, false, norm).unwrap(), [embedding + 10 * layer, norm]);
+    let missing = of(Extent::Encoder, false, norm - 1).unwrap_err();
+    assert!(missing.starts_with("1 bytes") && missing.contains("for the last norm, which"), "{missing}");
+    for (extent, tied) in [(Extent::Whole, false), (Extent::Whole, true), (Extent::Encoder, true)] {
+        assert_eq!(of(extent, tied, end).unwrap(), [embedding + 10 * layer, end], "{extent:?} {tied}");
+        let missing = of(extent, tied, norm).unwrap_err();
+        assert!(missing.contains("the last norm and the head"), "{missing}");
     }
 }

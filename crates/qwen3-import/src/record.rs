@@ -6,19 +6,18 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_std::Reader;
-use burn_store::{ModuleSnapshot, bridge, burn_pack};
+use burn_store::burn_pack;
 use half::{bf16, f16};
 use qwen3_checkpoint::{CheckpointError, PIECE, open_regular};
 use qwen3_model::{
-    DeviceMap, HEAD, ModelPart, PlacedSource, Precision, Qwen3, Qwen3Config, VocabMatrix, WeightSource,
-    burn_dtype, precision_of,
+    Extent, HEAD, PlacedSource, Precision, Qwen3, Qwen3Config, VocabMatrix, WeightSource, precision_of,
 };
 
-use crate::adapter::merge_adapter;
+use crate::ImportError;
 use crate::checksums::Checksums;
-use crate::load::{check_dtype, check_dtypes};
+use crate::loader::Reading;
+use crate::stored::{self, is_of_head};
 use crate::weight::{Value, weight};
-use crate::{ImportError, Progress};
 
 /// Where a record keeps its model's `config.json`.
 const CONFIG_KEY: &str = "config.json";
@@ -31,7 +30,7 @@ const TEXT_PREFIX: &str = "file:";
 /// The record is written beside `file` and renamed, so that a failure leaves what was there. Needs
 /// memory for one tensor besides the model. Checksums of tensors and texts go into the metadata, which stands before
 /// the tensors, so that each is taken from the device twice. An adapter on the model is merged into what is written
-/// ([`merge_adapter`]), which takes memory for the weights that it changes.
+/// ([`merge_adapter`](crate::merge_adapter)), which takes memory for the weights that it changes.
 ///
 /// # Errors
 /// When the file cannot be written, `dtype` is another, or a weight does not stay finite in it.
@@ -50,14 +49,10 @@ pub fn save_record_with_texts(
     dtype: DType,
     texts: &BTreeMap<String, String>,
 ) -> Result<(), ImportError> {
-    let (file, model) = (file.as_ref(), &merge_adapter(model.clone()));
+    let file = file.as_ref();
     let precision = precision_of(dtype)
         .ok_or_else(|| ImportError::DType { dtype, place: "in a record; use F32, F16 or BF16".into() })?;
-    // Of a tied model on several devices the head is a copy of the embedding.
-    let copied = model.config.tie_word_embeddings.then_some("lm_head.");
-    let tensors = model.collect(None, None, true).into_iter();
-    let tensors = tensors.filter(|tensor| copied.is_none_or(|head| !tensor.name.starts_with(head)));
-    let tensors: Vec<_> = tensors.map(|tensor| cast(tensor, precision)).collect();
+    let tensors = stored::tensors(model, precision);
     let config = model.config.to_json();
     let mut metadata = BTreeMap::from([(CONFIG_KEY.to_string(), config.as_str())]);
     metadata.extend(texts.iter().map(|(name, text)| (format!("{TEXT_PREFIX}{name}"), text.as_str())));
@@ -66,12 +61,7 @@ pub fn save_record_with_texts(
         checksums.insert(key, text.as_bytes());
     }
     for tensor in &tensors {
-        let bytes = tensor.to_bytes().map_err(|error| match error {
-            burn_pack::Error::ValidationError(reason) => {
-                malformed(file, format!("tensor '{}': {reason}", tensor.name))
-            }
-            other => malformed(file, format!("tensor '{}': {other}", tensor.name)),
-        })?;
+        let bytes = stored::bytes(tensor, file)?;
         checksums.insert(&tensor.name, &bytes);
     }
     let writer =
@@ -89,101 +79,6 @@ pub fn save_record_with_texts(
             }
             other => malformed(file, other).into(),
         })
-}
-
-/// Loads the model in the record `file` onto `device`, cast to `dtype` (f32, f16 or bf16).
-///
-/// Tensors are read one at a time. A record written in the same dtype gives the very bits that were
-/// written.
-///
-/// # Errors
-/// When the file is not a record of a Qwen3 model, is truncated, or has a tensor missing, unused, misshapen, or
-/// with another checksum than was written (records of before there were checksums have none, and load); when a weight
-/// is not finite; when `device` cannot compute in `dtype`; [`CheckpointError::NoHead`].
-pub fn load_record(file: impl AsRef<Path>, device: &Device, dtype: DType) -> Result<Qwen3, ImportError> {
-    load_record_with_progress(file, device, dtype, &mut |_| {})
-}
-
-/// [`load_record`], calling `progress` after every tensor.
-///
-/// # Errors
-/// As [`load_record`].
-pub fn load_record_with_progress(
-    file: impl AsRef<Path>,
-    device: &Device,
-    dtype: DType,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Qwen3, ImportError> {
-    // Before the file is looked at.
-    check_dtype(device, dtype)?;
-    let record = RecordFile::open(file)?;
-    let map = DeviceMap::whole(device.clone(), record.config.num_hidden_layers);
-    build(record, &map, dtype, progress)
-}
-
-/// [`load_record`] with each part on the device that `map` has for it, calling `progress` after every tensor.
-///
-/// # Errors
-/// As [`load_record`]; of the devices, the first that does not compute in `dtype`.
-///
-/// # Panics
-/// When `map` is of a model with fewer layers.
-pub fn load_record_on(
-    file: impl AsRef<Path>,
-    map: &DeviceMap,
-    dtype: DType,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Qwen3, ImportError> {
-    build(RecordFile::open(file)?, map, dtype, progress)
-}
-
-fn build(
-    record: RecordFile,
-    map: &DeviceMap,
-    dtype: DType,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Qwen3, ImportError> {
-    let (mut source, config) = RecordSource::new(record, true, (map, dtype), progress)?;
-    let model = Qwen3::build_on(&mut source, &config, map)?;
-    source.all_used()?;
-    Ok(model)
-}
-
-/// [`load_record`] without an untied head, which may be in the record or not: for embedding.
-///
-/// # Errors
-/// As [`load_record`], but for the head.
-pub fn load_encoder_record(
-    file: impl AsRef<Path>,
-    device: &Device,
-    dtype: DType,
-) -> Result<Qwen3, ImportError> {
-    load_encoder_record_with_progress(file, device, dtype, &mut |_| {})
-}
-
-/// [`load_encoder_record`], calling `progress` after every tensor.
-///
-/// # Errors
-/// As [`load_encoder_record`].
-pub fn load_encoder_record_with_progress(
-    file: impl AsRef<Path>,
-    device: &Device,
-    dtype: DType,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Qwen3, ImportError> {
-    // Before the file is looked at.
-    check_dtype(device, dtype)?;
-    let record = RecordFile::open(file)?;
-    let map = DeviceMap::whole(device.clone(), record.config.num_hidden_layers);
-    let (mut source, config) = RecordSource::new(record, false, (&map, dtype), progress)?;
-    let model = Qwen3::build_encoder(&mut source, &config)?;
-    source.all_used()?;
-    Ok(model)
-}
-
-/// Is it the name of a block of the head, `lm_head.weight.0`?
-fn is_of_head(name: &str) -> bool {
-    name.strip_prefix(HEAD).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// An open record: its config, its texts and the headers of its tensors.
@@ -294,82 +189,37 @@ fn checksums(file: &Path, reader: &burn_pack::Reader) -> Result<Option<Checksums
     Ok(Some(checksums))
 }
 
-/// `tensor` in `precision`, converted when the writer reaches it; fails when a value does not stay finite.
-fn cast(tensor: burn_pack::Tensor, precision: Precision) -> burn_pack::Tensor {
-    let dtype = burn_dtype(precision);
-    if tensor.dtype == dtype {
-        return tensor;
-    }
-    let (name, shape, id) = (tensor.name.clone(), tensor.shape.clone(), tensor.param_id);
-    bridge::deferred(name, dtype, shape, id, move || {
-        let data = bridge::to_data(&tensor)?;
-        match first_non_finite(&data, precision) {
-            None => Ok(data.convert_dtype(dtype)),
-            Some((index, value)) => Err(burn_pack::Error::ValidationError(format!(
-                "{value} at flat index {index} is not finite as {precision:?}"
-            ))),
-        }
-    })
-}
-
-/// The first value that is NaN or infinite once rounded to `precision`, and its flat index.
-fn first_non_finite(data: &TensorData, precision: Precision) -> Option<(usize, f32)> {
-    let finite = |value: f32| match precision {
-        Precision::F32 => value.is_finite(),
-        Precision::F16 => f16::from_f32(value).is_finite(),
-        Precision::BF16 => bf16::from_f32(value).is_finite(),
-    };
-    let mut values = data.iter::<f32>().enumerate();
-    values.find(|(_, value)| !finite(*value))
-}
-
 fn malformed(file: &Path, reason: impl ToString) -> CheckpointError {
     CheckpointError::Malformed { file: file.into(), reason: reason.to_string() }
 }
 
 /// A [`WeightSource`] over the tensors of a record, each taken once.
-struct RecordSource<'a> {
+pub(crate) struct RecordSource<'a> {
     file: PathBuf,
     tensors: BTreeMap<String, burn_pack::Tensor>,
     checksums: Option<Checksums>,
     device: Device,
     precision: Precision,
-    progress: &'a mut dyn FnMut(Progress),
-    /// Values taken so far, and in all.
-    done: usize,
-    total: usize,
+    reading: Reading<'a>,
 }
 
 impl<'a> RecordSource<'a> {
-    /// The tensors of a record on the devices of a map in a dtype, those of the head where it is wanted, and the config
-    /// of the model that they are of.
-    fn new(
+    /// The tensors of a record on a device in a dtype, those of the head where it is meant.
+    pub fn new(
         record: RecordFile,
-        with_head: bool,
-        (map, dtype): (&DeviceMap, DType),
-        progress: &'a mut dyn FnMut(Progress),
-    ) -> Result<(Self, Qwen3Config), ImportError> {
-        let precision = check_dtypes(map, dtype)?;
-        if with_head {
-            record.check_head()?;
-        }
-        let RecordFile { file, config, checksums, tensors, .. } = record;
-        let tensors = tensors.into_iter().filter(|tensor| with_head || !is_of_head(&tensor.name));
-        let source = Self {
-            file,
-            progress,
-            done: 0,
-            total: if with_head { config.num_parameters() } else { config.num_encoder_parameters() },
-            tensors: tensors.map(|tensor| (tensor.name.clone(), tensor)).collect(),
-            checksums,
-            device: map.device(ModelPart::Embedding).clone(),
-            precision,
-        };
-        Ok((source, config))
+        extent: Extent,
+        (device, precision): (Device, Precision),
+        reading: Reading<'a>,
+    ) -> Self {
+        let RecordFile { file, checksums, tensors, .. } = record;
+        let tensors =
+            tensors.into_iter().filter(|tensor| extent == Extent::Whole || !is_of_head(&tensor.name));
+        let tensors = tensors.map(|tensor| (tensor.name.clone(), tensor)).collect();
+        Self { file, tensors, checksums, device, precision, reading }
     }
 
     /// Fails when a tensor was not taken.
-    fn all_used(self) -> Result<(), CheckpointError> {
+    pub fn all_used(self) -> Result<(), CheckpointError> {
         match self.tensors.into_keys().next() {
             Some(key) => Err(CheckpointError::UnusedKey { file: self.file, key }),
             None => Ok(()),
@@ -435,8 +285,7 @@ impl WeightSource for RecordSource<'_> {
             Precision::F16 => self.read::<f16>(&key, tensor),
             Precision::BF16 => self.read::<bf16>(&key, tensor),
         }?;
-        self.done += shape.iter().product::<usize>();
-        (self.progress)(Progress { key: &key, done: self.done, total: self.total });
+        self.reading.read(&key, shape.iter().product());
         let dtype = data.dtype();
         Ok(Tensor::from_data(data, (&self.device, dtype)))
     }

@@ -46,9 +46,9 @@ pub use norm::RmsNorm;
 pub use parts::{End, Parts, Streamed};
 pub use precision::{burn_dtype, precision_of};
 pub use qwen3_config::{
-    ConfigError, DeviceMapError, DeviceMapFile, DeviceName, Experts, FeedForwardKind, Footprint, HEAD,
-    LayerKind, ModelPart, OFFICIAL_FP8, Official, Precision, Qwen3Config, Reach, Rope, Rows, Site,
-    SparseLayers, Tap,
+    ConfigError, DeviceMapError, DeviceMapFile, DeviceName, EMBEDDING, Experts, Extent, FeedForwardKind,
+    Footprint, HEAD, LayerKind, ModelPart, OFFICIAL_FP8, Official, Precision, Qwen3Config, Reach, Rope, Rows,
+    Site, SparseLayers, Tap,
 };
 pub use qwen3_kernels::Kernel;
 pub use random::RandomWeights;

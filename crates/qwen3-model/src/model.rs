@@ -1,10 +1,12 @@
+use std::borrow::Cow;
+
 use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor};
 
 use qwen3_config::ModelPart;
 
 use crate::{
-    Attention, DecoderLayer, DeviceMap, End, Kernel, KvCache, PlacedSource, Qwen3Config, RmsNorm,
+    Attention, DecoderLayer, DeviceMap, End, Extent, Kernel, KvCache, PlacedSource, Qwen3Config, RmsNorm,
     RotaryEmbedding, Rows, Step, StepPlan, Tap, Taps, VocabMatrix, WeightSource,
 };
 
@@ -43,19 +45,10 @@ impl Qwen3 {
     /// # Errors
     /// Those of the source.
     pub fn build<S: WeightSource>(source: &mut S, config: &Qwen3Config) -> Result<Self, S::Error> {
-        let encoder = Self::build_encoder(source, config)?;
-        Ok(Self { lm_head: VocabMatrix::head(source, config)?, ..encoder })
+        Self::assemble(source, config, Extent::Whole, |_, _| {})
     }
 
-    /// [`build`](Self::build) without asking for an untied head: a model that reads texts and gives hidden states.
-    ///
-    /// # Errors
-    /// Those of the source.
-    pub fn build_encoder<S: WeightSource>(source: &mut S, config: &Qwen3Config) -> Result<Self, S::Error> {
-        Self::assemble(source, config, |_, _| {})
-    }
-
-    /// [`build`](Self::build) with each part on the device that `map` has for it.
+    /// [`build`](Self::build), of so much of the model, with each part on the device that `map` has for it.
     ///
     /// Tokens go to the embedding's device, activations move where one device's layers end and another's begin, and
     /// logits come from the last device. Each layer's cache lies where the layer does, and cosines, sines and masks come
@@ -65,10 +58,11 @@ impl Qwen3 {
     /// ```
     /// # #[cfg(feature = "flex")] {
     /// use burn::tensor::{DType, Device};
-    /// use qwen3_model::{DeviceMap, Qwen3, Qwen3Config, RandomWeights};
+    /// use qwen3_model::{DeviceMap, Extent, Qwen3, Qwen3Config, RandomWeights};
     /// let (config, first, second) = (Qwen3Config::tiny(), Device::flex(), Device::flex());
     /// let map = DeviceMap::of_ranges([(0..=0, first.clone()), (1..=2, second)], config.num_hidden_layers).unwrap();
-    /// let model = Qwen3::build_on(&mut RandomWeights::new(1, &first, DType::F32), &config, &map).unwrap();
+    /// let mut weights = RandomWeights::new(1, &first, DType::F32);
+    /// let model = Qwen3::build_on(&mut weights, &config, Extent::Whole, &map).unwrap();
     /// assert_eq!(model.device(), first);
     /// # }
     /// ```
@@ -81,23 +75,24 @@ impl Qwen3 {
     pub fn build_on<S: PlacedSource>(
         source: &mut S,
         config: &Qwen3Config,
+        extent: Extent,
         map: &DeviceMap,
     ) -> Result<Self, S::Error> {
-        let encoder = Self::assemble(source, config, |source, part| source.place(map.device(part)))?;
-        let mut model = Self { lm_head: VocabMatrix::head(source, config)?, ..encoder };
+        let mut model =
+            Self::assemble(source, config, extent, |source, part| source.place(map.device(part)))?;
         let end = map.device(ModelPart::End);
-        let shared = config.tie_word_embeddings && model.lm_head.is_none();
+        let shared = config.tie_word_embeddings;
         if shared && *end != model.device() {
             model.lm_head = Some(model.model.embed_tokens.copied_to(end));
         }
         Ok(model)
     }
 
-    /// Takes every weight but an untied head's from `source`, which is told of each part before its weights are asked
-    /// for, of the end last.
+    /// Takes the weights from `source`, which is told of each part before its weights are asked for, of the end last.
     fn assemble<S: WeightSource>(
         source: &mut S,
         config: &Qwen3Config,
+        extent: Extent,
         place: impl Fn(&mut S, ModelPart),
     ) -> Result<Self, S::Error> {
         place(source, ModelPart::Embedding);
@@ -109,8 +104,12 @@ impl Qwen3 {
         let layers = (0..config.num_hidden_layers).map(layer).collect::<Result<_, _>>()?;
         place(source, ModelPart::End);
         let norm = RmsNorm::last(source, config)?;
+        let lm_head = match extent {
+            Extent::Whole => VocabMatrix::head(source, config)?,
+            Extent::Encoder => None,
+        };
         let model = Qwen3Model { embed_tokens, layers, norm };
-        Ok(Self { model, lm_head: None, config: config.clone() })
+        Ok(Self { model, lm_head, config: config.clone() })
     }
 
     /// What gives logits: the embedding, when it is tied, or a matrix of its own; `None` of a model without a head.
@@ -177,13 +176,13 @@ impl Qwen3 {
         taps.rank3(Tap::Embedding, &hidden);
 
         let mut here = self.device();
-        let mut step = step.clone();
+        let mut step = Cow::Borrowed(step);
         let mut caches = cache.map(|cache| cache.layers.iter_mut());
         for (index, layer) in self.model.layers.iter().enumerate() {
             let device = layer.device();
             if device != here {
                 hidden = hidden.to_device(&device);
-                step = step.to_device(&device);
+                step = Cow::Owned(step.to_device(&device));
                 here = device;
             }
             let cache = caches.as_mut().and_then(Iterator::next);

@@ -44,6 +44,22 @@ pub enum Logits {
 ///
 /// Prompts of unequal length are padded on the left; in a model with sliding windows only the first may be. Positions
 /// are absolute token indices within each sequence, padding not counted.
+///
+/// ```
+/// # #[cfg(feature = "flex")] {
+/// use burn::tensor::{DType, Device};
+/// use qwen3_model::{Qwen3, Qwen3Config, RandomWeights, Session, SessionOptions};
+/// let weights = &mut RandomWeights::new(1, &Device::flex(), DType::F32);
+/// let model = Qwen3::build(weights, &Qwen3Config::tiny()).unwrap();
+/// let options = SessionOptions { batch: 2, capacity: 32, ..Default::default() };
+/// let mut session = Session::new(&model, options).unwrap();
+/// // Two prompts of unequal length, side by side, then a token of each.
+/// let logits = session.prefill(&[&[1, 2, 3][..], &[4]]).unwrap();
+/// assert_eq!(logits.dims(), [2, model.config.vocab_size]);
+/// session.step(&[5, 6]).unwrap();
+/// assert_eq!(session.positions(), [4, 2]);
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Session {
     model: Qwen3,
@@ -162,11 +178,20 @@ impl Session {
     /// [`SessionError::CacheFull`] when there is no slot left; [`SessionError::NotPrefilled`],
     /// [`SessionError::BatchSize`] and [`SessionError::UnknownToken`].
     pub fn step(&mut self, tokens: &[u32]) -> Result<Tensor<2>, SessionError> {
+        self.step_with(tokens, &mut Taps::none())
+    }
+
+    /// [`step`](Self::step) with taps: cached steps go other ways than prompts do.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn step_with(&mut self, tokens: &[u32], taps: &mut Taps) -> Result<Tensor<2>, SessionError> {
         if self.used() == 0 {
             return Err(SessionError::NotPrefilled);
         }
         let rows = tokens.iter().map(std::slice::from_ref).collect::<Vec<_>>();
-        self.prefill(&rows)
+        let logits = self.prefill_with(&rows, Logits::Last, taps)?;
+        Ok(logits.squeeze_dim(1)) // [batch, vocab_size]
     }
 
     /// Takes `tokens` tokens of every sequence as read, with keys and values that are random: for benchmarks of

@@ -10,7 +10,25 @@ pub enum Observed {
     Rank4(Tensor<4>),
 }
 
-/// Receives intermediate tensors while a model runs.
+/// Receives intermediate tensors while a model runs. Every closure of its form is one.
+///
+/// ```
+/// # #[cfg(feature = "flex")] {
+/// use burn::tensor::{DType, Device};
+/// use qwen3_model::{
+///     Logits, Observed, Qwen3, Qwen3Config, RandomWeights, Session, SessionOptions, Site, Taps,
+/// };
+/// let weights = &mut RandomWeights::new(1, &Device::flex(), DType::F32);
+/// let model = Qwen3::build(weights, &Qwen3Config::tiny()).unwrap();
+/// let options = SessionOptions { capacity: 32, ..Default::default() };
+/// let mut session = Session::new(&model, options).unwrap();
+/// let mut seen = Vec::new();
+/// let mut look = |site: Site, _value: Observed| seen.push(site.to_string());
+/// session.prefill_with(&[[1, 2, 3]], Logits::Last, &mut Taps::new(&mut look)).unwrap();
+/// session.step_with(&[4], &mut Taps::new(&mut look)).unwrap();
+/// assert_eq!(seen[..2], ["embedding_output", "layer_00.input_layernorm"]);
+/// # }
+/// ```
 pub trait Observer {
     /// Called at every site in the order of computation. The tensor is a handle: nothing has been
     /// copied off the device. With a chunked prefill each site comes once per chunk.

@@ -3,7 +3,7 @@
 
 use burn::tensor::{DType, Device, Tensor};
 use qwen3_model::{
-    DeviceMap, Kernel, Logits, ModelPart, Observed, Qwen3, Qwen3Config, RandomWeights, Session,
+    DeviceMap, Extent, Kernel, Logits, ModelPart, Observed, Qwen3, Qwen3Config, RandomWeights, Session,
     SessionOptions, Site, Tap, Taps,
 };
 
@@ -27,7 +27,7 @@ fn ends_apart() -> DeviceMap {
 }
 
 fn build(config: &Qwen3Config, map: &DeviceMap) -> Qwen3 {
-    Qwen3::build_on(&mut RandomWeights::new(11, &flex(), DType::F32), config, map).unwrap()
+    Qwen3::build_on(&mut RandomWeights::new(11, &flex(), DType::F32), config, Extent::Whole, map).unwrap()
 }
 
 fn one_device(config: &Qwen3Config) -> Qwen3 {

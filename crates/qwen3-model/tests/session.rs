@@ -312,3 +312,26 @@ fn encoding_forgets_what_was_read() {
     let fresh = fresh.encode(&[&[1, 2, 3, 4][..], &[5]], Padding::Right).unwrap().into_data();
     assert_eq!(after, fresh);
 }
+
+/// A step shows the sites that a prompt shows, of its one token, and taps change nothing.
+#[test]
+fn taps_see_cached_steps() {
+    let model = model();
+    let mut session = Session::new(&model, options(1, 8)).unwrap();
+    let (mut prompt, mut step) = (Vec::new(), Vec::new());
+    let mut look = |site: Site, _: Observed| prompt.push(site);
+    session.prefill_with(&[[1, 2, 3]], Logits::Last, &mut Taps::new(&mut look)).unwrap();
+    let mut untapped = session.clone();
+    let mut look = |site: Site, value: Observed| {
+        let seq = match value {
+            Observed::Rank3(tensor) => tensor.dims()[1],
+            Observed::Rank4(tensor) => tensor.dims()[1].min(tensor.dims()[2]),
+        };
+        step.push((site, seq));
+    };
+    let logits = session.step_with(&[4], &mut Taps::new(&mut look)).unwrap();
+    assert!(step.iter().all(|(_, seq)| *seq == 1));
+    assert_eq!(step.into_iter().map(|(site, _)| site).collect::<Vec<_>>(), prompt);
+    let plain = untapped.step(&[4]).unwrap();
+    assert_eq!(logits.into_data(), plain.into_data());
+}

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 
 use burn::tensor::{DType, Device};
 use common::{Arrays, Manifest, assets, root};
-use qwen3_model::{Padding, Qwen3, SessionError};
+use qwen3_import::Loader;
+use qwen3_model::{Extent, Padding, Qwen3, SessionError};
 use qwen3_text::{
     DEFAULT_INSTRUCT, EmbedOptions, Embedder, Embedding, RerankOptions, Reranked, Reranker, RetrievalError,
     Tokenizer, instructed, rerank_prompt,
@@ -66,7 +67,8 @@ fn folder(name: &str) -> PathBuf {
 
 /// A checkpoint, its head left where it is.
 fn encoder(name: &str, dtype: DType) -> Checkpoint {
-    let model = qwen3_import::load_encoder(folder(name), &Device::flex(), dtype).unwrap();
+    let device = Device::flex();
+    let model = Loader::new(&device, dtype).extent(Extent::Encoder).checkpoint(folder(name)).unwrap();
     Checkpoint { model, tokenizer: Tokenizer::open(folder(name)).unwrap() }
 }
 

@@ -6,7 +6,7 @@ use anyhow::Result;
 use burn::tensor::{Int, Tensor};
 use qwen3_bench::{Measurement, Measurements, NotMeasured, tokens, workloads};
 use qwen3_command::BenchSizes;
-use qwen3_model::{Kernel, Qwen3, Session, SessionOptions};
+use qwen3_model::{DeviceMap, Extent, Kernel, Qwen3, Session, SessionOptions};
 use qwen3_report::bench::{Phase, Workload};
 use qwen3_report::{BURN_VERSION, huge_pages_mb, peak_rss_mb};
 
@@ -30,7 +30,8 @@ pub fn measurements(args: &Args) -> Result<Measurements> {
     let mut found = Measurements::new("qwen3", version, sizes.threads());
     let files = model.files(Need::Weights)?;
     let begun = Instant::now();
-    let model = model::weights(&files, &device, dtype)?.with_kernel(Kernel::from(*kernels));
+    let map = DeviceMap::whole(device.clone(), files.weights.config()?.num_hidden_layers);
+    let model = model::weights(&files, Extent::Whole, &map, dtype)?.with_kernel(Kernel::from(*kernels));
     device.sync()?;
     let load = begun.elapsed().as_secs_f64();
     drop(files);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::remote::RemoteHost;
 use burn::tensor::{DType, Device, Tensor};
-use qwen3_import::load_on;
+use qwen3_import::Loader;
 use qwen3_model::{DeviceMap, Kernel, Qwen3, Session, SessionOptions};
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ fn device(address: &str) -> Device {
 fn split(devices: [Device; 2], dtype: DType) -> Qwen3 {
     let [first, second] = devices;
     let map = DeviceMap::of_ranges([(0..=1, first), (2..=3, second)], 4).unwrap();
-    load_on(tiny(), &map, dtype, &mut |_| {}).unwrap()
+    Loader::on(&map, dtype).checkpoint(tiny()).unwrap()
 }
 
 fn bits(logits: Tensor<2>) -> Vec<u8> {
@@ -42,8 +42,8 @@ fn other_processes_give_the_same_bits() {
     let servers = [Server::start(), Server::start()];
     let [first, second] = [0, 1].map(|index| device(&servers[index].address));
     for dtype in [DType::F32, DType::BF16] {
-        let here = DeviceMap::whole(Device::flex(), 4);
-        let alone = load_on(tiny(), &here, dtype, &mut |_| {}).unwrap().with_kernel(Kernel::Reference);
+        let alone =
+            qwen3_import::load(tiny(), &Device::flex(), dtype).unwrap().with_kernel(Kernel::Reference);
         let there = split([first.clone(), second.clone()], dtype);
         let half = split([Device::flex(), second.clone()], dtype).with_kernel(Kernel::Reference);
         let back = split([first.clone(), Device::flex()], dtype).with_kernel(Kernel::Reference);

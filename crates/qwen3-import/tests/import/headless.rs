@@ -1,8 +1,8 @@
 //! Models without a head: loaded where hidden states are wanted, refused where logits are.
 
 use burn::tensor::{DType, Device, Int, Tensor};
-use qwen3_import::{Checkpoint, RecordFile, load_encoder, load_encoder_record, load_record, save_record};
-use qwen3_model::{Qwen3, Session, SessionError, SessionOptions};
+use qwen3_import::{Checkpoint, Loader, RecordFile, load_record, save_record};
+use qwen3_model::{Extent, Qwen3, Session, SessionError, SessionOptions};
 
 use crate::common::*;
 
@@ -16,8 +16,13 @@ fn headless(bare: bool) -> Tensors {
     tensors.into_iter().map(|(name, stored)| (key(name), stored)).collect()
 }
 
+/// What loads a model without its head.
+fn loader(device: &Device) -> Loader<'_> {
+    Loader::new(device, DType::F32).extent(Extent::Encoder)
+}
+
 fn encoder(folder: &Folder) -> Qwen3 {
-    load_encoder(folder.dir(), &Device::flex(), DType::F32).unwrap()
+    loader(&Device::flex()).checkpoint(folder.dir()).unwrap()
 }
 
 /// What the last norm gives for a few tokens.
@@ -68,12 +73,12 @@ fn a_head_that_is_there_is_not_read() {
     let mut more = headless(true);
     more.insert("score.weight".into(), broken[HEAD].clone());
     let folder = Folder::with(false, &more);
-    let found = load_encoder(folder.dir(), &Device::flex(), DType::F32);
+    let found = loader(&Device::flex()).checkpoint(folder.dir());
     folder.blames(found, "UnusedKey", WEIGHTS, "score.weight");
     let mut less = headless(true);
     less.remove("norm.weight");
     let folder = Folder::with(false, &less);
-    let found = load_encoder(folder.dir(), &Device::flex(), DType::F32);
+    let found = loader(&Device::flex()).checkpoint(folder.dir());
     folder.blames(found, "MissingKey", WEIGHTS, "norm.weight");
 }
 
@@ -86,14 +91,14 @@ fn a_record_may_be_without_a_head() {
     assert!(!RecordFile::open(&file).unwrap().has_head());
     let found = load_record(&file, &Device::flex(), DType::F32);
     folder.blames(found, "NoHead", RECORD, HEAD);
-    let again = load_encoder_record(&file, &Device::flex(), DType::F32).unwrap();
+    let again = loader(&Device::flex()).record(&file).unwrap();
     assert_eq!(hidden(&again), hidden(&model));
 
     // And of one with a head only the rest is read.
     let whole = Folder::plain();
     save_record(&whole.load(DType::F32).unwrap(), &file, DType::F32).unwrap();
     assert!(RecordFile::open(&file).unwrap().has_head());
-    let again = load_encoder_record(&file, &Device::flex(), DType::F32).unwrap();
+    let again = loader(&Device::flex()).record(&file).unwrap();
     assert!(again.head().is_none());
     assert_eq!(hidden(&again), hidden(&model));
 }
@@ -104,6 +109,6 @@ fn progress_counts_no_head() {
     let folder = Folder::plain();
     let (mut done, mut total) = (0, 1);
     let mut tell = |progress: qwen3_import::Progress| (done, total) = (progress.done, progress.total);
-    qwen3_import::load_encoder_with_progress(folder.dir(), &Device::flex(), DType::F32, &mut tell).unwrap();
+    loader(&Device::flex()).progress(&mut tell).checkpoint(folder.dir()).unwrap();
     assert_eq!(done, total);
 }

@@ -9,6 +9,7 @@ mod compare;
 #[cfg(feature = "ndarray")]
 mod devices;
 mod experts;
+mod export;
 mod files;
 mod headless;
 mod hostile_records;

@@ -5,9 +5,7 @@ use std::fs;
 
 use burn::tensor::{DType, Device, Int, Tensor};
 use burn_store::burn_pack;
-use qwen3_import::{
-    Progress, RecordFile, load_record, load_record_with_progress, save_record, save_record_with_texts,
-};
+use qwen3_import::{Loader, Progress, RecordFile, load_record, save_record, save_record_with_texts};
 use qwen3_model::Qwen3;
 use safetensors::Dtype;
 
@@ -205,7 +203,7 @@ fn a_record_carries_other_files() {
     let mut told = Vec::new();
     let mut tell = |progress: Progress| told.push((progress.done, progress.total));
     let file = folder.path(RECORD);
-    let again = load_record_with_progress(file, &Device::flex(), DType::BF16, &mut tell).unwrap();
+    let again = Loader::new(&Device::flex(), DType::BF16).progress(&mut tell).record(file).unwrap();
     assert_same(&again, &folder.load(DType::BF16).unwrap());
     let total = model.config.num_parameters();
     assert_eq!(told.last(), Some(&(total, total)));

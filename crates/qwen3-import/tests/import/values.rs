@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor};
-use qwen3_import::{Checkpoint, CheckpointSource, load_with_progress};
+use qwen3_import::{Checkpoint, CheckpointSource, Loader, Progress};
 use qwen3_model::{DecoderLayer, Qwen3, RmsNorm, WeightSource};
 use safetensors::Dtype;
 
@@ -182,12 +182,12 @@ fn progress_ends_at_the_total() {
     let tensors = tensors(false);
     let folder = Folder::with(false, &tensors);
     let (mut keys, mut last) = (Vec::new(), (0, 0));
-    load_with_progress(folder.dir(), &Device::flex(), DType::F32, &mut |progress| {
+    let mut tell = |progress: Progress| {
         keys.push(progress.key.to_string());
         assert!(last.0 < progress.done && progress.done <= progress.total);
         last = (progress.done, progress.total);
-    })
-    .unwrap();
+    };
+    Loader::new(&Device::flex(), DType::F32).progress(&mut tell).checkpoint(folder.dir()).unwrap();
     let values = tensors.values().map(|stored| stored.bytes.len() / 4).sum();
     assert_eq!(last, (values, values));
     keys.sort();

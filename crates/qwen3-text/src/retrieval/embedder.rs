@@ -77,7 +77,7 @@ pub fn instructed(task: &str, query: &str) -> String {
 
 /// Texts to vectors: what the last norm gives for a text's last token, cut to the dimensions asked for, of length 1.
 ///
-/// A model without a head will do; see `qwen3_import::load_encoder`. Which token is the last the tokenizer decides:
+/// A model without a head will do; see `qwen3_import::Loader::extent`. Which token is the last the tokenizer decides:
 /// that of an embedding model puts an end token behind every text, by the post-processor of its `tokenizer.json`.
 /// Special tokens that are spelled out in a text are those tokens, as in Transformers.
 ///
@@ -88,10 +88,12 @@ pub fn instructed(task: &str, query: &str) -> String {
 ///
 /// ```no_run
 /// # use burn::tensor::{DType, Device};
+/// # use qwen3_import::Loader;
+/// # use qwen3_model::Extent;
 /// # use qwen3_text::{EmbedOptions, Embedder, Tokenizer, instructed};
 /// # fn search(device: &Device) -> Result<(), Box<dyn std::error::Error>> {
 /// let folder = "Qwen3-Embedding-0.6B";
-/// let model = qwen3_import::load_encoder(folder, device, DType::F32)?;
+/// let model = Loader::new(device, DType::F32).extent(Extent::Encoder).checkpoint(folder)?;
 /// let tokenizer = Tokenizer::open(folder)?;
 /// let embedder = Embedder::new(&model, &tokenizer, EmbedOptions::default())?;
 /// let query = instructed("Given a web search query, retrieve relevant passages that answer the query", "gravity");
