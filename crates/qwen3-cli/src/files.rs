@@ -4,30 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use qwen3_command::{Temporary, printable};
+use qwen3_hub::HubModel;
+pub use qwen3_hub::{Need, TEXT_FILES};
 use qwen3_import::{Checkpoint, RecordFile, read_config};
 use qwen3_model::{Extent, Qwen3Config};
 
 use crate::failure::{Blame, bad_input, note};
 use crate::hub;
-
-/// The files beside the weights that make text of tokens; `config.json` has stop tokens too. A record that
-/// `qwen3 import` wrote holds them as well.
-pub const TEXT_FILES: [&str; 5] = [
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "generation_config.json",
-    "chat_template.jinja",
-];
-
-/// What of a model is needed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
-    /// Tokenizer and templates.
-    Texts,
-    /// Those and the weights.
-    Weights,
-}
 
 /// The model argument.
 #[derive(clap::Args, Debug)]
@@ -116,10 +99,9 @@ impl ModelArg {
         if path.exists() {
             return record(path);
         }
-        if hub::is_name(&self.model) {
-            Ok(of_folder(hub::folder(&self.model, need)?))
-        } else {
-            Err(bad_input(format!("{}: no such file or folder", self.model)))
+        match HubModel::parse(&self.model) {
+            Some(model) => Ok(of_folder(hub::folder(&model, need)?)),
+            None => Err(bad_input(format!("{}: no such file or folder", self.model))),
         }
     }
 }

@@ -96,7 +96,11 @@ fn answer(
     let request = lines.next().unwrap_or(Ok(String::new()))?;
     let path = request.split(' ').nth(1).unwrap_or("").to_string();
     let headers: Vec<_> = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
-    let probe = headers.iter().any(|line| line.to_lowercase().replace(' ', "") == "range:bytes=0-0");
+    let range = headers
+        .iter()
+        .find_map(|line| line.to_lowercase().replace(' ', "").strip_prefix("range:bytes=").map(String::from));
+    let probe = range.as_deref() == Some("0-0");
+    let first = range.and_then(|range| range.split('-').next()?.parse().ok()).unwrap_or(0);
     let mut say = |head: &str, length: usize, body: &[u8]| {
         write!(stream, "HTTP/1.1 {head}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n")?;
         stream.write_all(body)?;
@@ -151,7 +155,9 @@ fn answer(
     if probe {
         return say(&head("0-0"), 1, &bytes[..1]);
     }
-    let (whole, half) = (head(&format!("0-{}", size - 1)), size / 2);
+    // From where it is asked for, as the hub's store does.
+    let (whole, half) = (head(&format!("{first}-{}", size - 1)), size / 2);
+    let (bytes, size, half) = (&bytes[first..], size - first, half.max(first) - first);
     match lie {
         Some(Lie::Short) => say(&whole, half, &bytes[..half]),
         Some(Lie::Cut) => say(&whole, size, &bytes[..half]),
@@ -161,10 +167,10 @@ fn answer(
             Ok(())
         }
         Some(Lie::Flipped) => {
-            let mut changed = bytes.clone();
+            let mut changed = bytes.to_vec();
             changed[half] ^= 1;
             say(&whole, size, &changed)
         }
-        _ => say(&whole, size, &bytes),
+        _ => say(&whole, size, bytes),
     }
 }
