@@ -57,7 +57,7 @@ pub fn run(args: &Args) -> Result<u8> {
     // crate must never be taken for the sound one.
     let there = Workspace { root: copy.path().into(), target: Workspace::find()?.target.join("faults") };
     fs::create_dir_all(&there.target)?;
-    for name in ["Cargo.toml", "Cargo.lock", "README.md", "crates", "xtask"] {
+    for name in ["Cargo.toml", "Cargo.lock", "docs", "crates", "xtask"] {
         copy_all(&root().join(name), &there.root.join(name))?;
     }
     let backends = Backends::from([Backend::Ndarray, Backend::Flex]);

@@ -88,7 +88,7 @@ enum Command {
     /// Judge many honest and mistaken runs, try hostile input, and write docs/RELIABILITY.md.
     #[command(after_help = reliability::NOTES)]
     Reliability(reliability::Args),
-    /// Write the README's support table from a parity report.
+    /// Write the support table of docs/backends.md from a parity report.
     Support(support::Args),
     /// Set-up, formatting, clippy, all tests, parity and a small benchmark on ndarray, flex, wgpu and tch, and hostile input.
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", test::NOTES))]

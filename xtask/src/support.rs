@@ -1,4 +1,4 @@
-//! `cargo xtask support`: writes the README's support table from a parity report.
+//! `cargo xtask support`: writes the support table of docs/backends.md from a parity report.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,16 +20,16 @@ pub struct Args {
     report: PathBuf,
 }
 
-/// Replaces the table in README.md.
+/// Replaces the table in docs/backends.md.
 pub fn run(args: &Args) -> Result<u8> {
     let file = &args.report;
     let text = fs::read_to_string(file).with_context(|| format!("{}", file.display()))?;
     let report = serde_json::from_str(&text).with_context(|| format!("{}", file.display()))?;
     let table = table(&report);
-    let readme = workspace::root().join("README.md");
-    let text = fs::read_to_string(&readme).with_context(|| format!("{}", readme.display()))?;
-    let text = replace(&text, &table).with_context(|| format!("{}", readme.display()))?;
-    fs::write(&readme, text).with_context(|| format!("{}", readme.display()))?;
+    let page = workspace::root().join("docs/backends.md");
+    let text = fs::read_to_string(&page).with_context(|| format!("{}", page.display()))?;
+    let text = replace(&text, &table).with_context(|| format!("{}", page.display()))?;
+    fs::write(&page, text).with_context(|| format!("{}", page.display()))?;
     print!("{table}");
     Ok(0)
 }
@@ -81,9 +81,9 @@ mod tests {
         let table = table(&serde_json::from_value(report).unwrap());
         let rows = table.lines().skip(2).collect::<Vec<_>>();
         assert_eq!(rows, ["| ndarray | 1 of 2 pass | - | - |", "| flex | - | 0 of 1 pass | - |"]);
-        let readme = format!("before {BEGIN}\nold\n{END} after");
+        let page = format!("before {BEGIN}\nold\n{END} after");
         let expected = format!("before {BEGIN}\n{table}{END} after");
-        assert_eq!(replace(&readme, &table).unwrap(), expected);
+        assert_eq!(replace(&page, &table).unwrap(), expected);
         assert!(replace("no marks", &table).is_err());
     }
 }

@@ -263,8 +263,7 @@ impl Weights {
     }
 }
 
-#[cfg(test)]
-#[cfg(feature = "flex")]
+#[cfg(all(test, feature = "flex"))]
 mod tests {
     use burn::tensor::Device;
     use qwen3_model::RandomWeights;

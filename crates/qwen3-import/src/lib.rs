@@ -16,6 +16,7 @@ mod checksums;
 mod error;
 mod export;
 mod loader;
+mod pretrained;
 mod record;
 mod source;
 mod stored;
@@ -30,6 +31,7 @@ pub use adapter::{adapter_of, attach_adapter, merge_adapter, unmerge_adapter};
 pub use error::ImportError;
 pub use export::{check_vacant, save_checkpoint, save_checkpoint_with_texts};
 pub use loader::{Loader, Progress};
+pub use pretrained::{FromPretrained, pretrained_path};
 pub use qwen3_checkpoint::{
     Adapter, AdapterConfig, Checkpoint, CheckpointError, Factors, Target, TargetModules, TensorEntry,
     read_config, read_device_map,
@@ -53,8 +55,3 @@ pub fn load(dir: impl AsRef<Path>, device: &Device, dtype: DType) -> Result<Qwen
 pub fn load_record(file: impl AsRef<Path>, device: &Device, dtype: DType) -> Result<Qwen3, ImportError> {
     Loader::new(device, dtype).record(file)
 }
-
-/// The README's example, compiled and run as a test.
-#[cfg(all(doctest, feature = "flex"))]
-#[doc = include_str!("../../../README.md")]
-pub struct Readme;

@@ -42,3 +42,8 @@ pub use stop::{StopMatch, StopMatcher};
 pub use stream::TokenStream;
 pub use thinking::{ThinkingEvent, ThinkingTokens, ThinkingTracker};
 pub use tokenizer::Tokenizer;
+
+/// The examples of docs/library.md, compiled.
+#[cfg(all(doctest, feature = "flex"))]
+#[doc = include_str!("../../../docs/library.md")]
+pub struct Library;
