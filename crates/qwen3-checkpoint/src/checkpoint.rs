@@ -17,6 +17,20 @@ pub const PIECE: usize = 128 << 10;
 /// A Hugging Face checkpoint directory: its config, and the checked headers of its weight files.
 ///
 /// Opening reads no weights.
+///
+/// ```
+/// # fn main() -> Result<(), qwen3_checkpoint::CheckpointError> {
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/checkpoints/gqa-tied");
+/// use qwen3_checkpoint::Checkpoint;
+/// use qwen3_config::Extent;
+/// let checkpoint = Checkpoint::open(folder)?;
+/// checkpoint.check(Extent::Whole)?; // every key, shape and dtype
+/// let hidden = checkpoint.config().hidden_size;
+/// let norm: Vec<f32> = checkpoint.values("model.norm.weight", &[hidden])?;
+/// assert_eq!(norm.len(), hidden);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Checkpoint {
     config: Qwen3Config,

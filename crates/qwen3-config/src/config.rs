@@ -10,6 +10,18 @@ use crate::{ConfigError, Extent, FeedForwardKind, LayerKind, Precision, Rope, Sp
 /// Follows Transformers `Qwen3Config` and `Qwen3MoeConfig`; absent fields take its defaults where it has sensible ones.
 /// The Transformers 4 (`rope_theta`, `torch_dtype`) and 5 (`rope_parameters`, `dtype`) spellings are
 /// both read. Values are checked once, here, so that layers can rely on them.
+///
+/// ```
+/// use qwen3_config::{Precision, Qwen3Config};
+/// let text = r#"{"model_type": "qwen3", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 96,
+///     "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}"#;
+/// let config = Qwen3Config::from_json(text).unwrap();
+/// assert_eq!(config.num_parameters(), 127_360);
+/// assert_eq!(Qwen3Config::from_json(&config.to_json()).unwrap(), config);
+/// // Errors name the field.
+/// let error = Qwen3Config::from_json(&text.replace("96", "-1")).unwrap_err();
+/// assert!(error.to_string().contains("intermediate_size"));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Qwen3Config {
     /// Rows of the embedding and of the head.

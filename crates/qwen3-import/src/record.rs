@@ -84,6 +84,26 @@ pub fn save_record_with_texts(
 /// An open record: its config, its texts and the headers of its tensors.
 ///
 /// Opening reads no weights.
+///
+/// ```
+/// # #[cfg(feature = "flex")]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/checkpoints/gqa-tied");
+/// # let out = tempfile::tempdir()?;
+/// # let file = out.path().join("model.bpk");
+/// use burn::tensor::{DType, Device};
+/// use qwen3_import::{RecordFile, load, load_record, save_record};
+/// let device = Device::flex();
+/// save_record(&load(folder, &device, DType::F32)?, &file, DType::BF16)?;
+/// let record = RecordFile::open(&file)?; // headers and texts
+/// assert!(record.has_head() && record.has_checksums());
+/// let model = load_record(&file, &device, DType::F32)?;
+/// assert_eq!(&model.config, record.config());
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "flex"))]
+/// # fn main() {}
+/// ```
 pub struct RecordFile {
     file: PathBuf,
     config: Qwen3Config,

@@ -15,6 +15,18 @@ use crate::{
 /// Follows Transformers `Qwen3ForCausalLM` and `Qwen3MoeForCausalLM`; the field paths are the checkpoint's keys. Weights
 /// are immutable and shared by clones; everything that changes while decoding is in
 /// [`Session`](crate::Session).
+///
+/// ```
+/// # #[cfg(feature = "flex")] {
+/// use burn::tensor::{DType, Device, Int, Tensor};
+/// use qwen3_model::{Qwen3, Qwen3Config, RandomWeights};
+/// let (device, config) = (Device::flex(), Qwen3Config::tiny());
+/// let model = Qwen3::build(&mut RandomWeights::new(1, &device, DType::F32), &config).unwrap();
+/// let ids = Tensor::<2, Int>::from_ints([[1, 2, 3]], &device);
+/// assert_eq!(model.forward(ids.clone()).dims(), [1, 3, config.vocab_size]); // logits
+/// assert_eq!(model.encode(ids).dims(), [1, 3, config.hidden_size]); // hidden states
+/// # }
+/// ```
 #[derive(Module, Debug)]
 pub struct Qwen3 {
     /// Embedding, layers and last norm.

@@ -28,6 +28,32 @@ const FIRST_SLOTS: usize = 512;
 /// One call of `next` reads at most one chunk of the prompts or decodes at most one token of each
 /// sequence. The same options, prompts and seed give the same events on the same backend. After an error
 /// there are no more events.
+///
+/// ```
+/// # #[cfg(feature = "flex")]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/checkpoints/trained-tiny");
+/// use burn::tensor::{DType, Device};
+/// use qwen3_text::{Event, GenerateOptions, Generation, GenerationConfig, Tokenizer};
+/// let model = qwen3_import::load(folder, &Device::flex(), DType::F32)?;
+/// let tokenizer = Tokenizer::open(folder)?;
+/// let mut options = GenerateOptions::recommended(&GenerationConfig::open(folder)?, &tokenizer);
+/// options.max_new_tokens = 4;
+/// let prompts = [tokenizer.encode("1 2 3")?, tokenizer.encode("Monday")?];
+/// let mut texts = [String::new(), String::new()];
+/// for event in Generation::new(&model, &tokenizer, &prompts, &options)? {
+///     if let Event::Text { row, text } = event? {
+///         texts[row] += &text; // as it comes
+///     }
+/// }
+/// // Or all at once.
+/// let whole = Generation::new(&model, &tokenizer, &prompts, &options)?.finish()?;
+/// assert_eq!(texts, [&whole[0].text[..], &whole[1].text]);
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "flex"))]
+/// # fn main() {}
+/// ```
 pub struct Generation<'a> {
     tokenizer: &'a Tokenizer,
     session: Session,

@@ -5,6 +5,16 @@ use crate::TextError;
 /// Text that may turn out to be the beginning of a stop string is held back until that is known. The
 /// first stop string to be complete ends the text; of several that are complete at the same character,
 /// the one that began first, so the pieces that a text comes in do not matter.
+///
+/// ```
+/// # fn main() -> Result<(), qwen3_text::TextError> {
+/// use qwen3_text::StopMatcher;
+/// let mut matcher = StopMatcher::new(["END"])?;
+/// assert_eq!(matcher.push("the E").text, "the "); // the rest may become a stop string
+/// assert_eq!(matcher.push("nd").text, "End");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct StopMatcher {
     stops: Vec<String>,

@@ -13,6 +13,20 @@ const WINDOW: usize = 8;
 /// in proportion to its own length. With any other decoder a bounded window is decoded again for each
 /// token, and the pieces are the differences, as in Text Generation Inference; they add up to the whole
 /// as long as the decoder looks no further back than the window.
+///
+/// ```
+/// # fn main() -> Result<(), qwen3_text::TextError> {
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/checkpoints/trained-tiny");
+/// let tokenizer = qwen3_text::Tokenizer::open(folder)?;
+/// let (mut stream, mut text) = (tokenizer.stream(true), String::new());
+/// for id in tokenizer.encode("caf\u{e9}")? {
+///     text += &stream.push(id)?;
+/// }
+/// text += &stream.finish()?;
+/// assert_eq!(text, "caf\u{e9}");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct TokenStream<'a> {
     tokenizer: &'a Tokenizer,

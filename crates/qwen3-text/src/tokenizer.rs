@@ -21,6 +21,18 @@ use crate::{TextError, TokenStream};
 ///
 /// What the file describes is within the [limits](crate::limits); the time that its regular expressions take on a
 /// text is not bounded, only how far each may backtrack.
+///
+/// ```
+/// # fn main() -> Result<(), qwen3_text::TextError> {
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/checkpoints/trained-tiny");
+/// use qwen3_text::Tokenizer;
+/// let tokenizer = Tokenizer::open(folder)?;
+/// let ids = tokenizer.encode("1 2 3")?;
+/// assert_eq!(tokenizer.decode(&ids, true)?, "1 2 3");
+/// assert!(tokenizer.id("<|im_end|>").is_some_and(|id| tokenizer.is_special(id)));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Tokenizer {
     /// Where it was read from, for errors.
     file: PathBuf,

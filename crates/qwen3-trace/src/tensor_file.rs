@@ -79,6 +79,19 @@ impl Array {
 }
 
 /// An open tensor file of any size; a tensor is in memory when it is read.
+///
+/// ```no_run
+/// # fn main() -> Result<(), qwen3_trace::TraceError> {
+/// use std::path::Path;
+///
+/// use qwen3_trace::TensorFile;
+/// let file = TensorFile::open(Path::new("ref/prompt1/reference.npz"))?; // or .safetensors
+/// let shape = file.shape("layer_00_output")?; // [batch, seq, hidden_size]
+/// let values = file.read("layer_00_output")?;
+/// assert_eq!(values.wide("layer_00_output")?.len(), shape.iter().product::<usize>());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,

@@ -34,6 +34,20 @@ pub struct RenderOptions {
 /// whoever made the checkpoint: it can compute within the [limits](crate::limits), and it can reach nothing
 /// outside. It is compiled when it is opened, for its errors, and again for each prompt, which takes less than
 /// rendering does.
+///
+/// ```
+/// # fn main() -> Result<(), qwen3_text::TextError> {
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/checkpoints/trained-tiny");
+/// use qwen3_text::{ChatTemplate, Message, RenderOptions};
+/// let template = ChatTemplate::open(folder)?;
+/// let messages = [Message::system("Be brief."), Message::user("Hello")];
+/// let options = RenderOptions { add_generation_prompt: true, ..Default::default() };
+/// let prompt = template.render(&messages, &options)?;
+/// assert!(prompt.starts_with("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n"));
+/// assert!(prompt.ends_with("<|im_start|>assistant\n"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     /// By name: the file that holds each, and its text.
