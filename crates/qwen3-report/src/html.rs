@@ -11,10 +11,12 @@ mod elements;
 mod grid;
 mod header;
 mod heatmap;
+mod memory;
 mod page;
 mod pairwise;
 mod plot;
 mod runs;
+mod scroll;
 mod svg;
 mod text;
 mod tokens;
@@ -28,7 +30,7 @@ use crate::VerifyReport;
 /// The report of a verification as a whole page. Never fails; the same report gives the same bytes.
 pub fn render(report: &VerifyReport) -> String {
     let runs = &report.runs;
-    // A report without tokens or a second backend has no such section.
+    // The diagnosis is what one opens the page for. A report without tokens or a second backend has no such section.
     let sections = vec![
         ("diagnosis", "Diagnosis", Some(diagnosis::section(report))),
         ("heatmap", "Error over limit", heatmap::section(runs)),
@@ -36,7 +38,9 @@ pub fn render(report: &VerifyReport) -> String {
         ("tokens", "Generated tokens", tokens::section(runs)),
         ("elements", "Worst elements", elements::section(runs)),
         ("pairwise", "Backend against backend", pairwise::section(report)),
-        ("runs", "Runs", runs::section(runs)),
+        ("runs", "Runs", runs::section(report)),
+        ("compared", "What was compared", header::facts(report)),
+        ("memory", "Memory", memory::section(report)),
     ];
     page::page(&header::title(report), &header::header(report), sections, "verify", &report.burn)
 }

@@ -14,8 +14,8 @@ pub mod markdown;
 mod measure;
 mod memory;
 mod parity;
-#[cfg(test)]
-mod sample;
+#[cfg(any(test, feature = "sample"))]
+pub mod sample;
 mod serde_forms;
 mod status;
 pub mod text;

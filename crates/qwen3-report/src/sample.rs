@@ -1,6 +1,7 @@
 //! A made-up report with every part in it, for the renderers' tests.
 
 mod bench;
+mod observed;
 
 use qwen3_blame::{Cause, Diagnosis, Divergence};
 use qwen3_config::Qwen3Config;
@@ -11,6 +12,7 @@ use qwen3_trace::{
 };
 
 pub use self::bench::bench;
+pub use self::observed::observed;
 use crate::{CaseResult, Kind, Label, Memory, RunResult, Status, VerifyReport};
 
 /// What each layer records, in the order of computation.

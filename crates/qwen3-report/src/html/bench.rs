@@ -18,6 +18,7 @@ pub fn render_bench(report: &BenchReport) -> String {
         ("ratios", "Ours over theirs", ratios::section(report)),
         ("accuracy", "Accuracy", tables::accuracy(&lanes)),
         ("figures", "All figures", tables::figures(&lanes)),
+        ("machine", "Model and machine", header::facts(report)),
         ("limits", "What the machine allows", tables::limits(&report.limits)),
         ("skipped", "Not measured", tables::skipped(report)),
     ];

@@ -9,9 +9,12 @@ use qwen3_trace::Mode;
 
 use self::axes::{Scale, decades, ticks};
 use super::grid::{Grid, Place, modes};
-use super::svg::{BOTTOM, HEIGHT, LEFT, MARKERS, RIGHT, TOP, axis_names, keys, label, one};
+use super::svg::{self, BOTTOM, HEIGHT, MARKERS, NARROW, TOP, axis_names, below, keys, level, one, per_cent};
 use super::text::{chip, ratio};
 use crate::RunResult;
+
+/// From how many pixels on a plot shows the labels that a wide one has room for; page.css has it, too.
+const WIDE: f64 = 700.0;
 
 /// The mode's index among all that the report has, and its value at each depth.
 type Line<'a> = (usize, Mode, BTreeMap<Place<'a>, f64>);
@@ -21,28 +24,28 @@ pub fn section(runs: &[RunResult]) -> Option<Markup> {
     let modes = modes(runs);
     let plots = runs.iter().map(|run| (run, lines(run, &modes)));
     let plots: Vec<(&RunResult, Vec<Line>)> = plots.filter(|plot| !plot.1.is_empty()).collect();
-    let width = match plots.len() {
-        0 => return None,
-        1 => 1080.0,
-        2 => 530.0,
-        _ => 372.0,
-    };
     // One scale for all plots, so that runs can be compared by eye.
     let values = plots.iter().flat_map(|plot| &plot.1).flat_map(|line| line.2.values());
-    let scale = Scale::new(width, values.copied());
-    Some(html! {
-        p.lead {
-            "The worst tensor at each depth. An accumulated error that an isolated run does not have came from an \
-             earlier layer; a patched point is the error of the logits once the reference is put in after that \
-             layer."
-        }
-        (keys(modes.iter().enumerate().map(|(index, mode)| (format!("line s{index}"), mode.name()))))
-        (PreEscaped(MARKERS))
-        div.plots {
-            @for (run, lines) in &plots {
-                figure.card {
-                    figcaption { b { (run.label) } " " (chip(run.status)) }
-                    (plot(&format!("{}: {}", run.label, summary(lines)), lines, &scale))
+    let scale = Scale::new(values.copied());
+    let drawn = modes
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| plots.iter().flat_map(|plot| &plot.1).any(|line| line.0 == *index));
+    (!plots.is_empty()).then(|| {
+        html! {
+            p.lead {
+                "The worst tensor at each depth. An accumulated error that an isolated run does not have came from \
+                 an earlier layer; a patched point is the error of the logits once the reference is put in after \
+                 that layer."
+            }
+            (keys(drawn.map(|(index, mode)| (format!("line s{index}"), Some(index), mode.name()))))
+            (PreEscaped(MARKERS))
+            div.plots {
+                @for (run, lines) in &plots {
+                    figure.card {
+                        figcaption { b { (run.label) } " " (chip(run.status)) }
+                        (plot(&format!("{}: {}", run.label, summary(lines)), lines, &scale))
+                    }
                 }
             }
         }
@@ -52,7 +55,7 @@ pub fn section(runs: &[RunResult]) -> Option<Markup> {
 /// A line for each mode that the run has a number of.
 fn lines<'a>(run: &'a RunResult, modes: &[Mode]) -> Vec<Line<'a>> {
     let line = |(index, mode): (usize, &Mode)| Some((index, *mode, Grid::new(run, *mode)?.worst_by_place()));
-    modes.iter().enumerate().filter_map(line).collect()
+    modes.iter().enumerate().filter_map(line).filter(|line| !line.2.is_empty()).collect()
 }
 
 /// A plot; `name` is what it is to those who do not see it.
@@ -60,27 +63,36 @@ fn plot(name: &str, lines: &[Line], scale: &Scale) -> Markup {
     let mut places: Vec<Place> = lines.iter().flat_map(|line| line.2.keys().copied()).collect();
     places.sort_unstable();
     places.dedup();
-    let step = (scale.width - LEFT - RIGHT) / places.len() as f64;
-    let x = |index: usize| LEFT + (index as f64 + 0.5) * step;
-    let (bottom, right) = (HEIGHT - BOTTOM, scale.width - RIGHT);
+    let step = 100.0 / places.len() as f64;
+    let x = |index: usize| (index as f64 + 0.5) * step;
     let limit = scale.y(1.0);
-    let rule = format!("M{LEFT} {limit:.1}H{right:.1}");
-    html! {
-        svg.plot viewBox={ "0 0 " (scale.width) " " (HEIGHT) } role="img" aria-label=(name) {
-            rect.beyond x=(LEFT) y=(TOP) width=(one(right - LEFT)) height=(one(limit - TOP)) {}
-            (decades(scale))
-            @for (at, name) in ticks(&places, step) { (label("tick", [x(at), bottom + 14.0], "middle", &name)) }
-            (axis_names(scale.width, "layer", "error / limit"))
-            path.one d=(rule) {}
-            (label("one-label", [LEFT + 4.0, limit - 5.0], "start", "limit"))
+    let labels = |class: &str, width: f64| {
+        let ticks = ticks(&places, width / places.len() as f64);
+        html! { @for (at, name) in ticks { (below(class, x(at), &name)) } }
+    };
+    let body = html! {
+        rect.beyond y=(TOP) width="100%" height=(one(limit - TOP)) {}
+        (decades(scale))
+        (labels("tick narrow", NARROW))
+        (labels("tick wide", WIDE))
+        (axis_names("layer", "error / limit"))
+        (level("one", limit))
+        text.one-label x="4" y=(one(limit - 5.0)) { "limit" }
+        (svg::stretched(&html! {
             @for (index, _, values) in lines { path class={ "line s" (index) } d=(path(values, &places, x, scale)) {} }
-            @for (at, place) in places.iter().enumerate() {
-                rect.hit x=(one(x(at) - step / 2.0)) y=(TOP) width=(one(step)) height=(one(bottom - TOP)) {
-                    title { (place.label()) ": " (values_at(lines, place)) }
-                }
+        }))
+        @for (index, _, values) in lines {
+            @for (at, value) in places.iter().enumerate().filter_map(|(at, place)| Some((at, values.get(place)?))) {
+                (svg::marker(*index, "", x(at), scale.y(*value)))
             }
         }
-    }
+        @for (at, place) in places.iter().enumerate() {
+            rect.hit x=(per_cent(x(at) - step / 2.0)) y=(TOP) width=(per_cent(step)) height=(one(HEIGHT - BOTTOM - TOP)) {
+                title { (place.label()) ": " (values_at(lines, place)) }
+            }
+        }
+    };
+    svg::plot(name, &body)
 }
 
 /// A line joins neighbours only: a gap is nothing measured.
@@ -91,7 +103,7 @@ fn path(values: &BTreeMap<Place, f64>, places: &[Place], x: impl Fn(usize) -> f6
         let Some(value) = values.get(place) else { continue };
         let joined = before.is_some_and(|before: usize| before + 1 == at);
         let command = if joined { 'L' } else { 'M' };
-        path += &format!("{command}{:.1} {:.1}", x(at), scale.y(*value));
+        path += &format!("{command}{:.2} {:.1}", x(at), scale.y(*value));
         before = Some(at);
     }
     path

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use qwen3_blame::{Cause, Diagnosis};
 
-use super::text::{NOTHING, NUM, heads, num, number_or_dash};
+use super::text::{NOTHING, number_or_dash};
 use crate::{Label, Status, VerifyReport};
 
 /// The section's body: the report's diagnosis, then those of the runs that have another one.
@@ -24,8 +24,12 @@ pub fn section(report: &VerifyReport) -> Markup {
             found.push((&run.diagnosis, vec![&run.label]));
         }
     }
+    let crashed = report.runs.iter().filter(|run| run.status == Status::Crash);
     html! {
-        @if *overall == silent { div.card { p { (silence(report)) } } }
+        @for run in crashed {
+            div."card alarm" { b { (run.label) } " crashed." p.reason { (run.reason.as_deref().unwrap_or_default()) } }
+        }
+        @if *overall == silent { (silence(report)) }
         @for (diagnosis, labels) in &found {
             @if *diagnosis == overall {
                 div."card alarm" { (body(diagnosis, labels)) }
@@ -46,12 +50,17 @@ pub fn section(report: &VerifyReport) -> Markup {
 }
 
 /// What to say when there is nothing to diagnose; a run that did not happen is no proof.
-fn silence(report: &VerifyReport) -> &'static str {
+fn silence(report: &VerifyReport) -> Markup {
     let passed = report.runs.iter().any(|run| run.status == Status::Pass);
-    if report.overall_success && passed {
-        "No divergence: every tensor that was compared is within its limit."
-    } else {
-        "There is no diagnosis."
+    let differ = report.consensus.as_ref().filter(|consensus| !consensus.agree);
+    html! {
+        @if report.overall_success && passed {
+            div.card { p { "No divergence: every tensor that was compared is within its limit." } }
+        } @else if let Some(consensus) = differ {
+            div."card alarm" { p { (consensus.explanation) } }
+        } @else {
+            div.card { p { "There is no diagnosis." } }
+        }
     }
 }
 
@@ -78,46 +87,39 @@ fn body(diagnosis: &Diagnosis, labels: &[&Label]) -> Markup {
             @if !labels.is_empty() { div { dt { "On" } dd { (list(labels)) } } }
         }
         (causes(&diagnosis.causes))
+        @if diagnosis.first_divergence.is_some() && diagnosis.causes.is_empty() { p { "No known mistake explains it." } }
         (lines("What the error looks like", &diagnosis.error_shape))
         (lines("Notes", &diagnosis.notes))
     }
 }
 
-/// The table of causes; the one that explains most of the residual first.
+/// The causes; the one that explains most of the residual first.
 fn causes(causes: &[Cause]) -> Markup {
     let mut causes: Vec<(&Cause, Option<f64>)> = causes.iter().map(|cause| (cause, left(cause))).collect();
     let worth = |left: Option<f64>| left.unwrap_or(f64::INFINITY);
     causes.sort_by(|a, b| worth(a.1).total_cmp(&worth(b.1)));
-    let columns = [
-        ("cause", None),
-        ("explanation", None),
-        ("residual before", NUM),
-        ("after", NUM),
-        ("explains", None),
-        ("layers", None),
-    ];
     html! {
         @if !causes.is_empty() {
-            div.scroll {
-                table.causes {
-                    caption { "Likely causes, best first" }
-                    (heads(&columns))
-                    tbody {
-                        @for (cause, left) in causes {
-                            tr {
-                                th scope="row" { code { (cause.id) } }
-                                td { (cause.explanation) }
-                                (num(number_or_dash(cause.residual_before)))
-                                (num(number_or_dash(cause.residual_after)))
-                                (explains(left))
-                                td { (layers(&cause.layers)) }
-                            }
+            h3 { @if causes.len() == 1 { "Likely cause" } @else { "Likely causes, best first" } }
+            ol.causes {
+                @for (cause, left) in causes {
+                    li {
+                        p { code { (cause.id) } " " (cause.explanation) }
+                        dl.metrics {
+                            (metric("error before", html! { (number_or_dash(cause.residual_before)) }))
+                            (metric("error after", html! { (number_or_dash(cause.residual_after)) }))
+                            (metric("explains", explains(left)))
+                            (metric("layers", html! { (layers(&cause.layers)) }))
                         }
                     }
                 }
             }
         }
     }
+}
+
+fn metric(name: &str, shown: Markup) -> Markup {
+    html! { div { dt { (name) } dd { (shown) } } }
 }
 
 /// The share of the residual that the cause leaves unexplained.
@@ -129,20 +131,16 @@ fn left(cause: &Cause) -> Option<f64> {
 /// A bar over eight decades: what a cause does not explain to the last digit, it does not explain.
 fn explains(left: Option<f64>) -> Markup {
     let Some(left) = left else {
-        return html! { td { (NOTHING) } };
+        return html! { (NOTHING) };
     };
     let decades = -left.max(1e-8).log10();
-    let width = (decades / 8.0).clamp(0.0, 1.0) * 50.0;
+    let width = (decades / 8.0).clamp(0.0, 1.0) * 100.0;
     html! {
-        td.bar {
-            i style=(format_args!("width:{width:.1}%")) {}
-            span {
-                @if left <= 0.0 { "all of it" }
-                @else if left < 0.01 { "all but 10" sup { (format_args!("\u{2212}{:.0}", -left.log10())) } }
-                @else if left < 1.0 { (format_args!("{:.0} %", 100.0 * (1.0 - left))) }
-                @else { "none of it" }
-            }
-        }
+        span.meter aria-hidden="true" { i style=(format_args!("width:{width:.1}%")) {} }
+        @if left <= 0.0 { "all of it" }
+        @else if left < 0.01 { "all but 10" sup { (format_args!("\u{2212}{:.0}", -left.log10())) } }
+        @else if left < 1.0 { (format_args!("{:.0} %", 100.0 * (1.0 - left))) }
+        @else { "none of it" }
     }
 }
 
@@ -202,6 +200,30 @@ mod tests {
     }
 
     #[test]
+    fn what_has_no_cause_is_said_to_have_none() {
+        let first_divergence = Some(qwen3_blame::Divergence { layer: None, tensor: "logits".into() });
+        let html = body(&Diagnosis { first_divergence, ..Diagnosis::default() }, &[]).into_string();
+        assert!(html.contains("No known mistake explains it.") && !html.contains("Likely"), "{html}");
+    }
+
+    #[test]
+    fn a_crash_and_runs_that_differ_are_told() {
+        let crash = crate::RunResult {
+            reason: Some("signal <11>".into()),
+            ..sample::run("wgpu", Status::Crash, Vec::new())
+        };
+        let html = section(&sample::report_of(vec![crash])).into_string();
+        assert!(html.contains("<b>wgpu f32</b> crashed.") && html.contains("signal &lt;11&gt;"), "{html}");
+        let consensus = qwen3_trace::consensus::Consensus {
+            agree: false,
+            outlier: None,
+            explanation: "they differ".into(),
+        };
+        let report = VerifyReport { consensus: Some(consensus), ..sample::report_of(Vec::new()) };
+        assert!(section(&report).into_string().contains("they differ"));
+    }
+
+    #[test]
     fn layers_are_shown_as_spans() {
         assert_eq!(layers(&[4, 3, 9, 5, 5, 11, 12]), "3\u{2013}5, 9, 11, 12");
         assert_eq!(layers(&[]), NOTHING);
@@ -227,6 +249,6 @@ mod tests {
         let html = html.into_string();
         let place = |id| html.find(id).unwrap();
         assert!(place("nearly_all") < place("half") && place("half") < place("unknown"));
-        assert!(html.contains("all but 10<sup>\u{2212}6</sup>") && html.contains(">50 %<"));
+        assert!(html.contains("all but 10<sup>\u{2212}6</sup>") && html.contains("</span>50 %<"));
     }
 }

@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 use qwen3_trace::{LayerVerdict, Mode, Neighbours};
 
+use super::scroll::scroll;
 use super::text::{
     NOTHING, NUM, axes, chip, count, decimals, finite, fixed, heads, num, number, number_or_dash, ratio,
 };
@@ -68,7 +69,7 @@ fn card(tensor: &LayerVerdict) -> Markup {
     ];
     html! {
         article class={ "card " @if verdict.pass { "within" } @else { "beyond" } } {
-            h4 {
+            h3 {
                 code { (title(tensor)) } " " span.quiet { (tensor.mode) } " "
                 span.times { (ratio(measure::ratio(tensor))) " \u{d7} limit" }
             }
@@ -102,7 +103,7 @@ fn neighbours(tensor: &LayerVerdict, around: &Neighbours) -> Markup {
     let difference = |at| Some(finite(observed, at)? - finite(expected, at)?);
     html! {
         @if !columns.is_empty() {
-            div.scroll {
+            (scroll(&format!("Around the worst element of {}", title(tensor)), &html! {
                 table.near {
                     thead {
                         tr {
@@ -125,7 +126,7 @@ fn neighbours(tensor: &LayerVerdict, around: &Neighbours) -> Markup {
                         }
                     }
                 }
-            }
+            }))
         }
     }
 }
@@ -145,9 +146,9 @@ fn rest(tensors: &[&LayerVerdict]) -> Markup {
     html! {
         details.card {
             summary { (count(tensors.len(), "tensor")) " more" }
-            div.scroll {
+            (scroll("Tensors beyond their limits", &html! {
                 table { (heads(&columns)) tbody { @for tensor in tensors.iter().take(LINES) { (line(tensor)) } } }
-            }
+            }))
             @if tensors.len() > LINES {
                 p.quiet {
                     "And " (count(tensors.len() - LINES, "more tensor")) ": see the grids above or the JSON report."

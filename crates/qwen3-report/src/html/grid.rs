@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use qwen3_trace::{LayerVerdict, Mode};
+use qwen3_trace::{LayerVerdict, Mode, TokenVerdict};
 
 use crate::RunResult;
 use crate::measure::{ratio, worse};
@@ -17,6 +17,9 @@ pub enum Place<'a> {
     /// After the last layer; a rank and the tensor's name.
     After(u8, &'a str),
 }
+
+/// The row of the ids that were chosen by the logits.
+const IDS: Place = Place::After(u8::MAX, "generated_ids");
 
 impl<'a> Place<'a> {
     /// Where the tensor belongs.
@@ -55,59 +58,118 @@ pub fn column(tensor: &LayerVerdict) -> &str {
     }
 }
 
+/// The column of what a layer gives, and of everything outside layers.
+pub const OUTPUT: &str = "output";
+
+/// What a cell shows.
+#[derive(Clone, Copy, Debug)]
+pub enum Cell<'a> {
+    /// A tensor against its limit.
+    Tensor(&'a LayerVerdict),
+    /// The generated ids, which have no limit: one is right, a tie, or wrong.
+    Ids(&'a [TokenVerdict]),
+}
+
+impl<'a> Cell<'a> {
+    /// Is it beyond its limit, or is an id wrong?
+    pub fn fails(self) -> bool {
+        match self {
+            Self::Tensor(tensor) => !tensor.verdict.pass,
+            Self::Ids(tokens) => wrong_ids(tokens) > 0,
+        }
+    }
+
+    /// The tensor, if it is one.
+    pub fn tensor(self) -> Option<&'a LayerVerdict> {
+        match self {
+            Self::Tensor(tensor) => Some(tensor),
+            Self::Ids(_) => None,
+        }
+    }
+}
+
+/// How many ids are neither right nor a tie.
+pub fn wrong_ids(tokens: &[TokenVerdict]) -> usize {
+    tokens.iter().filter(|token| !token.passes()).count()
+}
+
 /// One run in one mode.
 #[derive(Debug)]
 pub struct Grid<'a> {
-    /// The columns, in the order of computation; `output` is the last.
+    /// The columns: `output`, which sums a row up, and then what is inside a layer in the order of computation.
     pub columns: Vec<&'a str>,
     /// The rows, by depth; a cell for each column, empty where nothing was compared.
-    pub rows: BTreeMap<Place<'a>, Vec<Option<&'a LayerVerdict>>>,
+    pub rows: BTreeMap<Place<'a>, Vec<Option<Cell<'a>>>>,
 }
 
 impl<'a> Grid<'a> {
-    /// Lays out the run's tensors of one mode; `None` when there are none.
+    /// Lays out the run's tensors of one mode, and with the accumulated ones its generated ids; `None` when there
+    /// are none.
     ///
     /// Of several tensors in one cell the worst is shown.
     pub fn new(run: &'a RunResult, mode: Mode) -> Option<Self> {
+        let tokens = ids(run, mode);
         let mut columns: Vec<&str> = Vec::new();
-        for column in run.verdicts.of(mode).map(column) {
+        for column in run.verdicts.of(mode).map(column).chain(tokens.map(|_| OUTPUT)) {
             if !columns.contains(&column) {
                 columns.push(column);
             }
         }
-        columns.sort_by_key(|column| *column == "output");
-        let mut rows: BTreeMap<Place, Vec<Option<&LayerVerdict>>> = BTreeMap::new();
+        columns.sort_by_key(|column| *column != OUTPUT);
+        let mut rows: BTreeMap<Place, Vec<Option<Cell>>> = BTreeMap::new();
+        let mut add = |place, column: &str, cell: Cell<'a>| {
+            let row = rows.entry(place).or_insert_with(|| vec![None; columns.len()]);
+            let at = columns.iter().position(|name| *name == column);
+            let here = &mut row[at.expect("each tensor's column is listed")];
+            *here = match (*here, cell) {
+                (Some(Cell::Tensor(other)), Cell::Tensor(tensor)) => Some(Cell::Tensor(worse(other, tensor))),
+                _ => Some(cell),
+            };
+        };
         for tensor in run.verdicts.of(mode) {
-            let row = rows.entry(Place::of(tensor)).or_insert_with(|| vec![None; columns.len()]);
-            let cell = columns.iter().position(|name| *name == column(tensor));
-            let cell = &mut row[cell.expect("each tensor's column is listed")];
-            *cell = Some(cell.map_or(tensor, |other| worse(other, tensor)));
+            add(Place::of(tensor), column(tensor), Cell::Tensor(tensor));
+        }
+        if let Some(tokens) = tokens {
+            add(IDS, OUTPUT, Cell::Ids(tokens));
         }
         (!rows.is_empty()).then_some(Self { columns, rows })
     }
 
+    /// Every cell, row by row.
+    pub fn cells(&self) -> impl Iterator<Item = Cell<'a>> {
+        self.rows.values().flatten().flatten().copied()
+    }
+
     /// The worst error over limit at each depth; infinite when a tensor is not finite.
     pub fn worst_by_place(&self) -> BTreeMap<Place<'a>, f64> {
-        let worst = |row: &[Option<&LayerVerdict>]| row.iter().flatten().map(|t| ratio(t)).reduce(f64::max);
+        let ratios = |row: &[Option<Cell>]| {
+            let tensors = row.iter().flatten().filter_map(|cell| cell.tensor());
+            tensors.map(ratio).reduce(f64::max)
+        };
         let rows = self.rows.iter();
-        rows.filter_map(|(&place, row)| Some((place, worst(row)?))).collect()
+        rows.filter_map(|(&place, row)| Some((place, ratios(row)?))).collect()
     }
+}
+
+/// The ids that the run generated, which belong to its whole runs.
+fn ids(run: &RunResult, mode: Mode) -> Option<&[TokenVerdict]> {
+    (mode == Mode::Accumulated && !run.verdicts.tokens.is_empty()).then_some(&run.verdicts.tokens[..])
 }
 
 /// The modes that any run has.
 pub fn modes(runs: &[RunResult]) -> Vec<Mode> {
-    let has = |mode: &Mode| runs.iter().any(|run| run.verdicts.of(*mode).next().is_some());
-    Mode::ALL.into_iter().filter(has).collect()
+    let has = |run: &RunResult, mode| run.verdicts.of(mode).next().is_some() || ids(run, mode).is_some();
+    Mode::ALL.into_iter().filter(|mode| runs.iter().any(|run| has(run, *mode))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Status;
-    use crate::sample::{self, tensor};
+    use crate::sample::{self, tensor, token};
 
     #[test]
-    fn rows_are_by_depth_and_output_is_the_last_column() {
+    fn rows_are_by_depth_and_output_is_the_first_column() {
         let accumulated = |name, ratio| tensor(Mode::Accumulated, name, ratio);
         let run = sample::run(
             "flex",
@@ -124,7 +186,7 @@ mod tests {
             ],
         );
         let grid = Grid::new(&run, Mode::Accumulated).unwrap();
-        assert_eq!(grid.columns, ["mlp", "output"]);
+        assert_eq!(grid.columns, ["output", "mlp"]);
         let labels: Vec<_> = grid.rows.keys().map(Place::label).collect();
         assert_eq!(labels, ["embedding", "layer 2", "layer 10", "final norm", "logits"]);
         assert_eq!(grid.worst_by_place()[&Place::Layer(2)], f64::INFINITY);
@@ -133,5 +195,21 @@ mod tests {
         assert_eq!(patched.rows.keys().next(), Some(&Place::Layer(2)));
         assert!(Grid::new(&run, Mode::Isolated).is_none());
         assert_eq!(modes(&[run]), [Mode::Accumulated, Mode::Patched]);
+    }
+
+    #[test]
+    fn generated_ids_are_the_last_row_of_whole_runs() {
+        let mut run = sample::run("flex", Status::Fail, vec![tensor(Mode::Isolated, "logits", Some(0.1))]);
+        run.verdicts.tokens = vec![token(0, 1, 1), token(1, 2, 3)];
+        assert_eq!(modes(std::slice::from_ref(&run)), [Mode::Accumulated, Mode::Isolated]);
+        let grid = Grid::new(&run, Mode::Accumulated).unwrap();
+        assert!(matches!(grid.rows[&IDS][..], [Some(Cell::Ids(tokens))] if wrong_ids(tokens) == 1));
+        assert!(grid.cells().all(Cell::fails) && grid.worst_by_place().is_empty());
+        assert!(Grid::new(&run, Mode::Isolated).unwrap().cells().all(|cell| !cell.fails()));
+        let tensors = ["logits", "step_logits"].map(|name| tensor(Mode::Accumulated, name, Some(0.1)));
+        run.verdicts.tensors.extend(tensors);
+        let grid = Grid::new(&run, Mode::Accumulated).unwrap();
+        let labels: Vec<_> = grid.rows.keys().map(Place::label).collect();
+        assert_eq!(labels, ["logits", "step logits", "generated ids"]);
     }
 }

@@ -1,24 +1,26 @@
 //! Layer by tensor: the error over its limit as a colour and a number.
 
+mod modes;
 mod table;
 
-use maud::{Markup, PreEscaped, html};
+use maud::{Markup, html};
 use qwen3_trace::Mode;
 
-use super::grid::{Grid, modes};
+use self::modes::{elsewhere, tabs};
+use super::grid::{Cell, Grid, modes};
 use super::text::{chip, count, ratio};
 use crate::{RunResult, measure};
 
-/// The section's body; `None` when no run has a tensor.
+/// The section's body; `None` when nothing of any run was judged.
 pub fn section(runs: &[RunResult]) -> Option<Markup> {
     let modes = modes(runs);
-    // The first run that fails is what one opens the page for; when none does, the first with tensors.
-    let fails = |run: &RunResult| run.verdicts.tensors.iter().any(|tensor| !tensor.verdict.pass);
-    let compared = |run: &RunResult| !run.verdicts.tensors.is_empty();
+    // The first run that fails is what one opens the page for; when none does, the first that was compared.
+    let fails = |run: &RunResult| !run.verdicts.pass();
+    let compared = |run: &RunResult| !run.verdicts.is_empty();
     let opened = runs.iter().position(fails).or_else(|| runs.iter().position(compared))?;
     Some(html! {
         p.lead { "Each number is an error over its limit: the worse of the largest and of the rms error." }
-        (tabs(&modes))
+        (tabs(&modes, runs, &runs[opened]))
         (legend())
         @for (index, run) in runs.iter().enumerate() {
             details."card heat" open[index == opened] {
@@ -29,6 +31,7 @@ pub fn section(runs: &[RunResult]) -> Option<Markup> {
                 @if compared(run) {
                     @for (index, mode) in modes.iter().enumerate() {
                         div class={ "mode m" (index) } {
+                            @if let Some(elsewhere) = elsewhere(run, *mode) { p.elsewhere { (elsewhere) } }
                             @if let Some(grid) = Grid::new(run, *mode) { (table::render(&grid, run, *mode)) }
                             @else { p.quiet { "Nothing was compared as " (mode) "." } }
                         }
@@ -41,36 +44,14 @@ pub fn section(runs: &[RunResult]) -> Option<Markup> {
     })
 }
 
-/// Radio buttons: they work without scripts, and with the arrow keys.
-fn tabs(modes: &[Mode]) -> Markup {
-    let what = |mode| match mode {
-        Mode::Accumulated => "each layer on the output of the one before",
-        Mode::Isolated => "each layer on the reference's own input",
-        Mode::Patched => "the reference put in after a layer, the rest computed",
-    };
-    let rule = |index| {
-        format!("#heatmap:has(#mode-{index}:checked) :is(.mode,.strip):not(.m{index}){{display:none}}")
-    };
-    html! {
-        fieldset.tabs {
-            legend { "Mode" }
-            @for (index, mode) in modes.iter().enumerate() {
-                input type="radio" name="mode" id={ "mode-" (index) } checked[index == 0];
-                label for={ "mode-" (index) } { (mode) small { (what(*mode)) } }
-            }
-        }
-        style { @for index in 0..modes.len() { (PreEscaped(rule(index))) } }
-    }
-}
-
 fn legend() -> Markup {
     html! {
         p.legend {
-            span { "within the limit, up to" }
+            span.what { "within the limit, up to" }
             @for (index, end) in ["0.003", "0.01", "0.03", "0.1", "0.3", "1"].iter().enumerate() {
                 span class={ "c" (index) } { (end) }
             }
-            span.gap { "beyond it, up to" }
+            span.what { "beyond it, up to" }
             @for (index, end) in ["3", "10", "100", "10\u{2074}", "more"].iter().enumerate() {
                 span class={ "h" (index) } { (end) }
             }
@@ -98,18 +79,24 @@ fn strips(run: &RunResult, modes: &[Mode]) -> Markup {
         @for (index, mode) in modes.iter().enumerate() {
             @if let Some(grid) = Grid::new(run, *mode) {
                 span class={ "strip m" (index) } aria-hidden="true" {
-                    @for ratio in grid.worst_by_place().into_values() { i class=(table::class(ratio)) {} }
+                    @for cell in grid.rows.values().filter_map(|row| worst(row)) { i class=(table::class(cell)) {} }
                 }
             }
         }
     }
 }
 
+/// The cell that fails, or is closest to it.
+fn worst<'a>(row: &[Option<Cell<'a>>]) -> Option<Cell<'a>> {
+    let cells = row.iter().flatten().copied();
+    cells.max_by(|a, b| a.fails().cmp(&b.fails()).then(table::size(*a).total_cmp(&table::size(*b))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Status;
-    use crate::sample::{self, tensor};
+    use crate::sample::{self, tensor, token};
 
     #[test]
     fn the_first_run_that_fails_is_open() {
@@ -131,5 +118,14 @@ mod tests {
         let crash = RunResult { reason: Some("signal <11>".into()), ..none };
         let html = section(&[passes, crash]).unwrap().into_string();
         assert!(html.contains("signal &lt;11&gt;") && html.matches("<table").count() == 1);
+    }
+
+    #[test]
+    fn ids_alone_have_a_map_with_a_cell_that_fails() {
+        let mut run = sample::run("observed", Status::Fail, Vec::new());
+        run.verdicts.tokens = vec![token(0, 1, 1), token(1, 2, 3)];
+        let html = section(&[run]).unwrap().into_string();
+        assert!(html.contains("<th scope=\"row\">generated ids</th><td class=\"out ids h3\""), "{html}");
+        assert!(html.contains("<i class=\"h3\">"), "in the strip, too: {html}");
     }
 }

@@ -25,16 +25,19 @@ function columnNames(table) {
   return names;
 }
 
+// Generated ids are right or wrong, and have no limit.
+const said = (cell, times) => (cell.matches(".ids") ? text(cell) : `${text(cell)} ${times} limit`);
+
 function show(cell) {
   // A title would show a second, slower tooltip on top of this one.
   if (cell.title) {
     cell.dataset.numbers = cell.title;
-    cell.setAttribute("aria-label", `${nameOf(cell)}: ${text(cell)} of the limit; ${cell.title}`);
+    cell.setAttribute("aria-label", `${nameOf(cell)}: ${said(cell, "of the")}; ${cell.title}`);
     cell.removeAttribute("title");
   }
   if (!cell.dataset.numbers) return hide();
   const name = document.createElement("b");
-  name.textContent = `${nameOf(cell)}: ${text(cell)} \u00d7 limit`;
+  name.textContent = `${nameOf(cell)}: ${said(cell, "\u00d7")}`;
   tip.replaceChildren(name, cell.dataset.numbers);
   tip.hidden = false;
   const box = cell.getBoundingClientRect();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 use qwen3_trace::consensus::Pair;
 
+use super::scroll::scroll;
 use super::text::{NOTHING, finite, number_or_dash};
 use crate::VerifyReport;
 
@@ -55,7 +56,7 @@ fn matrix(tensor: &str, pairs: &[Pair], outlier: Option<&str>) -> Markup {
     };
     html! {
         figure.card {
-            div.scroll {
+            (scroll(&format!("{tensor}: relative difference"), &html! {
                 table.pairs {
                     caption { code { (tensor) } ": relative difference" }
                     thead { tr { td {} @for name in &names { (head("col", name)) } } }
@@ -72,7 +73,7 @@ fn matrix(tensor: &str, pairs: &[Pair], outlier: Option<&str>) -> Markup {
                         }
                     }
                 }
-            }
+            }))
         }
     }
 }

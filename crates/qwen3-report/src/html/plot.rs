@@ -2,12 +2,14 @@
 
 use maud::{Markup, html};
 
-use super::svg::{BOTTOM, HEIGHT, LEFT, RIGHT, TOP, axis_names, keys, label, one};
+use super::svg::{
+    self, BOTTOM, HEIGHT, Key, NARROW, TOP, axis_names, below, beside, keys, level, marker, one, per_cent,
+};
 
-/// Room for as many plots side by side as a page has.
-const WIDTH: f64 = 530.0;
-/// How close two labels of the horizontal axis may be.
-const LABEL: f64 = 34.0;
+/// How close two labels of the horizontal axis may be, in per cent of the area where it is narrow.
+const LABEL: f64 = 100.0 * 36.0 / NARROW;
+/// Where the first value lies, away from the edge so that its marker is whole; in per cent.
+const EDGE: f64 = 6.0;
 
 /// A plot of lines from 0 upwards.
 pub struct Plot {
@@ -25,10 +27,42 @@ pub struct Plot {
 pub struct Line {
     /// In the legend.
     pub name: String,
-    /// How it is drawn: `s0 solid`, `s0 limit`.
-    pub class: String,
+    /// Its colour and its marker's shape, below [`STYLES`](svg::STYLES).
+    pub style: usize,
+    /// How else it is drawn.
+    pub look: Look,
     /// By the horizontal axis.
     pub points: Vec<Point>,
+}
+
+/// What tells lines of one style apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Measured, with markers.
+    Solid,
+    /// Measured of what is wrong: pale.
+    Wrong,
+    /// A limit: dashed, without markers.
+    Limit,
+}
+
+impl Line {
+    fn class(&self) -> String {
+        let look = match self.look {
+            Look::Solid => "solid",
+            Look::Wrong => "solid wrong",
+            Look::Limit => "limit",
+        };
+        format!("line s{} {look}", self.style)
+    }
+
+    fn key(&self) -> Key<'_> {
+        (self.class(), (!self.is_limit()).then_some(self.style), &self.name)
+    }
+
+    fn is_limit(&self) -> bool {
+        self.look == Look::Limit
+    }
 }
 
 /// A value.
@@ -61,12 +95,12 @@ impl Scale {
         Self { xs, step, top: (highest / step).ceil().max(1.0) * step }
     }
 
+    /// In per cent of the area.
     fn x(&self, x: usize) -> f64 {
         let log = |x: usize| (x.max(1) as f64).log2();
         let (low, high) = (self.xs.first().map_or(0.0, |x| log(*x)), self.xs.last().map_or(0.0, |x| log(*x)));
         let share = if high > low { (log(x) - low) / (high - low) } else { 0.5 };
-        // Away from both edges, so that a marker is whole.
-        LEFT + 24.0 + share * (WIDTH - LEFT - RIGHT - 48.0)
+        EDGE + share * (100.0 - 2.0 * EDGE)
     }
 
     fn y(&self, y: f64) -> f64 {
@@ -90,19 +124,21 @@ pub fn figure(plot: &Plot) -> Option<Markup> {
     let points = plot.lines.iter().flat_map(|line| &line.points).filter(finite);
     points.clone().next()?;
     let scale = Scale::new(points);
-    let class = |line: &Line| format!("line {}", line.class);
+    let body = html! {
+        (grid(&scale))
+        (axis_names(plot.x, plot.y))
+        (svg::stretched(&html! {
+            @for line in &plot.lines { path class=(line.class()) d=(path(line, &scale)) {} }
+        }))
+        @for line in &plot.lines {
+            @for point in line.points.iter().filter(finite) { (mark(line, point, &scale)) }
+        }
+    };
     Some(html! {
         figure.card {
             figcaption { b { (plot.title) } }
-            (keys(plot.lines.iter().map(|line| (class(line), line.name.as_str()))))
-            svg.plot viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-label=(summary(plot)) {
-                (grid(&scale))
-                (axis_names(WIDTH, plot.x, plot.y))
-                @for line in &plot.lines {
-                    path class=(class(line)) d=(path(line, &scale)) {}
-                    @for point in line.points.iter().filter(finite) { (mark(line, point, &scale)) }
-                }
-            }
+            (keys(plot.lines.iter().map(Line::key)))
+            (svg::plot(&summary(plot), &body))
         }
     })
 }
@@ -122,13 +158,11 @@ fn grid(scale: &Scale) -> Markup {
         @for at in 0..=lines {
             @let value = at as f64 * scale.step;
             @let y = scale.y(value);
-            path.rule d=(format_args!("M{LEFT} {y:.1}H{:.1}", WIDTH - RIGHT)) {}
-            (label("tick", [LEFT - 6.0, y + 3.5], "end", &format!("{value:.decimals$}")))
+            (level("rule", y))
+            (beside(y, &format!("{value:.decimals$}")))
         }
         @for x in &scale.xs {
-            @if fits(scale.x(*x)) {
-                (label("tick", [scale.x(*x), HEIGHT - BOTTOM + 14.0], "middle", &x.to_string()))
-            }
+            @if fits(scale.x(*x)) { (below("tick", scale.x(*x), &x.to_string())) }
         }
     }
 }
@@ -138,20 +172,21 @@ fn path(line: &Line, scale: &Scale) -> String {
     points.sort_by_key(|point| point.x);
     let command = |at| if at == 0 { 'M' } else { 'L' };
     let point = |(at, point): (usize, &&Point)| {
-        format!("{}{:.1} {:.1}", command(at), scale.x(point.x), scale.y(point.y))
+        format!("{}{:.2} {:.1}", command(at), scale.x(point.x), scale.y(point.y))
     };
     points.iter().enumerate().map(point).collect()
 }
 
-/// The spread of a point, and what shows its numbers.
+/// A point's marker, its spread, and what shows its numbers.
 fn mark(line: &Line, point: &Point, scale: &Scale) -> Markup {
-    let x = scale.x(point.x);
+    let (x, y) = (scale.x(point.x), scale.y(point.y));
     html! {
         @if let Some([least, greatest]) = point.spread {
-            @let ends = format!("M{x:.1} {:.1}V{:.1}", scale.y(least), scale.y(greatest));
-            path class={ "line spread " (line.class) } d=(ends) {}
+            @let x = per_cent(x);
+            line class={ (line.class()) " spread" } x1=(x) x2=(x) y1=(one(scale.y(least))) y2=(one(scale.y(greatest))) {}
         }
-        circle.hit cx=(one(x)) cy=(one(scale.y(point.y))) r="8" { title { (line.name) ": " (point.title) } }
+        @if !line.is_limit() { (marker(line.style, if line.look == Look::Wrong { " wrong" } else { "" }, x, y)) }
+        circle.hit cx=(per_cent(x)) cy=(one(y)) r="8" { title { (line.name) ": " (point.title) } }
     }
 }
 
@@ -180,7 +215,7 @@ mod tests {
     }
 
     fn plot(values: &[(usize, f64)]) -> Option<String> {
-        let line = Line { name: "a <b>".into(), class: "s0 solid".into(), points: points(values) };
+        let line = Line { name: "a <b>".into(), style: 0, look: Look::Solid, points: points(values) };
         let plot = Plot { title: "Speed".into(), x: "tokens", y: "tok/s", lines: vec![line] };
         Some(figure(&plot)?.into_string())
     }
@@ -201,7 +236,7 @@ mod tests {
             let points = points(values);
             let scale = Scale::new(points.iter());
             for point in points.iter().filter(|point| point.y.is_finite()) {
-                assert!((LEFT..=WIDTH - RIGHT).contains(&scale.x(point.x)));
+                assert!((0.0..=100.0).contains(&scale.x(point.x)));
                 assert!((TOP..=HEIGHT - BOTTOM).contains(&scale.y(point.y)));
             }
             let html = plot(values).unwrap();

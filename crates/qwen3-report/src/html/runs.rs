@@ -3,11 +3,13 @@
 use maud::{Markup, html};
 use qwen3_trace::Switches;
 
-use super::text::{NOTHING, NUM, chip, duration, heads, megabytes, num, ratio};
-use crate::{RunResult, measure};
+use super::scroll::card;
+use super::text::{NOTHING, NUM, chip, duration, heads, mebibytes, num, ratio};
+use crate::{RunResult, VerifyReport, measure};
 
 /// The section's body; `None` when there are no runs.
-pub fn section(runs: &[RunResult]) -> Option<Markup> {
+pub fn section(report: &VerifyReport) -> Option<Markup> {
+    let runs = &report.runs;
     let columns = [
         ("backend", None),
         ("dtype", None),
@@ -18,16 +20,19 @@ pub fn section(runs: &[RunResult]) -> Option<Markup> {
         ("time", NUM),
         ("peak memory", NUM),
     ];
+    // Of somebody's activations the memory would be that of this program.
+    let columns = if report.observed.is_none() { &columns[..] } else { &columns[..columns.len() - 1] };
     (!runs.is_empty()).then(|| {
-        html! {
-            div."card scroll" {
-                table.runs { (heads(&columns)) tbody { @for run in runs { (row(run)) } } }
-            }
-        }
+        card(
+            "Runs",
+            &html! {
+                table.runs { (heads(columns)) tbody { @for run in runs { (row(run, columns.len())) } } }
+            },
+        )
     })
 }
 
-fn row(run: &RunResult) -> Markup {
+fn row(run: &RunResult, columns: usize) -> Markup {
     let tensors = &run.verdicts.tensors;
     let passed = tensors.iter().filter(|tensor| tensor.verdict.pass).count();
     let within = (!tensors.is_empty()).then(|| format!("{passed} of {}", tensors.len()));
@@ -45,10 +50,10 @@ fn row(run: &RunResult) -> Markup {
             (or_dash(within))
             (or_dash(worst))
             (num(duration(run.elapsed_ms)))
-            (or_dash(run.peak_rss_mb.map(megabytes)))
+            @if columns == 8 { (or_dash(run.peak_rss_mb.map(mebibytes))) }
         }
         @for line in run.reason.iter().cloned().chain(run.not_compared()) {
-            tr.reason { td colspan="8" { (line) } }
+            tr.reason { td colspan=(columns) { (line) } }
         }
     }
 }
@@ -75,12 +80,25 @@ mod tests {
     fn a_run_without_tensors_has_a_line_and_its_reason() {
         let label = sample::run("cuda", Status::Pass, Vec::new()).label;
         let run = RunResult::stopped(label, Status::Unavailable, "no <device>".into());
-        let html = section(std::slice::from_ref(&run)).unwrap().into_string();
+        let shown = |run: &RunResult| section(&sample::report_of(vec![run.clone()])).unwrap().into_string();
+        let html = shown(&run);
         assert!(html.contains("unavailable") && html.contains("no &lt;device&gt;"));
         let run = RunResult { unread: vec!["a".into(), "b\u{1b}[2J".into()], ..run };
-        let html = section(&[run]).unwrap().into_string();
+        let html = shown(&run);
         assert!(html.contains("not compared: a, b\\u{1b}[2J"), "{html}");
-        assert!(section(&[]).is_none());
+        assert!(section(&sample::report_of(Vec::new())).is_none());
+    }
+
+    #[test]
+    fn what_judging_took_is_not_told_as_what_a_run_took() {
+        let mut report = sample::report(4);
+        assert!(section(&report).unwrap().into_string().contains("peak memory"));
+        report.observed = Some("mine.npz".into());
+        let html = section(&report).unwrap().into_string();
+        assert!(
+            !html.contains("peak memory") && !html.contains("MiB") && html.contains("colspan=\"7\""),
+            "{html}"
+        );
     }
 
     #[test]

@@ -143,9 +143,9 @@ pub fn duration(ms: f64) -> String {
     }
 }
 
-/// Mebibytes.
-pub fn megabytes(mb: f64) -> String {
-    if mb < 10.0 { format!("{mb:.1} MB") } else { format!("{mb:.0} MB") }
+/// A size given in MiB.
+pub fn mebibytes(mib: f64) -> String {
+    if mib < 10.0 { format!("{mib:.1} MiB") } else { format!("{mib:.0} MiB") }
 }
 
 /// `1 layer`, `2 layers`.
@@ -228,6 +228,6 @@ mod tests {
         assert_eq!(duration(812.4), "812 ms");
         assert_eq!(duration(95_000.0), "95.0 s");
         assert_eq!(duration(600_000.0), "10.0 min");
-        assert_eq!((megabytes(9.96), megabytes(12.3)), ("10.0 MB".into(), "12 MB".into()));
+        assert_eq!((mebibytes(9.96), mebibytes(12.3)), ("10.0 MiB".into(), "12 MiB".into()));
     }
 }

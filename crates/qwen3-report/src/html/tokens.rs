@@ -3,6 +3,8 @@
 use maud::{Markup, html};
 use qwen3_trace::{Mode, TokenVerdict};
 
+use super::grid::wrong_ids;
+use super::scroll::scroll;
 use super::text::{NUM, chip, count, heads, num, number, number_or_dash};
 use crate::RunResult;
 
@@ -41,9 +43,10 @@ fn same(token: &TokenVerdict) -> bool {
     i64::from(token.expected) == token.observed
 }
 
-fn summary(tokens: &[TokenVerdict]) -> String {
+/// How many are right, ties and wrong, in words.
+pub fn summary(tokens: &[TokenVerdict]) -> String {
     let equal = tokens.iter().filter(|token| same(token)).count();
-    let wrong = tokens.iter().filter(|token| !token.passes()).count();
+    let wrong = wrong_ids(tokens);
     let ties = tokens.len() - equal - wrong;
     let mut out = format!("{equal} of {} as expected", count(tokens.len(), "token"));
     if ties > 0 {
@@ -89,12 +92,12 @@ fn table(tokens: &[TokenVerdict]) -> Markup {
     let columns = if rows { &columns[..] } else { &columns[1..] };
     let largest = tokens.iter().filter_map(|token| token.margin).fold(0.0, f64::max);
     html! {
-        div.scroll {
+        (scroll("Generated tokens", &html! {
             table.tokens {
                 (heads(columns))
                 tbody { @for token in tokens.iter().take(SHOWN) { (line(token, rows, largest)) } }
             }
-        }
+        }))
         @if tokens.len() > SHOWN {
             p.quiet { "The first " (SHOWN) " of " (tokens.len()) "; the rest is in the JSON report." }
         }

@@ -23,11 +23,10 @@ pub fn header(report: &BenchReport) -> Markup {
     };
     html! {
         header class=(class) {
-            p.verdict { span.word { (word) } " " span { (sentence(report, wrong > 0)) } }
+            h1.verdict { span.word { (word) } " " span { (sentence(report, wrong > 0)) } }
             ul.chips aria-label="Backends" {
                 @for lane in &lanes { li { span.name { (lane.label) } " " (standing_chip(lane.standing)) } }
             }
-            (facts(report))
         }
     }
 }
@@ -59,7 +58,8 @@ fn sentence(report: &BenchReport, wrong: bool) -> String {
     fastest + warning
 }
 
-fn facts(report: &BenchReport) -> Markup {
+/// The section of what was measured on what; `None` when nothing was.
+pub fn facts(report: &BenchReport) -> Option<Markup> {
     let BenchReport { model, machine, limits, .. } = report;
     let facts = [
         ("Model", model.name.clone()),
@@ -74,9 +74,8 @@ fn facts(report: &BenchReport) -> Markup {
         ("Devices", machine.devices.join(", ")),
         ("Burn", report.burn.clone()),
     ];
-    html! {
-        div.facts {
-            dl { @for (term, fact) in &facts { @if !fact.is_empty() { dt { (term) } dd { (fact) } } } }
-        }
-    }
+    let facts = facts.iter().filter(|(_, fact)| !fact.is_empty());
+    (!report.rows.is_empty()).then(|| {
+        html! { dl."card facts" { @for (term, fact) in facts { dt { (term) } dd { (fact) } } } }
+    })
 }

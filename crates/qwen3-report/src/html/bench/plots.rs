@@ -6,7 +6,7 @@ use maud::{Markup, PreEscaped, html};
 
 use super::Shown;
 use crate::bench::{Figures, Phase, Workload};
-use crate::html::plot::{Line, Plot, Point, figure};
+use crate::html::plot::{Line, Look, Plot, Point, figure};
 use crate::html::svg::{MARKERS, STYLES};
 use crate::measure::three_digits;
 
@@ -40,7 +40,7 @@ pub fn section(lanes: &[Shown]) -> Option<Markup> {
                  allow at most, as measured in the same run. Point at a mark for its numbers."
             }
             (PreEscaped(MARKERS))
-            div."plots wide" { @for figure in figures { (figure) } }
+            div."plots pair" { @for figure in figures { (figure) } }
         }
     })
 }
@@ -100,12 +100,12 @@ fn plot(lanes: &[Shown], title: String, x: &'static str, axis: Axis, fixed: &[us
             spread: Some(row.extremes()),
             title: numbers(row),
         });
-        let wrong = if lane.is_wrong() { " wrong" } else { "" };
+        let look = if lane.is_wrong() { Look::Wrong } else { Look::Solid };
         let points: Vec<Point> = points.collect();
         if points.is_empty() {
             continue;
         }
-        lines.push(Line { name: lane.marked(), class: format!("s{style} solid{wrong}"), points });
+        lines.push(Line { name: lane.marked(), style, look, points });
         let points = rows.iter().filter_map(|row| {
             let limit = row.limit_tok_per_s?;
             Some(Point {
@@ -121,11 +121,7 @@ fn plot(lanes: &[Shown], title: String, x: &'static str, axis: Axis, fixed: &[us
         let drawn =
             |line: &Line| points.iter().all(|point| line.points.iter().any(|other| near(point, other)));
         if !points.is_empty() && !limits.iter().any(drawn) {
-            limits.push(Line {
-                name: format!("limit of {}", lane.name),
-                class: format!("s{style} limit"),
-                points,
-            });
+            limits.push(Line { name: format!("limit of {}", lane.name), style, look: Look::Limit, points });
         }
     }
     lines.extend(limits);

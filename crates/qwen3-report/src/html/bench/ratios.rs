@@ -4,6 +4,7 @@ use maud::{Markup, html};
 use qwen3_trace::Precision;
 
 use crate::bench::{Lane, Ratio, Standing, Workload};
+use crate::html::scroll::card;
 use crate::html::text::{NOTHING, NUM, heads, num};
 use crate::measure::three_digits;
 use crate::{BenchReport, Label};
@@ -60,7 +61,7 @@ fn table(
     };
     let rows = workloads.iter().filter(|workload| ratios.iter().any(|ratio| ratio.workload == **workload));
     html! {
-        div."card scroll" {
+        (card(&format!("Ratios over {peer} {dtype}"), &html! {
             table {
                 caption { "over " (peer) " " (dtype) }
                 (heads(&columns))
@@ -81,6 +82,6 @@ fn table(
                     }
                 }
             }
-        }
+        }))
     }
 }

@@ -5,7 +5,8 @@ use maud::{Markup, html};
 use super::Shown;
 use crate::BenchReport;
 use crate::bench::{Figures, Limits, Phase};
-use crate::html::text::{NOTHING, NUM, heads, megabytes, num, standing_chip};
+use crate::html::scroll::card;
+use crate::html::text::{NOTHING, NUM, heads, mebibytes, num, standing_chip};
 use crate::measure::three_digits;
 
 fn or_dash(value: Option<f64>) -> Markup {
@@ -19,7 +20,7 @@ pub fn of_limit(lanes: &[Shown]) -> Option<Markup> {
     (!rows.is_empty()).then(|| {
         html! {
             p.lead { "The median over what memory (decoding) and arithmetic (reading a prompt) allow at most." }
-            div."card scroll" {
+            (card("Speed over the limit", &html! {
                 table."bars share" {
                     caption { "Speed over the limit, in per cent" }
                     tbody {
@@ -35,7 +36,7 @@ pub fn of_limit(lanes: &[Shown]) -> Option<Markup> {
                         }
                     }
                 }
-            }
+            }))
         }
     })
 }
@@ -55,7 +56,7 @@ pub fn accuracy(lanes: &[Shown]) -> Option<Markup> {
     (!ours.is_empty()).then(|| {
         html! {
             p.lead { "The speed of a backend that computes something else is no result." }
-            div."card scroll" {
+            (card("Accuracy", &html! {
                 table {
                     (heads(&columns))
                     tbody {
@@ -75,7 +76,7 @@ pub fn accuracy(lanes: &[Shown]) -> Option<Markup> {
                         }
                     }
                 }
-            }
+            }))
         }
     })
 }
@@ -107,10 +108,10 @@ fn table(lane: &Shown) -> Markup {
         ("of limit", NUM),
         ("warm-up, s", NUM),
         ("peak memory", NUM),
-        ("MB / token", NUM),
+        ("MiB / token", NUM),
     ];
     html! {
-        div."card scroll" {
+        (card(&lane.name, &html! {
             table {
                 caption {
                     (lane.name) " "
@@ -120,7 +121,7 @@ fn table(lane: &Shown) -> Markup {
                 (heads(&columns))
                 tbody { @for row in &lane.rows { (table_row(row, lane.is_wrong())) } }
             }
-        }
+        }))
     }
 }
 
@@ -145,8 +146,8 @@ fn table_row(row: &Figures, wrong: bool) -> Markup {
             (or_dash(row.limit_tok_per_s))
             (num(share))
             (or_dash(warm_up))
-            (num(row.peak_rss_mb.map_or(NOTHING.into(), megabytes)))
-            (or_dash(row.bytes_per_token.map(|bytes| bytes / 1e6)))
+            (num(row.peak_rss_mb.map_or(NOTHING.into(), mebibytes)))
+            (or_dash(row.bytes_per_token.map(|bytes| bytes / f64::from(1 << 20))))
         }
     }
 }
@@ -167,7 +168,7 @@ pub fn limits(limits: &Limits) -> Option<Markup> {
     }
     (!rates.is_empty()).then(|| {
         html! {
-            div."card scroll" {
+            (card("What the machine allows", &html! {
                 table {
                     (heads(&[("limit", None), ("rate", NUM)]))
                     tbody {
@@ -176,7 +177,7 @@ pub fn limits(limits: &Limits) -> Option<Markup> {
                         }
                     }
                 }
-            }
+            }))
         }
     })
 }
@@ -185,7 +186,7 @@ pub fn limits(limits: &Limits) -> Option<Markup> {
 pub fn skipped(report: &BenchReport) -> Option<Markup> {
     (!report.skipped.is_empty()).then(|| {
         html! {
-            div."card scroll" {
+            (card("Not measured", &html! {
                 table {
                     (heads(&[("backend or engine", None), ("workload", None), ("why", None)]))
                     tbody {
@@ -200,7 +201,7 @@ pub fn skipped(report: &BenchReport) -> Option<Markup> {
                         }
                     }
                 }
-            }
+            }))
         }
     })
 }

@@ -3,17 +3,17 @@
 use maud::{Markup, html};
 
 use crate::html::grid::Place;
-use crate::html::svg::{BOTTOM, HEIGHT, LEFT, RIGHT, TOP, label};
+use crate::html::svg::{BOTTOM, HEIGHT, TOP, beside, level};
 
 /// The band above the plot for what is not finite.
 const BAND: f64 = 26.0;
 /// Decades below the limit that a plot shows at most: what is smaller lies on the axis.
 const LOWEST: f64 = -5.0;
+/// The room that a label of the horizontal axis takes, in pixels.
+const LABEL: f64 = 28.0;
 
 /// How values map to heights.
 pub struct Scale {
-    /// The plot's width.
-    pub width: f64,
     low: f64,
     high: f64,
     infinite: bool,
@@ -21,12 +21,12 @@ pub struct Scale {
 
 impl Scale {
     /// Whole decades around all the values and around the limit itself.
-    pub fn new(width: f64, values: impl Iterator<Item = f64> + Clone) -> Self {
+    pub fn new(values: impl Iterator<Item = f64> + Clone) -> Self {
         let logs = values.clone().filter(|value| *value > 0.0 && value.is_finite()).map(f64::log10);
         let low = logs.clone().fold(-1.0, f64::min).floor().max(LOWEST);
         let high = logs.fold(1.0, f64::max).ceil();
         let infinite = values.into_iter().any(|value| !value.is_finite());
-        Self { width, low, high, infinite }
+        Self { low, high, infinite }
     }
 
     fn top(&self) -> f64 {
@@ -55,10 +55,10 @@ pub fn decades(scale: &Scale) -> Markup {
     html! {
         @for decade in (low..=high).filter(|decade| decade % every == 0) {
             @let y = scale.y(10_f64.powi(decade as i32));
-            path.rule d=(format_args!("M{LEFT} {y:.1}H{:.1}", scale.width - RIGHT)) {}
-            (label("tick", [LEFT - 6.0, y + 3.5], "end", &name(decade)))
+            (level("rule", y))
+            (beside(y, &name(decade)))
         }
-        @if scale.infinite { (label("tick", [LEFT - 6.0, scale.y(f64::INFINITY) + 4.0], "end", "\u{221e}")) }
+        @if scale.infinite { (beside(scale.y(f64::INFINITY), "\u{221e}")) }
     }
 }
 
@@ -73,9 +73,10 @@ fn superscript(c: char) -> char {
     }
 }
 
-/// Which depths have a label: round layer numbers with room between them, and both ends.
+/// Which depths have a label when they are `step` pixels apart: round layer numbers with room between them, and
+/// both ends.
 pub fn ticks(places: &[Place], step: f64) -> Vec<(usize, String)> {
-    let room = |labels: usize| labels as f64 * step >= 26.0;
+    let room = |labels: usize| labels as f64 * step >= LABEL;
     let every =
         [1, 2, 4, 5, 10, 20, 25, 50, 100, 200, 500].into_iter().find(|&every| room(every)).unwrap_or(1000);
     let ends = places.iter().enumerate();
@@ -89,7 +90,7 @@ pub fn ticks(places: &[Place], step: f64) -> Vec<(usize, String)> {
         let Place::Layer(layer) = *place else {
             continue;
         };
-        let free = |(other, _): &(usize, String)| at.abs_diff(*other) as f64 * step >= 26.0;
+        let free = |(other, _): &(usize, String)| at.abs_diff(*other) as f64 * step >= LABEL;
         if layer % every == 0 && ticks.iter().all(free) {
             ticks.push((at, layer.to_string()));
         }
@@ -104,7 +105,7 @@ mod tests {
 
     #[test]
     fn values_stay_inside_the_plot() {
-        let scale = Scale::new(400.0, [0.0, 1e-12, 3.0, f64::INFINITY].into_iter());
+        let scale = Scale::new([0.0, 1e-12, 3.0, f64::INFINITY].into_iter());
         assert_eq!((scale.low, scale.high, scale.infinite), (LOWEST, 1.0, true));
         for ratio in [0.0, 1e-300, 1.0, 10.0, f64::INFINITY, f64::NAN] {
             assert!((TOP..=HEIGHT - BOTTOM).contains(&scale.y(ratio)), "{ratio}");
@@ -118,7 +119,7 @@ mod tests {
         places.extend((0..94).map(Place::Layer));
         places.extend([Place::After(0, "final_norm_output"), Place::After(1, "logits")]);
         let ticks = ticks(&places, 3.0);
-        let apart = |pair: &[(usize, String)]| (pair[1].0 - pair[0].0) as f64 * 3.0 >= 26.0;
+        let apart = |pair: &[(usize, String)]| (pair[1].0 - pair[0].0) as f64 * 3.0 >= LABEL;
         assert!(ticks.len() > 4 && ticks.windows(2).all(apart));
         assert_eq!(ticks.last().unwrap().1, "logits");
     }

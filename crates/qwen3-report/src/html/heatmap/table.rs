@@ -3,26 +3,32 @@
 use maud::{Markup, html};
 use qwen3_trace::{LayerVerdict, Mode};
 
-use crate::html::grid::Grid;
+use crate::html::grid::{Cell, Grid, OUTPUT, wrong_ids};
 use crate::html::text::{finite, number, ratio};
+use crate::html::tokens;
 use crate::{RunResult, measure};
 
 /// Upper ends of the classes within the limit, half a decade each: `c0` to `c5`.
 const COLD: [f64; 6] = [0.003_162, 0.01, 0.031_62, 0.1, 0.3162, 1.0];
 /// Upper ends of the classes beyond it: `h0` to `h4`; what is not finite is `hx`.
 const HOT: [f64; 5] = [3.162, 10.0, 100.0, 1e4, f64::INFINITY];
-/// From so many rows on the table scrolls by itself, under its head.
-const TALL: usize = 40;
+
+/// So many columns fit on a wide screen, where the head can then stay in sight.
+const FITS: usize = 16;
 
 /// The table, in a region of its own that scrolls and has the Tab key's one stop.
 pub fn render(grid: &Grid, run: &RunResult, mode: Mode) -> Markup {
     // A patched error is of the logits: no tensor diverges there.
     let first = run.diagnosis.first_divergence.as_ref().filter(|_| mode != Mode::Patched);
-    let is_first = |tensor: &LayerVerdict| first.is_some_and(|first| first.tensor == tensor.verdict.name);
+    let is_first = |cell: Cell| match (first, cell) {
+        (Some(first), Cell::Tensor(tensor)) => first.tensor == tensor.verdict.name,
+        (Some(first), Cell::Ids(_)) => first.tensor == "generated_ids",
+        (None, _) => false,
+    };
     let width = 9 + 6 * grid.columns.len();
     let label = format!("{}, {mode}: error over limit", run.label);
     html! {
-        div.scroll.tall[grid.rows.len() > TALL] role="region" tabindex="0" aria-label=(label) {
+        div.scroll.fits[grid.columns.len() <= FITS] role="region" tabindex="0" aria-label=(label) {
             table.grid style={ "max-width:" (width) "rem" } {
                 caption.sr { (label) }
                 (head(grid))
@@ -30,8 +36,8 @@ pub fn render(grid: &Grid, run: &RunResult, mode: Mode) -> Markup {
                     @for (place, cells) in &grid.rows {
                         tr {
                             th scope="row" { (place.label()) }
-                            @for tensor in cells {
-                                @if let Some(tensor) = tensor { (cell(tensor, is_first(tensor))) } @else { td {} }
+                            @for (name, shown) in grid.columns.iter().zip(cells) {
+                                @if let Some(shown) = shown { (cell(*shown, name, is_first(*shown))) } @else { td {} }
                             }
                         }
                         "\n"
@@ -56,7 +62,7 @@ fn head(grid: &Grid) -> Markup {
     let rows = nested.then_some("2");
     let column = |(_, name, derived): &(&str, &str, bool), rows| {
         html! {
-            th.v scope="col" rowspan=[rows] {
+            th class={ "v" (out(name)) } scope="col" rowspan=[rows] {
                 span {
                     // A long name breaks after an underscore.
                     @for part in name.split_inclusive('_') { (part) @if part.ends_with('_') { wbr; } }
@@ -82,19 +88,28 @@ fn head(grid: &Grid) -> Markup {
 }
 
 fn derived(grid: &Grid, column: usize) -> bool {
-    let mut tensors = grid.rows.values().filter_map(|row| row[column]);
+    let mut tensors = grid.rows.values().filter_map(|row| row[column]?.tensor());
     tensors.any(|tensor| tensor.derived)
 }
 
-fn cell(tensor: &LayerVerdict, first: bool) -> Markup {
-    let value = measure::ratio(tensor);
-    // A verdict that the colour does not show.
-    let fails = !tensor.verdict.pass && value <= 1.0;
-    html! {
-        td class={ (class(value)) @if fails { " fails" } @if first { " first" } } title=(title(tensor)) {
-            (ratio(value))
+/// A gap tells what a layer gives from what is inside it.
+fn out(column: &str) -> &'static str {
+    if column == OUTPUT { " out" } else { "" }
+}
+
+fn cell(cell: Cell, column: &str, first: bool) -> Markup {
+    let (kind, shown, title) = match cell {
+        Cell::Tensor(tensor) => ("", ratio(measure::ratio(tensor)), title(tensor)),
+        Cell::Ids(tokens) => {
+            let shown = match wrong_ids(tokens) {
+                0 => "right".into(),
+                wrong => format!("{wrong} wrong"),
+            };
+            ("ids ", shown, tokens::summary(tokens))
         }
-    }
+    };
+    let class = format!("{} {kind}{}{}", out(column), class(cell), if first { " first" } else { "" });
+    html! { td class=(class.trim()) title=(title) { (shown) } }
 }
 
 /// The numbers behind a cell.
@@ -113,8 +128,26 @@ fn title(tensor: &LayerVerdict) -> String {
     title
 }
 
-/// The class that colours a ratio, by its logarithm.
-pub fn class(ratio: f64) -> String {
+/// How bad a cell is: an error over its limit. A wrong id counts as much as what is not finite.
+pub fn size(cell: Cell) -> f64 {
+    match cell {
+        Cell::Tensor(tensor) => measure::ratio(tensor),
+        Cell::Ids(_) if cell.fails() => f64::INFINITY,
+        Cell::Ids(_) => 0.0,
+    }
+}
+
+/// The class that colours a cell; one that fails is never coloured as one that passes.
+pub fn class(cell: Cell) -> String {
+    match cell {
+        Cell::Ids(_) if cell.fails() => "h3".into(),
+        Cell::Tensor(_) if cell.fails() && size(cell) <= 1.0 => "h0".into(),
+        _ => by_ratio(size(cell)),
+    }
+}
+
+/// The class of a ratio, by its logarithm.
+fn by_ratio(ratio: f64) -> String {
     if !ratio.is_finite() {
         "hx".into()
     } else if let Some(index) = COLD.iter().position(|&end| ratio <= end) {
@@ -129,29 +162,38 @@ pub fn class(ratio: f64) -> String {
 mod tests {
     use super::*;
     use crate::Status;
-    use crate::sample::{self, tensor};
+    use crate::sample::{self, tensor, token};
 
     #[test]
     fn colours_change_sides_at_one() {
-        assert_eq!(class(0.0), "c0");
-        assert_eq!(class(0.2), "c4");
-        assert_eq!(class(1.0), "c5");
-        assert_eq!(class(1.000_1), "h0");
-        assert_eq!(class(5e6), "h4");
-        assert_eq!(class(f64::NAN), "hx");
-        assert_eq!(class(f64::INFINITY), "hx");
+        assert_eq!(by_ratio(0.0), "c0");
+        assert_eq!(by_ratio(0.2), "c4");
+        assert_eq!(by_ratio(1.0), "c5");
+        assert_eq!(by_ratio(1.000_1), "h0");
+        assert_eq!(by_ratio(5e6), "h4");
+        assert_eq!(by_ratio(f64::NAN), "hx");
+        assert_eq!(by_ratio(f64::INFINITY), "hx");
     }
 
     #[test]
-    fn a_failure_within_the_limit_is_still_marked() {
+    fn a_failure_within_the_limit_is_not_coloured_as_a_pass() {
         let cell = |ratio, pass, first| {
             let mut tensor = tensor(Mode::Isolated, "logits", ratio);
             tensor.verdict.pass = pass;
-            cell(&tensor, first).into_string()
+            cell(Cell::Tensor(&tensor), "mlp", first).into_string()
         };
-        assert!(cell(Some(0.5), false, false).contains("\"c5 fails\""));
+        assert!(cell(Some(0.5), false, false).contains("\"h0\""));
         assert!(cell(Some(0.5), true, true).contains("\"c5 first\""));
         assert!(cell(None, false, false).contains("class=\"hx\" title=\"max not finite of"));
+    }
+
+    #[test]
+    fn ids_are_right_or_wrong() {
+        let cell = |tokens: &[_]| cell(Cell::Ids(tokens), OUTPUT, false).into_string();
+        let right = cell(&[token(0, 1, 1)]);
+        assert_eq!(right, "<td class=\"out ids c0\" title=\"1 of 1 token as expected\">right</td>");
+        let wrong = cell(&[token(0, 1, 1), token(1, 2, 3), token(2, 2, 3)]);
+        assert!(wrong.contains("class=\"out ids h3\"") && wrong.ends_with("2 wrong</td>"), "{wrong}");
     }
 
     #[test]
