@@ -25,14 +25,14 @@ mod tokens;
 mod tests;
 
 pub use self::bench::render_bench;
+use self::page::{Page, page};
 use crate::VerifyReport;
 
 /// The report of a verification as a whole page. Never fails; the same report gives the same bytes.
 pub fn render(report: &VerifyReport) -> String {
     let runs = &report.runs;
-    // The diagnosis is what one opens the page for. A report without tokens or a second backend has no such section.
+    // A report without tokens or a second backend has no such section.
     let sections = vec![
-        ("diagnosis", "Diagnosis", Some(diagnosis::section(report))),
         ("heatmap", "Error over limit", heatmap::section(runs)),
         ("curves", "Layer by layer", curves::section(runs)),
         ("tokens", "Generated tokens", tokens::section(runs)),
@@ -42,5 +42,13 @@ pub fn render(report: &VerifyReport) -> String {
         ("compared", "What was compared", header::facts(report)),
         ("memory", "Memory", memory::section(report)),
     ];
-    page::page(&header::title(report), &header::header(report), sections, "verify", &report.burn)
+    page(Page {
+        title: header::title(report),
+        header: header::header(report),
+        // What one opens the page for.
+        lead: vec![("diagnosis", "Diagnosis", Some(diagnosis::section(report)))],
+        sections,
+        command: "verify",
+        burn: report.burn.clone(),
+    })
 }

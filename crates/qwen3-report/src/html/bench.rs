@@ -4,10 +4,12 @@ mod header;
 mod plots;
 mod ratios;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use crate::BenchReport;
 use crate::bench::{Accuracy, Figures, Standing};
-use crate::html::page::page;
+use crate::html::page::{Page, page};
 
 /// The report of a benchmark as a whole page. Never fails; the same report gives the same bytes.
 pub fn render_bench(report: &BenchReport) -> String {
@@ -22,7 +24,14 @@ pub fn render_bench(report: &BenchReport) -> String {
         ("limits", "What the machine allows", tables::limits(&report.limits)),
         ("skipped", "Not measured", tables::skipped(report)),
     ];
-    page(&header::title(report), &header::header(report), sections, "bench", &report.burn)
+    page(Page {
+        title: header::title(report),
+        header: header::header(report),
+        lead: Vec::new(),
+        sections,
+        command: "bench",
+        burn: report.burn.clone(),
+    })
 }
 
 /// The rows of one backend or engine in one dtype, as a page shows them.

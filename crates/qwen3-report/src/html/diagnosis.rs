@@ -1,9 +1,11 @@
 //! Where it first goes wrong, in which operation, and why: best explanation first.
 
-use maud::{Markup, html};
-use qwen3_blame::{Cause, Diagnosis};
+mod causes;
 
-use super::text::{NOTHING, number_or_dash};
+use maud::{Markup, html};
+use qwen3_blame::Diagnosis;
+
+use self::causes::causes;
 use crate::{Label, Status, VerifyReport};
 
 /// The section's body: the report's diagnosis, then those of the runs that have another one.
@@ -70,6 +72,9 @@ fn list(labels: &[&Label]) -> String {
 
 /// Everything a diagnosis says; `labels` are the runs it holds for.
 fn body(diagnosis: &Diagnosis, labels: &[&Label]) -> Markup {
+    let tensor = diagnosis.first_divergence.as_ref().map(|first| &first.tensor);
+    // Inside a layer the tensor names the operation.
+    let operation = diagnosis.operation.as_ref().filter(|operation| Some(*operation) != tensor);
     html! {
         dl.where {
             @if let Some(first) = &diagnosis.first_divergence {
@@ -81,7 +86,7 @@ fn body(diagnosis: &Diagnosis, labels: &[&Label]) -> Markup {
                     }
                 }
             }
-            @if let Some(operation) = &diagnosis.operation {
+            @if let Some(operation) = operation {
                 div { dt { "Operation" } dd { code { (operation) } } }
             }
             @if !labels.is_empty() { div { dt { "On" } dd { (list(labels)) } } }
@@ -91,71 +96,6 @@ fn body(diagnosis: &Diagnosis, labels: &[&Label]) -> Markup {
         (lines("What the error looks like", &diagnosis.error_shape))
         (lines("Notes", &diagnosis.notes))
     }
-}
-
-/// The causes; the one that explains most of the residual first.
-fn causes(causes: &[Cause]) -> Markup {
-    let mut causes: Vec<(&Cause, Option<f64>)> = causes.iter().map(|cause| (cause, left(cause))).collect();
-    let worth = |left: Option<f64>| left.unwrap_or(f64::INFINITY);
-    causes.sort_by(|a, b| worth(a.1).total_cmp(&worth(b.1)));
-    html! {
-        @if !causes.is_empty() {
-            h3 { @if causes.len() == 1 { "Likely cause" } @else { "Likely causes, best first" } }
-            ol.causes {
-                @for (cause, left) in causes {
-                    li {
-                        p { code { (cause.id) } " " (cause.explanation) }
-                        dl.metrics {
-                            (metric("error before", html! { (number_or_dash(cause.residual_before)) }))
-                            (metric("error after", html! { (number_or_dash(cause.residual_after)) }))
-                            (metric("explains", explains(left)))
-                            (metric("layers", html! { (layers(&cause.layers)) }))
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn metric(name: &str, shown: Markup) -> Markup {
-    html! { div { dt { (name) } dd { (shown) } } }
-}
-
-/// The share of the residual that the cause leaves unexplained.
-fn left(cause: &Cause) -> Option<f64> {
-    let (before, after) = (cause.residual_before?, cause.residual_after?);
-    (before > 0.0).then(|| after / before)
-}
-
-/// A bar over eight decades: what a cause does not explain to the last digit, it does not explain.
-fn explains(left: Option<f64>) -> Markup {
-    let Some(left) = left else {
-        return html! { (NOTHING) };
-    };
-    let decades = -left.max(1e-8).log10();
-    let width = (decades / 8.0).clamp(0.0, 1.0) * 100.0;
-    html! {
-        span.meter aria-hidden="true" { i style=(format_args!("width:{width:.1}%")) {} }
-        @if left <= 0.0 { "all of it" }
-        @else if left < 0.01 { "all but 10" sup { (format_args!("\u{2212}{:.0}", -left.log10())) } }
-        @else if left < 1.0 { (format_args!("{:.0} %", 100.0 * (1.0 - left))) }
-        @else { "none of it" }
-    }
-}
-
-/// `3, 4, 9\u{2013}27`
-fn layers(layers: &[usize]) -> String {
-    let mut layers = layers.to_vec();
-    layers.sort_unstable();
-    layers.dedup();
-    let spans = layers.chunk_by(|a, b| a.checked_add(1) == Some(*b)).map(|span| match span {
-        [one] => one.to_string(),
-        [one, other] => format!("{one}, {other}"),
-        span => format!("{}\u{2013}{}", span[0], span[span.len() - 1]),
-    });
-    let spans = spans.collect::<Vec<_>>().join(", ");
-    if spans.is_empty() { NOTHING.into() } else { spans }
 }
 
 fn lines(title: &str, lines: &[String]) -> Markup {
@@ -221,34 +161,5 @@ mod tests {
         };
         let report = VerifyReport { consensus: Some(consensus), ..sample::report_of(Vec::new()) };
         assert!(section(&report).into_string().contains("they differ"));
-    }
-
-    #[test]
-    fn layers_are_shown_as_spans() {
-        assert_eq!(layers(&[4, 3, 9, 5, 5, 11, 12]), "3\u{2013}5, 9, 11, 12");
-        assert_eq!(layers(&[]), NOTHING);
-        assert_eq!(layers(&[usize::MAX]), usize::MAX.to_string());
-    }
-
-    #[test]
-    fn the_cause_that_leaves_least_comes_first() {
-        let cause = |id: &str, before, after| Cause {
-            id: id.into(),
-            explanation: String::new(),
-            residual_before: before,
-            residual_after: after,
-            fitted: None,
-            layers: Vec::new(),
-        };
-        let html = causes(&[
-            cause("unknown", None, None),
-            cause("half", Some(1.0), Some(0.5)),
-            cause("nearly_all", Some(0.4), Some(3e-7)),
-            cause("zero_before", Some(0.0), Some(0.0)),
-        ]);
-        let html = html.into_string();
-        let place = |id| html.find(id).unwrap();
-        assert!(place("nearly_all") < place("half") && place("half") < place("unknown"));
-        assert!(html.contains("all but 10<sup>\u{2212}6</sup>") && html.contains("</span>50 %<"));
     }
 }

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use qwen3_trace::Mode;
 
 use self::modes::{elsewhere, tabs};
-use super::grid::{Cell, Grid, modes};
+use super::grid::{Cell, Grid, modes, wrong_ids};
 use super::text::{chip, count, ratio};
 use crate::{RunResult, measure};
 
@@ -46,17 +46,20 @@ pub fn section(runs: &[RunResult]) -> Option<Markup> {
 
 fn legend() -> Markup {
     html! {
-        p.legend {
-            span.what { "within the limit, up to" }
-            @for (index, end) in ["0.003", "0.01", "0.03", "0.1", "0.3", "1"].iter().enumerate() {
-                span class={ "c" (index) } { (end) }
+        div.legend {
+            p {
+                "within the limit, up to"
+                @for (index, end) in ["0.003", "0.01", "0.03", "0.1", "0.3", "1"].iter().enumerate() {
+                    span class={ "c" (index) } { (end) }
+                }
             }
-            span.what { "beyond it, up to" }
-            @for (index, end) in ["3", "10", "100", "10\u{2074}", "more"].iter().enumerate() {
-                span class={ "h" (index) } { (end) }
+            p {
+                "beyond it, up to"
+                @for (index, end) in ["3", "10", "100", "10\u{2074}", "more"].iter().enumerate() {
+                    span class={ "h" (index) } { (end) }
+                }
             }
-            span.hx { "not finite" }
-            span.first-mark { "first divergence" }
+            p { span.hx { "not finite" } span.first-mark { "first divergence" } }
         }
     }
 }
@@ -65,11 +68,13 @@ fn legend() -> Markup {
 fn summary(run: &RunResult) -> Markup {
     let tensors = &run.verdicts.tensors;
     let beyond = tensors.iter().filter(|tensor| !tensor.verdict.pass).count();
+    let wrong = wrong_ids(&run.verdicts.tokens);
     html! {
         @if let Some(worst) = measure::worst(tensors) {
             (beyond) " of " (count(tensors.len(), "tensor")) " beyond the limit; worst "
             (ratio(measure::ratio(worst))) " \u{d7} limit: " code { (measure::title(worst)) } ", " (worst.mode)
         } @else { "no tensor was compared" }
+        @if wrong > 0 { "; " (count(wrong, "wrong id")) }
     }
 }
 
@@ -127,5 +132,6 @@ mod tests {
         let html = section(&[run]).unwrap().into_string();
         assert!(html.contains("<th scope=\"row\">generated ids</th><td class=\"out ids h3\""), "{html}");
         assert!(html.contains("<i class=\"h3\">"), "in the strip, too: {html}");
+        assert!(html.contains("no tensor was compared; 1 wrong id<"), "{html}");
     }
 }

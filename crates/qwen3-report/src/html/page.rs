@@ -13,10 +13,29 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 /// A section: its id, its title and its body; without a body it is left out.
 pub type Section = (&'static str, &'static str, Option<Markup>);
 
-/// A whole page of a report that `cargo xtask COMMAND` wrote.
-pub fn page(title: &str, header: &Markup, sections: Vec<Section>, command: &str, burn: &str) -> String {
-    let sections = sections.into_iter().filter_map(|(id, title, body)| Some((id, title, body?)));
-    let sections: Vec<_> = sections.collect();
+/// What a page consists of.
+pub struct Page {
+    /// In the browser's title bar.
+    pub title: String,
+    /// What is above everything.
+    pub header: Markup,
+    /// Sections above the navigation.
+    pub lead: Vec<Section>,
+    /// Sections below it.
+    pub sections: Vec<Section>,
+    /// The command of `cargo xtask` that wrote it.
+    pub command: &'static str,
+    /// The Burn release, or nothing.
+    pub burn: String,
+}
+
+/// The whole page.
+pub fn page(page: Page) -> String {
+    let Page { title, header, lead, sections, command, burn } = page;
+    let there = |sections: Vec<Section>| -> Vec<(&str, &str, Markup)> {
+        sections.into_iter().filter_map(|(id, title, body)| Some((id, title, body?))).collect()
+    };
+    let (lead, sections) = (there(lead), there(sections));
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -30,16 +49,12 @@ pub fn page(title: &str, header: &Markup, sections: Vec<Section>, command: &str,
             }
             body {
                 (header)
-                nav aria-label="Sections" {
-                    ul { @for (id, title, _) in &sections { li { a href={ "#" (id) } { (title) } } } }
-                }
                 main {
-                    @for (id, title, body) in &sections {
-                        section id=(id) aria-labelledby={ (id) "-title" } {
-                            h2 id={ (id) "-title" } { (title) }
-                            (body)
-                        }
+                    @for part in &lead { (section(part)) }
+                    nav aria-label="Sections" {
+                        ul { @for (id, title, _) in lead.iter().chain(&sections) { li { a href={ "#" (id) } { (title) } } } }
                     }
+                    @for part in &sections { (section(part)) }
                 }
                 footer {
                     "Written by " code { "cargo xtask " (command) }
@@ -51,4 +66,13 @@ pub fn page(title: &str, header: &Markup, sections: Vec<Section>, command: &str,
         }
     };
     visible(&page.into_string())
+}
+
+fn section((id, title, body): &(&str, &str, Markup)) -> Markup {
+    html! {
+        section id=(id) aria-labelledby={ (id) "-title" } {
+            h2 id={ (id) "-title" } { (title) }
+            (body)
+        }
+    }
 }

@@ -2,12 +2,13 @@
 
 use qwen3_trace::Precision;
 
-use super::{render, render_bench};
+use super::render;
 use crate::sample;
 use crate::{Label, RunResult, Status, VerifyReport};
 
 /// What a hostile string tries, in text and in an attribute.
-const HOSTILE: &str = "\"'><img src=x onerror=alert(1)></script><script>alert(2)</script>&amp;\u{0}\u{202e}";
+pub const HOSTILE: &str =
+    "\"'><img src=x onerror=alert(1)></script><script>alert(2)</script>&amp;\u{0}\u{202e}";
 
 /// The same report with every string replaced, wherever JSON has one that is not one of a few words.
 fn hostile(report: &VerifyReport) -> VerifyReport {
@@ -29,7 +30,7 @@ fn hostile(report: &VerifyReport) -> VerifyReport {
 }
 
 /// Every opened element is closed, in order: enough to catch a forgotten end tag.
-fn assert_balanced(html: &str) {
+pub fn assert_balanced(html: &str) {
     const VOID: [&str; 4] = ["meta", "input", "!DOCTYPE", "wbr"];
     let body = html.replace(super::page::STYLE, "").replace(super::page::SCRIPT, "");
     let mut open: Vec<&str> = Vec::new();
@@ -54,6 +55,33 @@ fn a_full_report_has_every_section() {
     }
     assert!(html.contains("2 of 4 runs match the reference, 1 failed, 1 unavailable."));
     assert!(html.contains("no CUDA device"));
+    assert_balanced(&html);
+}
+
+#[test]
+fn the_diagnosis_is_above_everything() {
+    for report in [sample::report(6), sample::observed(6)] {
+        let html = render(&report);
+        let place = |what: &str| html.find(what).unwrap_or_else(|| panic!("{what}"));
+        let diagnosis = place("<section id=\"diagnosis\"");
+        for below in ["<nav", "<section id=\"heatmap\"", "<dt>Limits</dt>"] {
+            assert!(diagnosis < place(below), "{below}");
+        }
+        // Memory is the last, and is not told of activations that another program made.
+        let memory = html.find("<section id=\"memory\"");
+        assert_eq!(memory.is_some(), report.observed.is_none());
+        assert!(memory.is_none_or(|memory| !html[memory + 1..].contains("<section")));
+        assert!(!html.contains(" MB"), "sizes are in MiB");
+    }
+}
+
+#[test]
+fn activations_in_one_mode_have_no_buttons_and_a_map_that_fails() {
+    let html = render(&sample::observed(6));
+    assert!(!html.contains("<fieldset") && html.contains("<b>accumulated</b>"));
+    assert!(html.contains("observed f32 differs from the reference."));
+    assert!(html.contains("step logits</th><td class=\"out h4\"") && html.contains(">3 wrong</td>"));
+    assert_eq!(html.matches(" first\"").count(), 1);
     assert_balanced(&html);
 }
 
@@ -148,90 +176,4 @@ fn a_large_model_on_several_backends_stays_small() {
     report.runs = vec![report.runs[2].clone(); 6];
     let size = render(&report).len();
     assert!(size < 2_000_000, "{size} bytes");
-}
-
-#[test]
-fn a_benchmark_has_every_section() {
-    let html = render_bench(&sample::bench());
-    for id in ["speed", "limit", "ratios", "accuracy", "figures", "limits", "skipped"] {
-        assert!(html.contains(&format!("<section id=\"{id}\"")), "{id}");
-        assert!(html.contains(&format!("href=\"#{id}\"")), "{id}");
-    }
-    for part in [
-        "<title>synthetic 0.6b \u{2013} benchmark</title>",
-        "Fastest among what parity passes: decode by flex bf16 with 8.30 tok/s (decode of 32 at 128, batch 1);",
-        "Prefill, by the length of the prompt",
-        "Decoding 32 tokens, by what the cache holds",
-        "Decoding 32 tokens at 128, by batch",
-        "limit of flex f32",
-        "<title>flex f32: prefill of 128: 210 tok/s (206 to 212), 62 % of the limit</title>",
-        "(5.03 to 5.18), 62 % of the limit, disturbed",
-        "5.13 tok/s*",
-        "style=\"width:62.5%\"",
-        "reading memory, huge pages",
-        "prefill of 512, batch 4",
-        "cargo xtask bench",
-    ] {
-        assert!(html.contains(part), "{part}");
-    }
-    assert_eq!(html.matches("<figure").count(), 3);
-    assert_eq!(html, render_bench(&sample::bench()));
-    assert_balanced(&html);
-}
-
-#[test]
-fn a_wrong_speed_is_marked_wherever_it_stands() {
-    let html = render_bench(&sample::bench());
-    // In each plot's legend; its line is pale.
-    assert_eq!(html.matches("</svg> wgpu f32 (WRONG)</span>").count(), 3);
-    assert_eq!(html.matches("path class=\"line s2 solid wrong\"").count(), 6);
-    assert_eq!(html.matches(" tok/s WRONG</td>").count() + html.matches(" s WRONG</td>").count(), 8);
-    assert_eq!(html.matches("<tr class=\"wrong-speed\">").count(), 6, "its bars");
-    assert!(html.contains(">1 of 3 wrong</span>") && html.contains("does not count, however fast it is"));
-    assert!(!html.contains("by wgpu"), "it does not win");
-    let mut right = sample::bench();
-    right.rows.retain(|row| row.backend == "flex");
-    right.compare();
-    assert!(
-        !render_bench(&right).contains("WRONG") && render_bench(&right).contains("header class=\"passed\"")
-    );
-}
-
-#[test]
-fn backends_of_one_limit_have_one_dashed_line() {
-    let html = render_bench(&sample::bench());
-    // Prefill has one limit in both dtypes, decoding one for each.
-    let legend = |name: &str| html.matches(&format!("</svg> limit of {name}</span>")).count();
-    assert_eq!((legend("flex f32"), legend("flex bf16"), legend("wgpu f32")), (3, 2, 0));
-}
-
-#[test]
-fn no_name_of_a_benchmark_becomes_markup() {
-    let mut report = sample::bench();
-    report.model.name = HOSTILE.into();
-    report.machine.cpu = HOSTILE.into();
-    report.machine.devices = vec![HOSTILE.into()];
-    report.rows.iter_mut().for_each(|row| row.backend += HOSTILE);
-    report.peers.iter_mut().for_each(|row| row.peer += HOSTILE);
-    report.compare();
-    let html = render_bench(&report);
-    for markup in ["<img", "<script>alert", "\u{202e}", "\0", "\u{1b}"] {
-        assert!(!html.contains(markup), "{markup:?}");
-    }
-    assert_eq!(html.matches("</script>").count(), 1);
-    assert!(html.matches("&lt;img src=x onerror").count() > 20);
-    for outside in ["http:", "https:", " src=\"", "<link", "@import", "url(//"] {
-        assert!(!html.contains(outside), "{outside}");
-    }
-    assert_balanced(&html);
-}
-
-#[test]
-fn a_benchmark_of_nothing_is_a_page() {
-    let html = render_bench(&crate::BenchReport::default());
-    assert!(html.contains("Nothing was measured.") && !html.contains("<section"));
-    assert_balanced(&html);
-    let mut report = sample::bench();
-    report.rows[2].figures.samples.clear();
-    assert!(!render_bench(&report).contains("NaN"));
 }

@@ -81,10 +81,10 @@ fn table(tokens: &[TokenVerdict]) -> Markup {
     let columns = [
         ("row", NUM),
         ("step", NUM),
-        ("position", NUM),
+        ("verdict", None),
         ("expected", NUM),
         ("observed", NUM),
-        ("verdict", None),
+        ("position", NUM),
         ("margin", None),
         ("KL, nats", NUM),
         ("regret, nats", NUM),
@@ -117,10 +117,10 @@ fn line(token: &TokenVerdict, rows: bool, largest: f64) -> Markup {
         tr class=(class) {
             @if rows { td.num { (token.row) } }
             th.num scope="row" { (token.step) }
-            td.num { (token.position) }
-            td.num { (token.expected) }
-            td.num { (token.observed) }
             td.mark { (verdict) }
+            td.num { (token.expected) }
+            td."num observed" { (token.observed) }
+            td.num { (token.position) }
             td.bar { i style=(format_args!("width:{width:.1}%")) {} span { (number_or_dash(token.margin)) } }
             (num(number_or_dash(token.kl_divergence)))
             (num(number_or_dash(token.regret_nats)))

@@ -1,5 +1,6 @@
 //! A made-up report of somebody's activations: one run, in one mode.
 
+use qwen3_blame::{Diagnosis, Divergence};
 use qwen3_trace::{Mode, Precision};
 
 use super::{report, tensor};
@@ -15,7 +16,10 @@ pub fn observed(layers: usize) -> VerifyReport {
     run.verdicts.tensors.retain(|tensor| tensor.mode == Mode::Accumulated && outputs(&tensor.verdict.name));
     run.verdicts.tensors.push(tensor(Mode::Accumulated, "step_logits", Some(3.1e4)));
     run.unread = vec!["layer_00.self_attn.attn_weights".into()];
+    let first_divergence = Some(Divergence { layer: Some(3), tensor: "layer_03_output".into() });
+    run.diagnosis = Diagnosis { first_divergence, operation: None, ..run.diagnosis };
     VerifyReport {
+        diagnosis: run.diagnosis.clone(),
         observed: Some("mine.npz".into()),
         total_layers_tested: layers + 3,
         layers_passed: 4,
