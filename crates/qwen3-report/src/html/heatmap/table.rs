@@ -77,7 +77,7 @@ fn head(grid: &Grid) -> Markup {
                 td rowspan=[rows] {}
                 @for group in columns.chunk_by(|a, b| a.0 == b.0) {
                     @if group[0].0.is_empty() { @for name in group { (column(name, rows)) } }
-                    @else { th scope="colgroup" colspan=(group.len()) { (group[0].0) } }
+                    @else { th scope="colgroup" colspan=(group.len()) { span { (group[0].0) } } }
                 }
             }
             @if nested {
@@ -210,7 +210,7 @@ mod tests {
         });
         let run = sample::run("flex", Status::Pass, tensors.into());
         let head = head(&Grid::new(&run, Mode::Isolated).unwrap()).into_string();
-        assert!(head.contains("colspan=\"2\">self_attn</th>"), "{head}");
+        assert!(head.contains("colspan=\"2\"><span>self_attn</span></th>"), "{head}");
         assert_eq!(head.matches("rowspan=\"2\"").count(), 3);
         assert!(head.contains("q_<wbr>rope*"));
     }
