@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 use qwen3_trace::{LayerVerdict, Mode, Neighbours};
 
+use super::grid::tensors;
 use super::scroll::scroll;
 use super::text::{
     NOTHING, NUM, axes, chip, count, decimals, finite, fixed, heads, num, number, number_or_dash, ratio,
@@ -40,7 +41,7 @@ pub fn section(runs: &[RunResult]) -> Option<Markup> {
 }
 
 fn closest(runs: &[RunResult]) -> Option<Markup> {
-    let worst = runs.iter().filter_map(|run| Some((run, measure::worst(&run.verdicts.tensors)?)));
+    let worst = runs.iter().filter_map(|run| Some((run, measure::worst(tensors(run))?)));
     let closest = worst.max_by(|a, b| measure::ratio(a.1).total_cmp(&measure::ratio(b.1)));
     let (run, tensor) = closest?;
     Some(html! {
@@ -52,7 +53,8 @@ fn closest(runs: &[RunResult]) -> Option<Markup> {
 /// Every failing tensor: isolated ones first, since the layers before them have no part in their errors.
 fn failing(run: &RunResult) -> Vec<&LayerVerdict> {
     let modes = [Mode::Isolated, Mode::Accumulated, Mode::Patched];
-    modes.into_iter().flat_map(|mode| run.verdicts.failing(mode)).collect()
+    let failing = |tensor: &&LayerVerdict, mode| tensor.mode == mode && !tensor.verdict.pass;
+    modes.into_iter().flat_map(|mode| tensors(run).filter(move |tensor| failing(tensor, mode))).collect()
 }
 
 fn card(tensor: &LayerVerdict) -> Markup {

@@ -18,14 +18,17 @@ pub enum Place<'a> {
     After(u8, &'a str),
 }
 
-/// The row of the ids that were chosen by the logits.
-const IDS: Place = Place::After(u8::MAX, "generated_ids");
+/// The name of the ids that were chosen by the logits.
+pub const GENERATED_IDS: &str = "generated_ids";
+/// Their row.
+const IDS: Place = Place::After(u8::MAX, GENERATED_IDS);
 
 impl<'a> Place<'a> {
     /// Where the tensor belongs.
     pub fn of(tensor: &'a LayerVerdict) -> Self {
         match (tensor.layer, tensor.verdict.name.as_str()) {
             (Some(layer), _) => Self::Layer(layer),
+            (None, GENERATED_IDS) => IDS,
             (None, name) if name.starts_with("embedding") => Self::Before(0, name),
             (None, name) if name.starts_with("rope") => Self::Before(1, name),
             (None, name) if name.starts_with("final_norm") => Self::After(0, name),
@@ -91,6 +94,12 @@ impl<'a> Cell<'a> {
 /// How many ids are neither right nor a tie.
 pub fn wrong_ids(tokens: &[TokenVerdict]) -> usize {
     tokens.iter().filter(|token| !token.passes()).count()
+}
+
+/// The tensors that have a limit: generated ids have none, and are told by [`TokenVerdict`]s where a report counts
+/// them among its tensors, too.
+pub fn tensors(run: &RunResult) -> impl Iterator<Item = &LayerVerdict> + Clone {
+    run.verdicts.tensors.iter().filter(|tensor| tensor.verdict.name != GENERATED_IDS)
 }
 
 /// One run in one mode.
@@ -206,10 +215,15 @@ mod tests {
         assert!(matches!(grid.rows[&IDS][..], [Some(Cell::Ids(tokens))] if wrong_ids(tokens) == 1));
         assert!(grid.cells().all(Cell::fails) && grid.worst_by_place().is_empty());
         assert!(Grid::new(&run, Mode::Isolated).unwrap().cells().all(|cell| !cell.fails()));
-        let tensors = ["logits", "step_logits"].map(|name| tensor(Mode::Accumulated, name, Some(0.1)));
-        run.verdicts.tensors.extend(tensors);
+        let outputs = ["logits", "step_logits"].map(|name| tensor(Mode::Accumulated, name, Some(0.1)));
+        run.verdicts.tensors.extend(outputs);
         let grid = Grid::new(&run, Mode::Accumulated).unwrap();
         let labels: Vec<_> = grid.rows.keys().map(Place::label).collect();
         assert_eq!(labels, ["logits", "step logits", "generated ids"]);
+        // A report may have them among its tensors, too.
+        run.verdicts.tensors.insert(0, tensor(Mode::Accumulated, GENERATED_IDS, None));
+        let again = Grid::new(&run, Mode::Accumulated).unwrap();
+        assert!(matches!(again.rows[&IDS][..], [Some(Cell::Ids(_))]) && again.rows.len() == 3);
+        assert!(tensors(&run).all(|tensor| tensor.verdict.name != GENERATED_IDS));
     }
 }

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use qwen3_trace::Mode;
 
 use self::modes::{elsewhere, tabs};
-use super::grid::{Cell, Grid, modes, wrong_ids};
+use super::grid::{Cell, Grid, modes, tensors, wrong_ids};
 use super::text::{chip, count, ratio};
 use crate::{RunResult, measure};
 
@@ -66,12 +66,11 @@ fn legend() -> Markup {
 
 /// What a run's grids come to.
 fn summary(run: &RunResult) -> Markup {
-    let tensors = &run.verdicts.tensors;
-    let beyond = tensors.iter().filter(|tensor| !tensor.verdict.pass).count();
+    let beyond = tensors(run).filter(|tensor| !tensor.verdict.pass).count();
     let wrong = wrong_ids(&run.verdicts.tokens);
     html! {
-        @if let Some(worst) = measure::worst(tensors) {
-            (beyond) " of " (count(tensors.len(), "tensor")) " beyond the limit; worst "
+        @if let Some(worst) = measure::worst(tensors(run)) {
+            (beyond) " of " (count(tensors(run).count(), "tensor")) " beyond the limit; worst "
             (ratio(measure::ratio(worst))) " \u{d7} limit: " code { (measure::title(worst)) } ", " (worst.mode)
         } @else { "no tensor was compared" }
         @if wrong > 0 { "; " (count(wrong, "wrong id")) }

@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 use qwen3_trace::Switches;
 
+use super::grid::tensors;
 use super::scroll::card;
 use super::text::{NOTHING, NUM, chip, duration, heads, mebibytes, num, ratio};
 use crate::{RunResult, VerifyReport, measure};
@@ -33,10 +34,9 @@ pub fn section(report: &VerifyReport) -> Option<Markup> {
 }
 
 fn row(run: &RunResult, columns: usize) -> Markup {
-    let tensors = &run.verdicts.tensors;
-    let passed = tensors.iter().filter(|tensor| tensor.verdict.pass).count();
-    let within = (!tensors.is_empty()).then(|| format!("{passed} of {}", tensors.len()));
-    let worst = measure::worst(tensors).map(|worst| ratio(measure::ratio(worst)));
+    let (passed, total) = (tensors(run).filter(|tensor| tensor.verdict.pass).count(), tensors(run).count());
+    let within = (total > 0).then(|| format!("{passed} of {total}"));
+    let worst = measure::worst(tensors(run)).map(|worst| ratio(measure::ratio(worst)));
     let or_dash = |shown: Option<String>| num(shown.unwrap_or(NOTHING.into()));
     html! {
         tr {

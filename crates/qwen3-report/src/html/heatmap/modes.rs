@@ -1,10 +1,10 @@
 //! Which mode is shown, and what the one that is shown does not show.
 
 use maud::{Markup, PreEscaped, html};
-use qwen3_trace::Mode;
+use qwen3_trace::{LayerVerdict, Mode};
 
 use crate::RunResult;
-use crate::html::grid::{Grid, wrong_ids};
+use crate::html::grid::{Grid, tensors, wrong_ids};
 use crate::html::text::count;
 
 /// Radio buttons: they work without scripts, and with the arrow keys. The first mode in which `shown` fails is
@@ -49,10 +49,13 @@ pub fn elsewhere(run: &RunResult, mode: Mode) -> Option<String> {
     if fails(run, mode) || run.verdicts.pass() {
         return None;
     }
-    let failing = |other: &Mode| run.verdicts.failing(*other).count();
-    let tensors = Mode::ALL.iter().filter(|other| failing(other) > 0);
+    let failing = |other: &Mode| {
+        let failing = |tensor: &&LayerVerdict| tensor.mode == *other && !tensor.verdict.pass;
+        tensors(run).filter(failing).count()
+    };
+    let modes = Mode::ALL.iter().filter(|other| failing(other) > 0);
     let mut parts: Vec<String> =
-        tensors.map(|other| format!("{} {other}", count(failing(other), "tensor"))).collect();
+        modes.map(|other| format!("{} {other}", count(failing(other), "tensor"))).collect();
     match wrong_ids(&run.verdicts.tokens) {
         0 => {}
         wrong => parts.push(count(wrong, "generated id")),

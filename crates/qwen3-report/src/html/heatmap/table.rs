@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use qwen3_trace::{LayerVerdict, Mode};
 
-use crate::html::grid::{Cell, Grid, OUTPUT, wrong_ids};
+use crate::html::grid::{Cell, GENERATED_IDS, Grid, OUTPUT, wrong_ids};
 use crate::html::text::{finite, number, ratio};
 use crate::html::tokens;
 use crate::{RunResult, measure};
@@ -22,7 +22,7 @@ pub fn render(grid: &Grid, run: &RunResult, mode: Mode) -> Markup {
     let first = run.diagnosis.first_divergence.as_ref().filter(|_| mode != Mode::Patched);
     let is_first = |cell: Cell| match (first, cell) {
         (Some(first), Cell::Tensor(tensor)) => first.tensor == tensor.verdict.name,
-        (Some(first), Cell::Ids(_)) => first.tensor == "generated_ids",
+        (Some(first), Cell::Ids(_)) => first.tensor == GENERATED_IDS,
         (None, _) => false,
     };
     let width = 9 + 6 * grid.columns.len();
