@@ -3,7 +3,7 @@
 //   node look.mjs PAGES OUT           every page in the folder PAGES, pictures and results.md into OUT
 //   node look.mjs --docs PAGE OUT     the pictures of the documentation, of one page
 //
-// Exit codes: 0 nothing serious was found; 1 something was; 2 usage.
+// Exit codes: 0 nothing serious was found; 1 something was; 2 usage, no browser, or a file that cannot be opened.
 
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
@@ -74,7 +74,9 @@ async function scrolls(page) {
 async function judge(browser, folder, out) {
   const rows = [];
   const details = [];
-  for (const file of (await readdir(folder)).filter((name) => name.endsWith(".html")).sort()) {
+  const pages = (await readdir(folder)).filter((name) => name.endsWith(".html")).sort();
+  if (pages.length === 0) throw new Error(`${folder}: no page in it`);
+  for (const file of pages) {
     for (const colorScheme of SCHEMES) {
       for (const [size, width] of Object.entries(WIDTHS)) {
         const name = `${basename(file, ".html")}-${colorScheme}-${size}`;
@@ -112,11 +114,15 @@ if (!out || more.length > 0) {
   console.error("usage: node look.mjs PAGES OUT, or node look.mjs --docs PAGE.html OUT");
   process.exit(2);
 }
-await mkdir(out, { recursive: true });
 const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
-const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--force-device-scale-factor=1"] });
+let browser;
 try {
+  await mkdir(out, { recursive: true });
+  browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--force-device-scale-factor=1"] });
   process.exitCode = docs ? await illustrate(browser, input, out) : await judge(browser, input, out);
+} catch (error) {
+  console.error(`${error.message}`.split("\n")[0]);
+  process.exitCode = 2;
 } finally {
-  await browser.close();
+  await browser?.close();
 }
