@@ -7,8 +7,9 @@ use qwen3_config::{Experts, Qwen3Config, Site, Tap};
 
 use crate::Result;
 use crate::catalogue::Hypothesis;
-use crate::feed_forward::{ExpertOrder, Routes};
+use crate::feed_forward::ExpertOrder;
 use crate::ops::dot;
+use crate::routes::Routes;
 use crate::search::{Explanation, Search, Trial};
 use crate::variant::{ExpertWeighing, Variant};
 use crate::weights::{FeedForwardWeights, SparseWeights};
@@ -131,9 +132,9 @@ impl Search<'_, '_> {
                     .collect()
             }
         };
-        let (x, scores) = (kept(Tap::PostAttentionLayernorm), kept(Tap::RouterLogits));
+        let x = kept(Tap::PostAttentionLayernorm);
         let right = self.laboratory.right().clone();
-        let routes = Routes::new(&scores, sparse.of, &right);
+        let routes = Routes::observed(&kept(Tap::ChosenExperts), &kept(Tap::ExpertWeights), sparse.of.count);
         let Some(order) = Exchange { sparse, right: &right, routes: &routes, x: &x, given: &given }.order()
         else {
             return Ok(Vec::new());

@@ -34,8 +34,10 @@ mod probe;
 mod residual;
 mod rival;
 mod rounding;
+mod routes;
 mod search;
 mod segment;
+mod sent;
 mod steps;
 #[cfg(test)]
 mod tests;

@@ -67,7 +67,8 @@ pub fn run_layer(
     };
     let normed = rms_norm(&hidden, post_weight, variant.eps, hidden_offset, arithmetic);
     taps.keep(Tap::PostAttentionLayernorm, &normed);
-    let mlp = feed_forward(&weights.mlp, variant, &normed, &mut taps);
+    let residual = variant.mlp_residual.then_some(&hidden[..]);
+    let mlp = feed_forward(&weights.mlp, variant, &normed, residual, &mut taps);
     taps.keep(Tap::Mlp, &mlp);
     let output = if variant.mlp_residual { add(&hidden, &mlp, arithmetic) } else { mlp };
     taps.keep(Tap::LayerOutput, &output);

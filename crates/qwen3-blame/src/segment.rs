@@ -1,7 +1,9 @@
 //! Computes part of the model again under each hypothesis, and compares with what was observed there.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::Result;
@@ -10,6 +12,7 @@ use qwen3_config::{EMBEDDING, FINAL_NORM, HEAD, Qwen3Config, Rows, Site, Tap};
 
 use crate::probe::{LayerTaps, final_norm, run_layer};
 use crate::residual::Residual;
+use crate::sent::Sent;
 use crate::variant::{Head, Variant};
 use crate::weights::{LayerWeights, head_product, vocabulary_product};
 use qwen3_trace::TensorLimit;
@@ -73,6 +76,8 @@ pub struct Laboratory<'a> {
     right: Variant,
     loaded: Option<(usize, Rc<LayerWeights>)>,
     norm: Option<Vec<f32>>,
+    /// By what the layers' tokens are sent whose experts are nearly tied.
+    sent: BTreeMap<StepIndex, Arc<Sent>>,
     /// When no more mistakes are tried.
     until: Option<Instant>,
     /// Was a mistake left untried?
@@ -95,6 +100,7 @@ impl<'a> Laboratory<'a> {
             rows,
             loaded: None,
             norm: None,
+            sent: BTreeMap::new(),
             until: None,
             gave_up: false,
         }
@@ -103,6 +109,19 @@ impl<'a> Laboratory<'a> {
     /// The same, which tries mistakes until then.
     pub fn until(self, until: Instant) -> Self {
         Self { until: Some(until), ..self }
+    }
+
+    /// Lets nearly tied experts of layer `step` go the way of a run that was observed, or none.
+    pub fn follow(&mut self, step: StepIndex, sent: Option<Sent>) {
+        match sent {
+            Some(sent) => self.sent.insert(step, Arc::new(sent)),
+            None => self.sent.remove(&step),
+        };
+    }
+
+    /// `variant` in layer `step`, on the way of the run that is looked at.
+    fn following(&self, step: StepIndex, variant: &Variant) -> Variant {
+        Variant { sent: self.sent.get(&step).cloned(), ..variant.clone() }
     }
 
     /// Was the time up before everything was tried?
@@ -240,7 +259,8 @@ impl<'a> Laboratory<'a> {
         if step < layers {
             let weights = self.layer(variant.other_layer.unwrap_or(step))?;
             let reuse = right.map(|taps| (&self.right, taps));
-            let taps = run_layer(&weights, &self.config, variant, self.rows, input, reuse);
+            let variant = self.following(step, variant);
+            let taps = run_layer(&weights, &self.config, &variant, self.rows, input, reuse);
             let residual = watched.iter().fold(Residual::NONE, |worst, watched| {
                 worst.worse(self.compare(watched, taps.get(watched.site.tap)))
             });
@@ -263,7 +283,8 @@ impl<'a> Laboratory<'a> {
     /// When a weight cannot be read.
     pub fn right_run(&mut self, step: StepIndex, input: &[f64]) -> Result<(Rc<LayerWeights>, LayerTaps)> {
         let weights = self.layer(step)?;
-        let taps = run_layer(&weights, &self.config, &self.right, self.rows, input, None);
+        let right = self.following(step, &self.right);
+        let taps = run_layer(&weights, &self.config, &right, self.rows, input, None);
         Ok((weights, taps))
     }
 

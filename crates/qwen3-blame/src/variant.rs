@@ -1,10 +1,13 @@
 //! The ways in which an implementation of Qwen3 can be wrong, as switches of the [`probe`](super::probe).
 
+use std::sync::Arc;
+
 use qwen3_config::{Qwen3Config, Reach, Rope};
 
 use crate::arithmetic::Arithmetic;
 use crate::feed_forward::ExpertOrder;
 use crate::low_rank::AdapterUse;
+use crate::sent::Sent;
 
 /// How queries and keys are rotated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +169,8 @@ pub struct Variant {
     pub top_k: Option<usize>,
     /// Which expert's weights each has instead of its own, if they are not in their places.
     pub expert_order: Option<ExpertOrder>,
+    /// By what tokens are sent whose experts are nearly tied, where they were observed.
+    pub sent: Option<Arc<Sent>>,
     /// See [`Activation`].
     pub activation: Activation,
     /// Added to the mean square in norms over `hidden_size`.
@@ -221,6 +226,7 @@ impl Variant {
             expert_weighing: ExpertWeighing::Own,
             top_k: None,
             expert_order: None,
+            sent: None,
             activation: Activation::Silu,
             eps: config.rms_norm_eps,
             head_eps: config.rms_norm_eps,

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use qwen3_config::{Site, Tap};
-use qwen3_trace::{LayerVerdict, Limits, Mode, Scope, Trace};
+use qwen3_trace::{LayerVerdict, Limits, Mode, Scope, TensorLimit, Trace};
 
 use crate::findings::Finding;
 use crate::guesses::{not_finite, rounded, scaled};
@@ -131,14 +131,19 @@ impl<'a> Walk<'a> {
             return Ok(None);
         };
         let values = self.kept(site, &values);
-        let limit = if self.inherited {
+        let limit = self.limit(step, &key, &values);
+        Ok(Some(Watched { step, site, values, limit }))
+    }
+
+    /// How far a prediction of tensor `key` may be from what was observed.
+    pub(crate) fn limit(&self, step: StepIndex, key: &str, observed: &[f64]) -> TensorLimit {
+        if self.inherited {
             // What was observed before is known exactly.
             let behind = (step + 1).min(self.layers).saturating_sub(self.from);
-            self.stored.behind(behind.max(1)).of(&key, &values)
+            self.stored.behind(behind.max(1)).of(key, observed)
         } else {
-            self.stored.of(&key, &values)
-        };
-        Ok(Some(Watched { step, site, values, limit }))
+            self.stored.of(key, observed)
+        }
     }
 
     /// Is a tensor beyond its limit? `None` when it was not judged.
@@ -265,10 +270,15 @@ impl<'a> Walk<'a> {
         (self.from, self.input, self.inherited) = (end, input, inherited);
     }
 
-    /// Every tensor of `file` from the last known point to `end`, in the order of computation.
-    pub(crate) fn watched_until(&self, file: &Trace, end: StepIndex) -> Result<Vec<Watched>> {
+    /// Every tensor of `file` from the last known point to `end`, in the order of computation. What is computed in
+    /// these steps goes the way of that run.
+    pub(crate) fn watched_until(&mut self, file: &Trace, end: StepIndex) -> Result<Vec<Watched>> {
         let mut list = Vec::new();
         for step in self.from..end {
+            if step < self.layers {
+                let sent = self.sent(file, step)?;
+                self.laboratory.follow(step, sent);
+            }
             let inside = Tap::of_layer().filter(|tap| step < self.layers && *tap != Tap::LayerOutput);
             let inside = inside.map(|tap| Site::inside(step, tap));
             for site in inside.chain([self.output(step + 1)]) {
