@@ -10,6 +10,7 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+mod along;
 mod arithmetic;
 mod calibrate;
 mod catalogue;

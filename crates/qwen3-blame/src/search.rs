@@ -126,6 +126,9 @@ pub fn search(
         found = search.tap_by_tap(&singles)?;
     }
     if found.is_empty() {
+        found = search.along()?;
+    }
+    if found.is_empty() {
         found = search.fits()?;
     }
     if found.is_empty() {
@@ -185,6 +188,19 @@ impl Search<'_, '_> {
 
     /// The trials that explain the segment.
     pub(crate) fn attempt(&mut self, trials: Vec<Trial>) -> Result<Vec<Explanation>> {
+        let before = self.before;
+        self.those(trials, |trial, after| {
+            let closely = trial.parts.len() > 1 || trial.parts.iter().any(|part| part.fit.is_some());
+            if closely { after.explains_closely(before) } else { after.explains(before) }
+        })
+    }
+
+    /// The trials that explain the segment by what they leave, best first.
+    pub(crate) fn those(
+        &mut self,
+        trials: Vec<Trial>,
+        explains: impl Fn(&Trial, Residual) -> bool,
+    ) -> Result<Vec<Explanation>> {
         let right = self.laboratory.right().clone();
         let candidates: Vec<_> = trials.iter().map(|trial| trial.candidate(&right)).collect();
         let residuals = self.laboratory.residuals(self.segment, &candidates)?;
@@ -193,10 +209,7 @@ impl Search<'_, '_> {
             if let [single] = &trial.parts[..] {
                 self.tried.push((after.relative, Arc::clone(single)));
             }
-            let closely = trial.parts.len() > 1 || trial.parts.iter().any(|part| part.fit.is_some());
-            let before = self.before;
-            let explains = if closely { after.explains_closely(before) } else { after.explains(before) };
-            if !explains {
+            if !explains(&trial, after) {
                 continue;
             }
             let narrowed = (trial.steps != self.segment.steps).then_some(trial.steps.clone());

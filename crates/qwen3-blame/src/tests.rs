@@ -1,3 +1,4 @@
+mod loud_noise;
 mod real_norms;
 
 use std::path::Path;
