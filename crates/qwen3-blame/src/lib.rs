@@ -14,6 +14,7 @@ mod along;
 mod arithmetic;
 mod calibrate;
 mod catalogue;
+mod causes;
 mod combinations;
 mod conventions;
 mod decoding;
@@ -47,6 +48,7 @@ mod walk;
 mod weights;
 
 pub use calibrate::calibrate;
+pub use causes::CAUSES;
 pub use derived::{Derived, derive};
 pub use diagnose::{Blame, Cause, Diagnosis, Divergence, diagnose};
 pub use examine::{Examination, ExamineOptions, examine, missing_embedding};
