@@ -40,7 +40,7 @@ def read_config(path: Path) -> Qwen3Config:
     try:
         # How weights are stored is no part of the model.
         make = Qwen3Config.from_dict if model_type == "qwen3" else sparse.config_of
-        config = make(values | {"quantization_config": None})
+        config = make({name: value for name, value in values.items() if name != "quantization_config"})
     except Exception as error:
         raise InputError(f"{file}: {str(error).splitlines()[0]}") from error
     if config.rope_parameters["rope_type"] not in rope.TYPES:

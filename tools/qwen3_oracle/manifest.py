@@ -17,8 +17,9 @@ TOOLS = Path(__file__).resolve().parent.parent
 
 
 def packages() -> dict[str, str]:
-    """Versions of the packages the numbers come from."""
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
+    """Versions of the packages the numbers come from, as far as they are installed: PEFT is for adapters alone."""
+    installed = {name: next(importlib.metadata.distributions(name=name), None) for name in PACKAGES}
+    return {name: found.version for name, found in installed.items() if found}
 
 
 def scripts() -> dict[str, str]:

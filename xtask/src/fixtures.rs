@@ -83,10 +83,16 @@ fn make(root: &Path, output: &Path) -> Result<()> {
 /// # Errors
 /// When the packages cannot be installed.
 pub fn oracle(root: &Path, command: &str) -> Result<Command> {
-    let mut oracle = Command::new(python(root)?);
-    oracle.arg(root.join("tools/oracle.py")).arg(command);
-    oracle.env_remove("PYTHONPATH").env_remove("PYTHONHOME").env("PYTHONDONTWRITEBYTECODE", "1");
+    let mut oracle = oracle_with(&python(root)?, root, command);
+    oracle.env_remove("PYTHONPATH").env_remove("PYTHONHOME");
     Ok(oracle)
+}
+
+/// The same with the packages that `python` has.
+pub fn oracle_with(python: &Path, root: &Path, command: &str) -> Command {
+    let mut oracle = Command::new(python);
+    oracle.arg(root.join("tools/oracle.py")).arg(command).env("PYTHONDONTWRITEBYTECODE", "1");
+    oracle
 }
 
 /// The Python that has the oracle's packages, PyTorch and Transformers among them.

@@ -11,6 +11,7 @@ mod fixtures;
 mod fuzz;
 mod launch;
 mod libtorch;
+mod own_python;
 mod parity;
 mod programs;
 mod reference;

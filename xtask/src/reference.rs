@@ -6,7 +6,8 @@ use anyhow::{Result, ensure};
 use qwen3_command::check_output_folder;
 use qwen3_trace::Precision;
 
-use crate::fixtures::oracle;
+use crate::fixtures::{oracle, oracle_with};
+use crate::own_python;
 use crate::workspace::{exit_code, root};
 use qwen3_command::child;
 
@@ -17,11 +18,12 @@ final_norm_output, logits, generated_ids, rope_cos, rope_sin from a float64 run 
 noise floors of Transformers' own runs beside them. Without --prompt: three short prompts. Prompts are
 tokenized with the checkpoint's tokenizer.json; without one, their bytes are the ids.
 
-Needs the oracle's Python packages, which are installed once (see `cargo xtask fixtures --help`), and
-memory for the model in float64: 8 bytes a parameter.
+Needs the oracle's Python packages, which are installed once (see `cargo xtask fixtures --help`), or with
+--python those of a Python that has Transformers and PyTorch already, whose versions are checked and told; and memory for the model in float64: 8 bytes a parameter.
 
 Examples:
   cargo xtask reference --model models/Qwen3-0.6B --out ref --prompt 'What is 2+2?'
+  cargo xtask reference --model DIR --out ref --python .venv
   cargo xtask reference --model DIR --out ref --adapter LORA --prompt 'What is 2+2?'
   cargo xtask reference --model DIR --out ref --prompt-ids 1,2,3 --max-new-tokens 8 --taps";
 
@@ -52,6 +54,10 @@ pub struct Args {
     /// Measure noise floors in this dtype only; in f32, f16 and bf16 when left out.
     #[arg(long, value_name = "DTYPE", value_parser = qwen3_command::dtype())]
     dtype: Option<Precision>,
+    /// Run this Python with the packages that it has, instead of the oracle's own: a program, or the folder of a virtual
+    /// environment.
+    #[arg(long, value_name = "PATH")]
+    python: Option<PathBuf>,
     /// Store what passes through each layer as well: projections, norms, RoPE, attention, MLP.
     #[arg(long)]
     taps: bool,
@@ -69,7 +75,13 @@ pub fn run(args: &Args) -> Result<u8> {
     );
     check_output_folder("--out", &args.out)?;
     let root = root();
-    let mut oracle = oracle(&root, "reference")?;
+    let mut oracle = match &args.python {
+        Some(python) => {
+            let python = own_python::checked(python, args.adapter.is_some())?;
+            oracle_with(&python, &root, "reference")
+        }
+        None => oracle(&root, "reference")?,
+    };
     oracle.arg("--model-path").arg(&args.model);
     if let Some(adapter) = &args.adapter {
         oracle.arg("--adapter").arg(adapter);
