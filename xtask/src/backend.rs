@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use clap::ValueEnum;
+use qwen3_command::DEFAULT_BACKEND;
 use qwen3_trace::Backend;
 
 /// A set of backends: what is asked for, or what a build contains.
@@ -36,7 +37,7 @@ pub fn to_build(asked: &Backends, remembered: &Backends, libtorch: bool) -> Back
         union.remove(&Backend::Tch);
     }
     if union.is_empty() {
-        union.insert(Backend::Ndarray);
+        union.insert(DEFAULT_BACKEND);
     }
     union
 }
@@ -117,7 +118,7 @@ mod tests {
         let remembered = set(&[Flex, Tch]);
         assert_eq!(to_build(&set(&[Ndarray]), &remembered, true), set(&[Ndarray, Flex, Tch]));
         assert_eq!(to_build(&set(&[Ndarray]), &remembered, false), set(&[Ndarray, Flex]));
-        assert_eq!(to_build(&set(&[Tch]), &set(&[]), false), set(&[Ndarray]));
+        assert_eq!(to_build(&set(&[Tch]), &set(&[]), false), set(&[Flex]));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::workspace::Workspace;
 
 /// The end of `cargo xtask bundle --help`.
 pub const NOTES: &str = "\
-The archive holds qwen3, fixture-runner and qwen3-bench, stripped, the catalogue with its fixtures, and run.sh, which
+The archive holds qwen3, fixture-runner, qwen3-verify and qwen3-bench, stripped, the catalogue with its fixtures, and run.sh, which
 runs parity, verify and bench on the backends built in and writes their reports into the folder `results`. It needs no
 more than the C library of the machine that built it, or a newer one, the driver of the GPU and, for wgpu, Vulkan's loader
 (libvulkan.so.1). tch cannot be in it: it needs libtorch.
@@ -41,7 +41,7 @@ pub struct Args {
 /// The folder that everything lies in.
 const FOLDER: &str = "qwen3-burn";
 /// What is built.
-const PROGRAMS: [&str; 3] = ["qwen3", "fixture-runner", "qwen3-bench"];
+const PROGRAMS: [&str; 4] = ["qwen3", "fixture-runner", "qwen3-verify", "qwen3-bench"];
 /// Fixtures of tests alone.
 const LEFT_OUT: [&str; 3] = ["hostile", "observed", "text"];
 

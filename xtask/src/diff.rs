@@ -1,11 +1,12 @@
 //! `cargo xtask diff`: what got worse from one report to the next.
 
-use std::io::{Write, stdout};
+use std::io::stdout;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use qwen3_command::{printable_lines, unless_closed};
+use qwen3_command::unless_closed;
 use qwen3_report::diff;
+use qwen3_report::text::{Look, write_diff};
 
 /// Arguments of `cargo xtask diff`.
 #[derive(clap::Args)]
@@ -22,6 +23,6 @@ pub struct Args {
 /// When a file cannot be read or is no such report.
 pub fn run(args: &Args) -> Result<u8> {
     let diff = diff::compare_files(&args.old, &args.new)?;
-    unless_closed(writeln!(stdout().lock(), "{}", printable_lines(&diff.to_string())))?;
+    unless_closed(write_diff(&diff, &mut stdout().lock(), Look::of_stdout()))?;
     Ok(diff.exit_code())
 }

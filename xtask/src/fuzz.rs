@@ -15,7 +15,7 @@ use qwen3_command::child;
 /// The end of `cargo xtask fuzz --help`.
 pub const NOTES: &str = "\
 Good files (checkpoints, tokenizers, templates, records, references, manifests, conversations, reports and command
-lines) are changed one at a time and given to qwen3, fixture-runner and xtask, each in a process of its own. Expected
+lines) are changed one at a time and given to qwen3, fixture-runner, qwen3-verify and xtask, each in a process of its own. Expected
 is exit code 0, 2 with one line that names the file, or 1 where a comparison differs: no panic, no signal, nothing left
 behind, and no more than 10 s and 500 MB. What was found before is in fixtures/hostile, and is tried first.
 
@@ -96,11 +96,12 @@ pub fn run(args: &Args) -> Result<u8> {
     launch::check_outputs([("--json", &args.json)])?;
     let libtorch = libtorch::find(&workspace.root).ok().flatten().map(|libtorch| libtorch.folder);
     let asked = Backends::from([Backend::Ndarray, Backend::Flex]);
-    let names = ["qwen3", "fixture-runner", "qwen3-fuzz"];
-    let [qwen3, runner, fuzz] = programs::build(&workspace, &asked, libtorch.as_deref(), names)?;
+    let names = ["qwen3", "fixture-runner", "qwen3-verify", "qwen3-fuzz"];
+    let [qwen3, runner, verify, fuzz] = programs::build(&workspace, &asked, libtorch.as_deref(), names)?;
     let mut command = Command::new(fuzz);
     command.arg("--root").arg(&workspace.root);
     command.arg("--qwen3").arg(qwen3).arg("--fixture-runner").arg(runner);
+    command.arg("--qwen3-verify").arg(verify);
     command.arg("--xtask").arg(std::env::current_exe().context("this program's own path")?);
     let status = child::status(command.args(args.words())).context("qwen3-fuzz cannot be started")?;
     Ok(exit_code("qwen3-fuzz", status))

@@ -39,7 +39,7 @@ Exit codes:
 
 const EXAMPLES: &str = "\
 Examples:
-  cargo xtask parity                     every case on ndarray: pure Rust, nothing to install
+  cargo xtask parity                     every case on flex: pure Rust, nothing to install
   cargo xtask parity --backend all       on ndarray, flex, wgpu and tch
   cargo xtask verify --model DIR --reference FILE.npz    where, and why, numbers differ
   cargo xtask bench --backend all        how fast each is, beside what the machine can do

@@ -17,6 +17,7 @@ Examples:
   cargo xtask parity
   cargo xtask parity --backend all --json report.json
   cargo xtask parity --backend flex,tch --dtype f16,bf16 --filter layer-1/attn
+  cargo xtask parity --junit report.xml --fail-only
   cargo xtask parity --list
 
 The runner is built with cargo first: minutes the first time, seconds later. Backends built before
@@ -52,6 +53,8 @@ impl Args {
                 slow: true,
                 manifest: None,
                 json: Some(json),
+                junit: None,
+                fail_only: false,
                 list: false,
             },
             with: vec![],
@@ -73,7 +76,7 @@ pub fn run(args: &Args) -> Result<u8> {
         ..args.shared.clone()
     };
     launch::check_manifest(shared.manifest.as_deref().expect("just set"))?;
-    launch::check_outputs([("--json", &shared.json)])?;
+    launch::check_outputs([("--json", &shared.json), ("--junit", &shared.junit)])?;
 
     let asked = backends(&shared.backend);
     let set_up = SetUp::of(&workspace.root, &asked, shared.list);

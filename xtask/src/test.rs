@@ -260,7 +260,9 @@ mod tests {
     fn the_verifying_half_is_without_burn() {
         let mut cargo = Workspace::find().unwrap().cargo(None);
         cargo.args(["tree", "--offline", "--prefix", "none", "--edges", "normal"]);
-        for package in ["qwen3-checkpoint", "qwen3-trace", "qwen3-blame", "qwen3-report", "xtask"] {
+        for package in
+            ["qwen3-checkpoint", "qwen3-trace", "qwen3-blame", "qwen3-report", "qwen3-verify", "xtask"]
+        {
             cargo.args(["--package", package]);
         }
         let output = cargo.output().unwrap();

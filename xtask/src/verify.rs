@@ -1,5 +1,5 @@
-//! `cargo xtask verify`: builds the fixture runner with the backends asked for, and has it compare a
-//! checkpoint with a reference.
+//! `cargo xtask verify`: builds the fixture runner with the backends asked for, and has it compare a checkpoint with a
+//! reference; activations of somebody else are compared by this program.
 
 use std::ffi::OsString;
 
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use qwen3_command::{VerifyArgs, backends};
 use qwen3_trace::Backend;
 
-use crate::backend::{self, Backends, Switch};
+use crate::backend::{self, Switch};
 use crate::launch::{self, SetUp};
 use crate::runner;
 use crate::workspace::Workspace;
@@ -18,16 +18,18 @@ Examples:
   cargo xtask reference --model DIR --out ref --prompt 'The capital of France is'
   cargo xtask verify --model DIR --reference ref/prompt1/reference.npz
   cargo xtask verify --model DIR --reference FILE.npz --backend all --html report.html
-  cargo xtask verify --model DIR --reference FILE.npz --observed mine.npz
+  cargo xtask verify --model DIR --reference FILE.npz --observed mine.npz --strict
+  cargo xtask verify --model DIR --reference FILE.npz --observed mine.npz --atol 1e-4 --rtol 1e-3
   cargo xtask verify --model DIR --adapter LORA --reference FILE.npz
   cargo xtask verify --model DIR --reference FILE.npz --layers 3..7 --mode isolated
   cargo xtask verify --model DIR --reference FILE.npz --backend wgpu --variants
   cargo xtask verify --model DIR --backend all
 
 --observed takes activations of any framework under the reference's keys, any subset of
-embedding_output, layer_00_output .., final_norm_output, logits, generated_ids, and inside a layer
+embedding_output, layer_00_output .., final_norm_output, logits, step_logits, generated_ids, and inside a layer
 layer_00.input_layernorm, layer_00.self_attn.q_proj (k_proj, v_proj, q_norm, k_norm, q_rope, k_rope,
-context, o_proj), layer_00.post_attention_layernorm, layer_00.mlp.";
+context, o_proj), layer_00.post_attention_layernorm, layer_00.mlp. Nothing is built for it: qwen3-verify
+(`cargo install --path crates/qwen3-verify`) is the same as a program of its own.";
 
 /// Arguments of `cargo xtask verify`.
 #[derive(clap::Args)]
@@ -64,14 +66,13 @@ pub fn run(args: &Args) -> Result<u8> {
     }
     launch::check_outputs([("--json", &shared.json), ("--junit", &shared.junit), ("--html", &shared.html)])?;
 
+    // Somebody else's activations need no backend, and so no build.
+    if shared.observed.is_some() {
+        return qwen3_verify::verify_observed(shared);
+    }
     let asked = backends(&shared.backend);
     ensure!(!args.variants || asked.contains(&Backend::Wgpu), "--variants is about wgpu: add --backend wgpu");
-    // Somebody else's activations need no backend but the default's build.
-    let built = match shared.observed {
-        Some(_) => Backends::from([Backend::Ndarray]),
-        None => asked,
-    };
-    let set_up = SetUp::of(&workspace.root, &built, false);
+    let set_up = SetUp::of(&workspace.root, &asked, false);
     let libtorch = set_up.libtorch.as_deref();
     let mut variants = Vec::new();
     let mut switches = backend::switches(&[], &[]);
@@ -80,7 +81,7 @@ pub fn run(args: &Args) -> Result<u8> {
         let folder = workspace.target.join("variants");
         for switch in [Switch::Fusion, Switch::Autotune] {
             let others = backend::switches(&[Switch::Autotune], &[switch]);
-            let runner = runner::build(&workspace, &built, &others, libtorch)?;
+            let runner = runner::build(&workspace, &asked, &others, libtorch)?;
             let copy = folder.join(format!("fixture-runner-without-{}", switch.name()));
             std::fs::create_dir_all(&folder)
                 .and_then(|()| std::fs::copy(&runner, &copy))
@@ -88,7 +89,7 @@ pub fn run(args: &Args) -> Result<u8> {
             variants.push((format!("without {}", switch.name()), copy));
         }
     }
-    let runner = runner::build(&workspace, &built, &switches, libtorch)?;
+    let runner = runner::build(&workspace, &asked, &switches, libtorch)?;
     let mut words = vec!["verify".into()];
     words.extend(shared.words());
     words.extend(launch::unavailable(&set_up));

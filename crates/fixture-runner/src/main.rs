@@ -14,7 +14,6 @@ mod lanes;
 mod manifest;
 mod observe;
 mod parity;
-mod progress;
 mod protocol;
 mod subject;
 mod supervise;

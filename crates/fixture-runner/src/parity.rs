@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::io::{Write, stdout};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use qwen3_command::{OutputFile, ParityArgs, Temporary, backends, named, printable, unless_closed};
-use qwen3_report::text::{ParityText, coloured};
-use qwen3_report::{BURN_VERSION, ParityReport, Status};
+use qwen3_report::text::{Look, ParityText, write_listed};
+use qwen3_report::{BURN_VERSION, ParityReport, Status, junit};
 
 use crate::lanes::Work;
 use crate::manifest::{Case, Manifest};
@@ -32,8 +32,11 @@ pub fn parity(args: &Args) -> Result<ExitCode> {
     let start = Instant::now();
     let options = &args.shared;
     let file = options.manifest.as_deref().unwrap_or(Path::new("manifest.json"));
-    let json = options.json.as_deref();
-    let json = json.map(|json| OutputFile::prepare("--json", json, [file])).transpose()?;
+    let prepare = |flag, to: &Option<PathBuf>| {
+        to.as_deref().map(|to| OutputFile::prepare(flag, to, [file])).transpose()
+    };
+    let (json, junit_file) = (prepare("--json", &options.json)?, prepare("--junit", &options.junit)?);
+    OutputFile::check_distinct(&[&json, &junit_file].into_iter().flatten().collect::<Vec<_>>())?;
     let manifest = Manifest::read(file)?;
     let cases = select(&manifest, options.filter.as_deref())?;
     let slow = options.slow || options.list || options.filter.is_some();
@@ -49,7 +52,7 @@ pub fn parity(args: &Args) -> Result<ExitCode> {
     writeln!(out, "burn {BURN_VERSION}; oracle: {}", printable(&manifest.oracle()))?;
     let program = std::env::current_exe().context("this program's own path")?;
     let mut report = ParityReport::default();
-    let mut text = ParityText::new(coloured());
+    let mut text = ParityText::new(Look { fail_only: options.fail_only, ..Look::of_stdout() });
     let work = Work {
         program: &program,
         manifest: file,
@@ -71,6 +74,9 @@ pub fn parity(args: &Args) -> Result<ExitCode> {
     if let Some(json) = json {
         json.write(&report.to_json())?;
     }
+    if let Some(file) = junit_file {
+        file.write(&junit::parity(&report))?;
+    }
     let named = named(&options.backend);
     let mut results = report.results.iter();
     let missing =
@@ -89,8 +95,7 @@ pub fn parity(args: &Args) -> Result<ExitCode> {
 fn list(cases: &[&Case]) -> Result<()> {
     let mut out = stdout().lock();
     for case in cases {
-        let (id, description) = (printable(&case.id), printable(&case.description));
-        writeln!(out, "{id:<46} {:<28} {description}", case.kind())?;
+        write_listed(&mut out, Look::of_stdout(), &case.id, case.kind(), &case.description)?;
     }
     Ok(())
 }

@@ -3,15 +3,13 @@
 mod prompt;
 mod verification;
 
-use std::io::stdout;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use qwen3_command::{OutputFile, Temporary, VerifyArgs, unless_closed};
-use qwen3_report::{html, junit, text};
+use qwen3_command::{Temporary, VerifyArgs, progress};
+use qwen3_verify::Outputs;
 
-use crate::progress;
 use crate::unavailable::Unavailable;
 use verification::Verification;
 
@@ -37,36 +35,15 @@ fn label_and_program(text: &str) -> Result<(String, PathBuf), String> {
 /// # Errors
 /// Bad input, or a report that cannot be written.
 pub fn verify(args: &Args) -> Result<ExitCode> {
-    let VerifyArgs { model, adapter, reference, observed, json, junit, html, .. } = &args.shared;
-    let folders = [Some(model), adapter.as_ref()].into_iter().flatten();
-    let files = folders.filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
-    let files = files.map(|file| file.path());
-    let given = [reference, observed].into_iter().flatten().cloned();
-    let inputs: Vec<PathBuf> = given.chain(files).collect();
-    let prepare = |flag, file: &Option<PathBuf>| {
-        let inputs = inputs.iter().map(PathBuf::as_path);
-        file.as_ref().map(|file| OutputFile::prepare(flag, file, inputs)).transpose()
-    };
-    let files = [prepare("--json", json)?, prepare("--junit", junit)?, prepare("--html", html)?];
-    OutputFile::check_distinct(&files.iter().flatten().collect::<Vec<_>>())?;
-
+    if args.shared.observed.is_some() {
+        return qwen3_verify::verify_observed(&args.shared).map(ExitCode::from);
+    }
+    let outputs = Outputs::prepare(&args.shared)?;
     let _temporary = Temporary::of_process().context("no temporary folder")?;
     let verification = Verification::open(args)?;
     let report = verification.run();
     progress::done();
     let report = report?;
-    let [json, junit, html] = files;
-    if let Some(file) = json {
-        file.write(&report.to_json())?;
-    }
-    if let Some(file) = junit {
-        file.write(&junit::verify(&report))?;
-    }
-    if let Some(file) = html {
-        file.write(&html::render(&report))?;
-    }
-    // Whoever does not read to the end still gets the reports and the verdict.
-    let colour = text::coloured();
-    unless_closed(text::write_verify(&report, &mut stdout().lock(), colour))?;
+    outputs.write(&report, args.shared.fail_only)?;
     Ok(ExitCode::from(report.exit_code(&verification.named)))
 }

@@ -1,5 +1,5 @@
 //! The program as a user meets it: exit codes, reports and refusals, on copies of the repository's fixtures.
-#![cfg(feature = "ndarray")]
+#![cfg(all(feature = "ndarray", feature = "flex"))]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -99,7 +99,7 @@ fn passes_and_writes_every_metric() {
     let copy = Copy::new();
     let json = copy.path("report.json");
     let output = copy.run(&["--filter", "layer-1", "--json", json.to_str().unwrap()]);
-    assert_ends(&output, 0, &["ndarray f32", NORM, "pass", " 0 failed"]);
+    assert_ends(&output, 0, &["flex f32", NORM, "pass", " 0 failed"]);
     let report: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
     assert_eq!((&report["schema"], &report["burn"]), (&json!(1), &json!("0.22.1")));
     let results = report["results"].as_array().unwrap();
@@ -129,7 +129,6 @@ fn passes_and_writes_every_metric() {
 }
 
 /// Where there are kernels, a case is run with them and without; elsewhere once.
-#[cfg(feature = "flex")]
 #[test]
 fn kernels_and_compositions_are_two_runs() {
     let copy = Copy::new();
@@ -157,6 +156,23 @@ fn kernels_and_compositions_are_two_runs() {
     assert!(text.contains("\nflex f32 (without kernels)\n"), "{text}");
     assert_eq!(run("on").0, [ndarray.clone(), fast]);
     assert_eq!(run("off").0, [ndarray, composed]);
+}
+
+/// What failed is in the JUnit report, and alone on the screen where that is asked for.
+#[test]
+fn junit_has_every_case_and_fail_only_prints_the_failures() {
+    let mut copy = Copy::new();
+    copy.spoil("fixtures/gqa-tied/layer-1/mlp-01.safetensors", &9.0_f32.to_le_bytes());
+    let junit = copy.path("report.xml");
+    let report = junit.to_str().unwrap();
+    let words = ["--filter", "gqa-tied/layer-1/mlp-0", "--dtype", "f32", "--fail-only", "--junit", report];
+    let output = copy.run(&words);
+    assert_ends(&output, 1, &["gqa-tied/layer-1/mlp-01", "FAIL", "3 passed, 1 failed"]);
+    assert!(!text(&output).contains("mlp-00"), "{}", text(&output));
+    let xml = fs::read_to_string(&junit).unwrap();
+    assert_eq!((xml.matches("<testcase").count(), xml.matches("<failure").count()), (4, 1), "{xml}");
+    let same = [&words[..], &["--json", report]].concat();
+    assert_ends(&copy.run(&same), 2, &["--json", "--junit"]);
 }
 
 #[test]
@@ -194,7 +210,7 @@ fn a_wrong_expectation_fails_with_the_element_and_a_cause() {
 #[test]
 fn expected_failures_pass_and_unexpected_passes_fail() {
     let mut copy = Copy::new();
-    let known = json!([{"backend": "ndarray", "dtype": "f32", "reason": "upstream 42"}]);
+    let known = json!([{"backend": "flex", "dtype": "f32", "reason": "upstream 42"}]);
     copy.case(NORM)["expected_failures"] = known;
     assert_ends(&copy.run(&["--filter", NORM]), 1, &["FAIL", "upstream 42"]);
 }
@@ -230,7 +246,7 @@ fn an_unavailable_backend_ends_with_3_only_when_named() {
     assert_ends(&named, 3, &["unavailable", "no network", "1 passed"]);
     let cuda = copy.run(&["--backend", "cuda", "--filter", NORM]);
     assert_ends(&cuda, 3, &["built without the `cuda` feature"]);
-    let dtype = copy.run(&["--dtype", "bf16", "--filter", NORM]);
+    let dtype = copy.run(&["--backend", "ndarray", "--dtype", "bf16", "--filter", NORM]);
     assert_ends(&dtype, 3, &["ndarray does not compute in bf16"]);
 }
 
@@ -271,7 +287,7 @@ fn a_prefill_passes_in_other_chunks() {
             let case = copy.case(&format!("{checkpoint}/prefill-1-64-255-256-257-chunk-256"));
             case["chunk_size"] = json!(chunk_size);
         }
-        let output = copy.run(&["--filter", "prefill-1-64"]);
+        let output = copy.run(&["--backend", "ndarray", "--filter", "prefill-1-64"]);
         assert_ends(&output, 0, &["2 passed", " 0 failed"]);
     }
 }

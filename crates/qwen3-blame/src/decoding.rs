@@ -106,15 +106,8 @@ pub fn cached_steps(blame: &Blame) -> Result<Option<Finding>> {
             let Some(after) = compare(mistake)?.filter(|after| after.explains(before)) else {
                 continue;
             };
-            let whole = if logits.is_some() {
-                format!("the generated tokens follow if {words}")
-            } else {
-                // Ids say little: another mistake may lead to the same.
-                let (wrong, all) = ((before.relative * (batch * steps) as f64).round(), batch * steps);
-                format!(
-                    "the generated ids, of which {wrong} of {all} differ, are consistent with this: {words}"
-                )
-            };
+            let follow = if logits.is_some() { "tokens follow" } else { "ids could follow" };
+            let whole = format!("the generated {follow} if {words}");
             explanations.push(Explanation { whole: Some(whole), ..Explanation::plain(id, words, after) });
             if logits.is_some() {
                 break;
@@ -123,7 +116,11 @@ pub fn cached_steps(blame: &Blame) -> Result<Option<Finding>> {
     }
     let layers = blame.scope.of;
     let key = if logits_differ { "step_logits" } else { "generated_ids" };
-    Ok(Some(Finding::at_once(key.into(), layers..layers, explanations, before)))
+    // Ids say little: another mistake may lead to the same.
+    let all = batch * steps;
+    let wrong = (before.relative * all as f64).round();
+    let evidence = logits.is_none().then(|| format!("{wrong} of {all} ids"));
+    Ok(Some(Finding { evidence, ..Finding::at_once(key.into(), layers..layers, explanations, before) }))
 }
 
 /// The right logits `[batch, steps, vocab]` of the steps that generate `followed`, `[batch][steps]`, after

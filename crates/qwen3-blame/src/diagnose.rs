@@ -52,6 +52,9 @@ pub struct Cause {
     /// The number in it, where one was looked for, and how exactly it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fitted: Option<Fitted>,
+    /// What it is only consistent with, where that is too little to tell it from other mistakes: `1 of 20 ids`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<String>,
     /// The layers it was found in; empty outside the layers.
     pub layers: Vec<usize>,
 }
@@ -99,6 +102,8 @@ pub fn diagnose(blame: Blame) -> Result<Diagnosis> {
         Diagnosis { first_divergence: place.divergence, operation: place.operation, ..Diagnosis::default() };
     let ratios = blame.ratios();
     let prompt_agrees = ratios.iter().all(|(key, ratio)| key == "step_logits" || *ratio <= 1.0);
+    // Is the prompt known to be right, or only not known to be wrong?
+    let (prompt_seen, steps_seen) = (blame.observed.has("logits")?, blame.observed.has("step_logits")?);
     let whole = blame.scope.is_whole() && blame.mode == Mode::Accumulated;
     let steps = if whole && prompt_agrees { cached_steps(&blame)? } else { None };
     let explained_by_rounding = prompt_agrees && steps.is_none();
@@ -118,10 +123,17 @@ pub fn diagnose(blame: Blame) -> Result<Diagnosis> {
         }
     };
     conclude(&findings, layers, &mut diagnosis);
+    let first = diagnosis.first_divergence.as_ref().map(|first| first.tensor.as_str());
+    if first == Some("generated_ids") && !steps_seen {
+        let layers = format!(", `logits` and `layer_00_output` to `layer_{:02}_output`", layers - 1);
+        let more = if prompt_seen { "" } else { &layers };
+        let note =
+            format!("ids alone do not tell one mistake from another: to know, record `step_logits`{more}");
+        diagnosis.notes.push(note);
+    }
     diagnosis.notes.extend(place.note);
     if place.beyond && explained_by_rounding && diagnosis.notes.is_empty() {
-        let note =
-            "rounding explains the error: it is within the calibrated limits, the preset asks for more";
+        let note = "rounding explains the error: it is within the calibrated limits, the thresholds asked for are narrower";
         diagnosis.notes.push(note.into());
     }
     Ok(diagnosis)

@@ -1,10 +1,14 @@
 //! Activations in a file, from judging to a diagnosis.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use qwen3_checkpoint::Checkpoint;
 use qwen3_config::{Site, Tap};
-use qwen3_trace::{Judge, Mode, Precision, Preset, Reference, Scope, Trace, TraceError, Verdicts, tokens};
+use qwen3_trace::{
+    Judge, Mode, Precision, Preset, Reference, Scope, Tolerance, Trace, TraceError, Verdicts, ignored, meant,
+    tokens,
+};
 
 use crate::decoding::right_logits;
 use crate::steps::step_expectations;
@@ -19,6 +23,10 @@ pub struct ExamineOptions<'a> {
     pub scope: Option<Scope>,
     /// Fixed thresholds instead of calibrated limits.
     pub preset: Option<Preset>,
+    /// A tolerance for each element instead of either.
+    pub tolerance: Option<Tolerance>,
+    /// Are tensors that nothing is compared with an error?
+    pub strict: bool,
     /// How long to look for causes.
     pub diagnose_for: Duration,
     /// Told what is going on.
@@ -28,7 +36,15 @@ pub struct ExamineOptions<'a> {
 impl<'a> ExamineOptions<'a> {
     /// All layers by calibrated limits, and 20 seconds for causes.
     pub fn new(dtype: Precision, progress: &'a mut dyn FnMut(&str)) -> Self {
-        Self { dtype, scope: None, preset: None, diagnose_for: Duration::from_secs(20), progress }
+        Self {
+            dtype,
+            scope: None,
+            preset: None,
+            tolerance: None,
+            strict: false,
+            diagnose_for: Duration::from_secs(20),
+            progress,
+        }
     }
 }
 
@@ -41,6 +57,8 @@ pub struct Examination {
     pub diagnosis: Diagnosis,
     /// The tensors that were not compared: the reference does not have them, or nothing has such a name.
     pub unread: Vec<String>,
+    /// The keys of a reference that the names of some of them look like.
+    pub meant: BTreeMap<String, String>,
 }
 
 /// Compares `observed`, any subset of a model's tensors, with the reference, and explains what differs.
@@ -64,7 +82,8 @@ pub struct Examination {
 /// ```
 ///
 /// # Errors
-/// When a tensor is malformed, misshapen, or of another prompt; when nothing can be compared.
+/// When a tensor is malformed, misshapen, or of another prompt; when nothing can be compared; when something is ignored
+/// and the options are strict.
 pub fn examine(
     checkpoint: &Checkpoint,
     reference: &Reference,
@@ -81,9 +100,10 @@ pub fn examine(
     let (limits, derived) = calibrate(checkpoint, reference, &scope, options.dtype, options.progress)?;
     let derived = Some(&*derived);
     let judge = Judge::new(reference, config, &limits, options.preset)
+        .with_tolerance(options.tolerance)
         .with_embedding(missing_embedding(checkpoint, reference)?);
     let mut all = judge.observed(observed, derived)?;
-    if options.dtype != Precision::F32 && options.preset.is_none() {
+    if options.dtype != Precision::F32 && options.preset.is_none() && options.tolerance.is_none() {
         let steps =
             step_expectations(checkpoint, reference, observed, &scope, options.dtype, options.progress)?;
         judge.steps(observed, &steps, &mut all.tensors)?;
@@ -106,6 +126,12 @@ pub fn examine(
         );
         return Err(TraceError::malformed(observed.path(), reason));
     }
+    let judged = |site: &Site| all.tensors.iter().any(|tensor| tensor.verdict.name == site.to_string());
+    unread.extend(found.iter().filter(|site| !judged(site)).map(Site::to_string));
+    let meant = meant(&unread, config);
+    if let Some(ignored) = ignored(&unread, &meant).filter(|_| options.strict) {
+        return Err(TraceError::malformed(observed.path(), ignored));
+    }
     let diagnosis = if verdicts.pass() {
         Diagnosis::default()
     } else {
@@ -122,9 +148,7 @@ pub fn examine(
             progress: options.progress,
         })?
     };
-    let judged = |site: &Site| all.tensors.iter().any(|tensor| tensor.verdict.name == site.to_string());
-    unread.extend(found.iter().filter(|site| !judged(site)).map(Site::to_string));
-    Ok(Examination { verdicts, diagnosis, unread })
+    Ok(Examination { verdicts, diagnosis, unread, meant })
 }
 
 /// The embeddings of the prompt, where the reference lacks them.

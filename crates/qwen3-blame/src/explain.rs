@@ -78,7 +78,16 @@ impl Walk<'_> {
             }
         }
         let (key, given_up) = (last.site.to_string(), self.laboratory.gave_up());
-        self.findings.push(Finding { key, steps, explanations, before, of_reference, given_up, noise });
+        self.findings.push(Finding {
+            key,
+            steps,
+            explanations,
+            before,
+            of_reference,
+            given_up,
+            noise,
+            evidence: None,
+        });
         Ok(false)
     }
 

@@ -25,6 +25,8 @@ pub struct Finding {
     pub given_up: bool,
     /// Was there an explanation that is no better than noise?
     pub noise: bool,
+    /// What the explanations are only consistent with, where that is too little.
+    pub evidence: Option<String>,
 }
 
 impl Finding {
@@ -35,7 +37,16 @@ impl Finding {
         explanations: Vec<Explanation>,
         before: Residual,
     ) -> Self {
-        Self { key, steps, explanations, before, of_reference: false, given_up: false, noise: false }
+        Self {
+            key,
+            steps,
+            explanations,
+            before,
+            of_reference: false,
+            given_up: false,
+            noise: false,
+            evidence: None,
+        }
     }
 }
 
@@ -128,6 +139,7 @@ fn found(findings: &[Finding], layers: usize) -> Vec<Found> {
                 residual_before: finite(finding.before.relative),
                 residual_after: finite(explanation.after.relative),
                 fitted: explanation.fitted,
+                evidence: finding.evidence.clone(),
                 layers,
             };
             all.push(Found { first, count: 1, cause, fitted: Vec::from_iter(fitted) });

@@ -13,7 +13,7 @@ use qwen3_bench::{Process, Who, assemble, limits, machine, measured};
 use qwen3_command::{BenchSizes, OutputFile};
 use qwen3_report::BenchReport;
 use qwen3_report::bench::ModelFacts;
-use qwen3_report::text::{coloured, write_bench};
+use qwen3_report::text::{Look, write_bench};
 
 use qwen3_trace::Kernels;
 
@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     assemble(&mut report, &config, &[process], |_| None);
     let mut out = stdout().lock();
-    write_bench(&report, &mut out, coloured())?;
+    write_bench(&report, &mut out, Look::of_stdout())?;
     out.flush()?;
     if let Some(json) = json {
         json.write(&report.to_json())?;

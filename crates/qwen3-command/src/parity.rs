@@ -3,14 +3,14 @@ use std::path::PathBuf;
 
 use qwen3_trace::{Kernels, Precision};
 
-use crate::values::{BackendWord, backend_word, dtype, kernels};
+use crate::values::{BackendWord, DEFAULT_BACKEND, backend_word, dtype, kernels};
 use crate::words::Words;
 
 /// Arguments of `parity`.
 #[derive(Clone, Debug, PartialEq, clap::Args)]
 pub struct ParityArgs {
-    /// The backends to run on, separated by commas.
-    #[arg(long, value_delimiter = ',', value_name = "NAME", default_value = "ndarray", value_parser = backend_word())]
+    /// The backends to run on, separated by commas; when left out the fastest that needs nothing installed.
+    #[arg(long, value_delimiter = ',', value_name = "NAME", default_value = DEFAULT_BACKEND.name(), value_parser = backend_word())]
     pub backend: Vec<BackendWord>,
     /// Only these dtypes, separated by commas; those that each backend has when left out.
     #[arg(long, value_delimiter = ',', value_name = "DTYPE", value_parser = dtype())]
@@ -32,6 +32,12 @@ pub struct ParityArgs {
     /// Write every metric of every tensor to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write JUnit XML to this file.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Print the rows of failures only; reports have all.
+    #[arg(long)]
+    pub fail_only: bool,
     /// List the cases and run none.
     #[arg(long)]
     pub list: bool,
@@ -48,6 +54,8 @@ impl ParityArgs {
         words.flag("--slow", self.slow);
         words.file("--manifest", self.manifest.as_deref());
         words.file("--json", self.json.as_deref());
+        words.file("--junit", self.junit.as_deref());
+        words.flag("--fail-only", self.fail_only);
         words.flag("--list", self.list);
         words.0
     }
@@ -74,12 +82,12 @@ mod tests {
     fn words_parse_to_the_same() {
         for line in [
             "",
-            "--backend flex,all --dtype f16,bf16 --kernels on,off --filter -x --slow --json r.json --list --manifest m.json",
+            "--backend flex,all --dtype f16,bf16 --kernels on,off --filter -x --slow --json r.json --junit r.xml --fail-only --list --manifest m.json",
         ] {
             let args = parse(line.split_whitespace().map(Into::into));
             assert_eq!(parse(args.words()), args, "{line}");
         }
-        let ndarray = parse([]).words();
-        assert_eq!(ndarray, ["--backend=ndarray", "--kernels=on"]);
+        let usual = parse([]).words();
+        assert_eq!(usual, ["--backend=flex", "--kernels=on"]);
     }
 }

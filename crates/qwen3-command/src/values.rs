@@ -6,6 +6,10 @@ use std::fmt;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use qwen3_trace::{Backend, Kernels, Mode, Precision, Preset};
 
+/// The backend of `parity` and `verify` where none is named, and of `qwen3`: pure Rust, and the fastest that needs nothing
+/// installed.
+pub const DEFAULT_BACKEND: Backend = Backend::Flex;
+
 /// What `--backend` may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackendWord {
@@ -100,6 +104,12 @@ pub(crate) fn mode() -> impl TypedValueParser<Value = Mode> {
         Mode::Patched => "From the layer before it, the reference injected after one layer",
     };
     one_of(Mode::ALL.map(|mode| (mode, PossibleValue::new(mode.name()).help(help(mode)))))
+}
+
+/// A number from 0 on.
+pub(crate) fn tolerance(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "no number")?;
+    if value.is_finite() && value >= 0.0 { Ok(value) } else { Err("no number from 0 on".into()) }
 }
 
 /// A preset by its name, or by the one that it had before.

@@ -2,9 +2,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use qwen3_trace::{Kernels, Mode, Precision, Preset};
+use qwen3_trace::{Kernels, Mode, Precision, Preset, Tolerance};
 
-use crate::values::{BackendWord, backend_word, dtype, kernels, mode, preset};
+use crate::values::{BackendWord, DEFAULT_BACKEND, backend_word, dtype, kernels, mode, preset, tolerance};
 use crate::words::Words;
 
 /// Arguments of `verify`.
@@ -24,8 +24,8 @@ pub struct VerifyArgs {
     /// Activations to check instead of ours, npz or safetensors, under the reference's keys, any subset.
     #[arg(long, value_name = "FILE", requires = "reference")]
     pub observed: Option<PathBuf>,
-    /// The backends to run on, separated by commas.
-    #[arg(long, value_delimiter = ',', value_name = "NAME", default_value = "ndarray", value_parser = backend_word())]
+    /// The backends to run on, separated by commas; when left out the fastest that needs nothing installed.
+    #[arg(long, value_delimiter = ',', value_name = "NAME", default_value = DEFAULT_BACKEND.name(), value_parser = backend_word())]
     pub backend: Vec<BackendWord>,
     /// Whether flex computes with this project's kernels, or is composed of Burn's own operations; both, separated
     /// by a comma, to compare.
@@ -51,6 +51,16 @@ pub struct VerifyArgs {
     /// Fixed thresholds instead of calibrated limits.
     #[arg(long, value_name = "NAME", value_parser = preset())]
     pub preset: Option<Preset>,
+    /// What each element may be off by, instead of calibrated limits: a tensor passes when |error| <= atol + rtol *
+    /// |expected| for every element, as in numpy.allclose. 0 when only --rtol is given.
+    #[arg(long, value_name = "NUMBER", conflicts_with = "preset", value_parser = tolerance)]
+    pub atol: Option<f64>,
+    /// The share of what is expected that each element may be off by on top of --atol, 0 when only that is given.
+    #[arg(long, value_name = "NUMBER", conflicts_with = "preset", value_parser = tolerance)]
+    pub rtol: Option<f64>,
+    /// With --observed: a tensor of it that nothing is compared with is an error.
+    #[arg(long, requires = "observed")]
+    pub strict: bool,
     /// How long to look for causes, for each run that fails; what was found by then is reported.
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     pub diagnose_for: u32,
@@ -66,9 +76,19 @@ pub struct VerifyArgs {
     /// Write a report for people to this file, with nothing to load from elsewhere.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Print the rows of failures only; reports have all.
+    #[arg(long)]
+    pub fail_only: bool,
 }
 
 impl VerifyArgs {
+    /// [`atol`](Self::atol) and [`rtol`](Self::rtol), where either is given.
+    pub fn tolerance(&self) -> Option<Tolerance> {
+        let Self { atol, rtol, .. } = *self;
+        let given = atol.is_some() || rtol.is_some();
+        given.then(|| Tolerance { atol: atol.unwrap_or(0.0), rtol: rtol.unwrap_or(0.0) })
+    }
+
     /// [`diagnose_for`](Self::diagnose_for) as a time.
     pub fn diagnose_for(&self) -> Duration {
         Duration::from_secs(self.diagnose_for.into())
@@ -87,11 +107,15 @@ impl VerifyArgs {
         words.list("--mode", &self.mode);
         words.text("--layers", self.layers.as_deref());
         words.text("--preset", self.preset.map(Preset::name));
+        words.text("--atol", self.atol.map(|atol| atol.to_string()).as_deref());
+        words.text("--rtol", self.rtol.map(|rtol| rtol.to_string()).as_deref());
+        words.flag("--strict", self.strict);
         words.list("--diagnose-for", &[self.diagnose_for]);
         words.list("--ids", &self.ids);
         words.file("--json", self.json.as_deref());
         words.file("--junit", self.junit.as_deref());
         words.file("--html", self.html.as_deref());
+        words.flag("--fail-only", self.fail_only);
         words.0
     }
 }
@@ -120,12 +144,27 @@ mod tests {
             "--model m --adapter a --reference r.npz --observed o.npz --backend flex,all --dtype bf16 --kernels off,on --layers 3..7 \
              --mode isolated --html h.html --diagnose-for 3 --json j --junit x --preset seed-003",
             "--model m --ids 1,2,3 --preset bf16-reference",
+            "--model m --reference r.npz --observed o.npz --atol 1e-5 --rtol 0.001 --strict --fail-only",
         ] {
             let args = parse(line.split_whitespace().map(Into::into)).unwrap();
             assert_eq!(parse(args.words()).unwrap(), args, "{line}");
         }
         let only_observed = "--model m --observed o.npz".split(' ').map(Into::into);
         assert!(parse(only_observed).is_err());
+    }
+
+    #[test]
+    fn a_tolerance_is_of_two_numbers_from_0_on() {
+        let parse = |line: &str| parse(line.split(' ').map(Into::into));
+        let tolerance = |line| parse(line).unwrap().tolerance();
+        assert_eq!(tolerance("--model m"), None);
+        assert_eq!(tolerance("--model m --rtol 1e-3"), Some(Tolerance { atol: 0.0, rtol: 1e-3 }));
+        for refused in
+            ["--atol=-1", "--atol nan", "--rtol inf", "--rtol x", "--atol 1 --preset bf16-reference"]
+        {
+            assert!(parse(&format!("--model m {refused}")).is_err(), "{refused}");
+        }
+        assert!(parse("--model m --strict").is_err());
     }
 
     #[test]

@@ -44,7 +44,7 @@ const SAMPLING: Flags = &[
 ];
 
 /// Programs, commands, what the command needs, and its other flags.
-const COMMANDS: [(Program, &[&str], Flags); 10] = [
+const COMMANDS: [(Program, &[&str], Flags); 11] = [
     (Program::Qwen3, &["inspect"], &[("--model", Model), ("--json", Nothing)]),
     (
         Program::Qwen3,
@@ -110,6 +110,8 @@ const COMMANDS: [(Program, &[&str], Flags); 10] = [
             ("--dtype", Dtype),
             ("--filter", Text),
             ("--json", Write),
+            ("--junit", Write),
+            ("--fail-only", Nothing),
             ("--list", Nothing),
             ("--unavailable", Text),
         ],
@@ -127,8 +129,31 @@ const COMMANDS: [(Program, &[&str], Flags); 10] = [
             ("--mode", Text),
             ("--layers", Layers),
             ("--preset", Text),
+            ("--atol", Number),
+            ("--rtol", Number),
+            ("--strict", Nothing),
+            ("--fail-only", Nothing),
             ("--diagnose-for", Number),
             ("--ids", Ids),
+            ("--json", Write),
+            ("--junit", Write),
+            ("--html", Write),
+        ],
+    ),
+    (
+        Program::Qwen3Verify,
+        &["--diagnose-for", "1"],
+        &[
+            ("--model", Model),
+            ("--adapter", Model),
+            ("--reference", Read),
+            ("--observed", Read),
+            ("--dtype", Dtype),
+            ("--layers", Layers),
+            ("--atol", Number),
+            ("--rtol", Number),
+            ("--strict", Nothing),
+            ("--fail-only", Nothing),
             ("--json", Write),
             ("--junit", Write),
             ("--html", Write),

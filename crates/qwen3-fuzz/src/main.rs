@@ -59,6 +59,8 @@ struct Args {
     #[arg(long)]
     fixture_runner: Option<PathBuf>,
     #[arg(long)]
+    qwen3_verify: Option<PathBuf>,
+    #[arg(long)]
     xtask: Option<PathBuf>,
 }
 
@@ -85,6 +87,7 @@ fn fuzz(args: &Args) -> Result<u8> {
     let programs = Programs {
         qwen3: args.qwen3.clone(),
         fixture_runner: args.fixture_runner.clone(),
+        qwen3_verify: args.qwen3_verify.clone(),
         xtask: args.xtask.clone(),
     };
     let limits = Limits { time: Duration::from_secs_f64(args.limit_seconds), memory: args.limit_mb << 20 };

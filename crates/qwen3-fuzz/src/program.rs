@@ -12,6 +12,8 @@ pub enum Program {
     Qwen3,
     /// `parity` and `verify`.
     FixtureRunner,
+    /// Somebody's activations.
+    Qwen3Verify,
     /// `diff`.
     Xtask,
 }
@@ -22,6 +24,7 @@ impl Program {
         match self {
             Self::Qwen3 => "qwen3",
             Self::FixtureRunner => "fixture-runner",
+            Self::Qwen3Verify => "qwen3-verify",
             Self::Xtask => "xtask",
         }
     }
@@ -30,7 +33,7 @@ impl Program {
     pub fn error_prefix(self) -> &'static str {
         match self {
             Self::Xtask => "xtask: ",
-            Self::Qwen3 | Self::FixtureRunner => "error: ",
+            Self::Qwen3 | Self::FixtureRunner | Self::Qwen3Verify => "error: ",
         }
     }
 }
@@ -42,6 +45,8 @@ pub struct Programs {
     pub qwen3: Option<PathBuf>,
     /// The fixture runner.
     pub fixture_runner: Option<PathBuf>,
+    /// The verifier without backends.
+    pub qwen3_verify: Option<PathBuf>,
     /// xtask.
     pub xtask: Option<PathBuf>,
 }
@@ -52,6 +57,7 @@ impl Programs {
         match program {
             Program::Qwen3 => self.qwen3.as_ref(),
             Program::FixtureRunner => self.fixture_runner.as_ref(),
+            Program::Qwen3Verify => self.qwen3_verify.as_ref(),
             Program::Xtask => self.xtask.as_ref(),
         }
     }

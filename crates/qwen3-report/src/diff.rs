@@ -13,6 +13,7 @@ mod timed;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+pub use self::display::write_diff;
 use self::entry::{Entry, entries};
 use self::facts::{MACHINE, changes};
 use crate::{AnyReport, ReadError, ReportKind};
@@ -27,7 +28,7 @@ pub struct Change {
     pub what: String,
 }
 
-/// Everything that differs between two reports; its `Display` is what the command prints.
+/// Everything that differs between two reports; its `Display` is what [`write_diff`] writes, without colours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diff {
     /// The command of both.

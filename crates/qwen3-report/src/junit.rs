@@ -244,6 +244,9 @@ fn said(diagnosis: &Diagnosis) -> String {
     lines.extend(diagnosis.operation.iter().map(|operation| format!("operation: {operation}")));
     lines.extend(diagnosis.causes.iter().map(|cause| {
         let (before, after) = (shown(cause.residual_before), shown(cause.residual_after));
+        if let Some(evidence) = &cause.evidence {
+            return format!("consistent with: {}, by {evidence}: {}", cause.id, cause.explanation);
+        }
         format!("cause: {}: {} (residual {before} -> {after})", cause.id, cause.explanation)
     }));
     lines.extend(diagnosis.error_shape.iter().map(|line| format!("error: {line}")));

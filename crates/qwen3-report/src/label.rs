@@ -3,6 +3,9 @@ use std::fmt;
 use qwen3_trace::Precision;
 use serde::{Deserialize, Serialize};
 
+/// What stands for the backend of somebody's activations.
+pub const OBSERVED: &str = "observed";
+
 /// What a run is called: `wgpu f32 (without fusion)`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Label {

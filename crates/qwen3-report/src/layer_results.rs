@@ -11,7 +11,8 @@ use crate::RunResult;
 pub struct LayerResult {
     /// The layer; -1 for the embedding, the number of layers for what comes behind them.
     pub layer_index: i64,
-    /// `embedding`, `layer_3`, `layer_3_attention`, `layer_3_mlp`, `final_norm` or `logits`.
+    /// `embedding`, `layer_3`, `layer_3_attention`, `layer_3_mlp`, `final_norm`, `logits`, `step_logits` or
+    /// `generated_ids`.
     pub layer_name: String,
     /// The backend, or `observed`.
     pub backend: String,
@@ -23,7 +24,7 @@ pub struct LayerResult {
     pub input_shape: Vec<usize>,
     /// The tensor's shape.
     pub output_shape: Vec<usize>,
-    /// Mean squared error.
+    /// Mean squared error; of generated ids that of the ids as numbers.
     pub mse: Option<f64>,
     /// Cosine of the angle between both.
     pub cosine_similarity: Option<f64>,
@@ -40,7 +41,7 @@ pub fn layers_of(run: &RunResult, config: &Qwen3Config) -> Vec<LayerResult> {
     let mut add = |tensor: &LayerVerdict, index: i64, name: String| {
         let shape = &tensor.verdict.shape;
         let mut input_shape = shape[..2.min(shape.len())].to_vec();
-        if index >= 0 {
+        if index >= 0 && name != "generated_ids" {
             input_shape.push(config.hidden_size);
         }
         results.push(LayerResult {
@@ -79,6 +80,11 @@ pub fn layers_of(run: &RunResult, config: &Qwen3Config) -> Vec<LayerResult> {
     let behind = config.num_hidden_layers as i64;
     for (tap, name) in [(Tap::FinalNorm, "final_norm"), (Tap::Logits, "logits")] {
         if let Some(tensor) = find(Site::outside(tap), whole) {
+            add(tensor, behind, name.into());
+        }
+    }
+    for name in ["step_logits", "generated_ids"] {
+        if let Some(tensor) = run.verdicts.find(Mode::Accumulated, name) {
             add(tensor, behind, name.into());
         }
     }

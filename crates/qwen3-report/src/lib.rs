@@ -14,6 +14,7 @@ pub mod markdown;
 mod measure;
 mod memory;
 mod parity;
+mod run_result;
 #[cfg(any(test, feature = "sample"))]
 pub mod sample;
 mod serde_forms;
@@ -23,12 +24,13 @@ mod verify;
 
 pub use any::{AnyReport, ReadError, ReportKind};
 pub use bench::BenchReport;
-pub use label::Label;
+pub use label::{Label, OBSERVED};
 pub use layer_results::LayerResult;
 pub use memory::{Memory, huge_pages_mb, peak_rss_mb};
 pub use parity::{CaseResult, Kind, ParityReport};
+pub use run_result::{RunResult, Timing};
 pub use status::Status;
-pub use verify::{RunResult, Timing, VerifyReport};
+pub use verify::VerifyReport;
 
 /// The Burn release this workspace is pinned to.
 pub const BURN_VERSION: &str = "0.22.1";

@@ -82,6 +82,10 @@ pub fn token(step: usize, expected: u32, observed: i64) -> TokenVerdict {
         tie: false,
         kl_divergence: None,
         regret_nats: None,
+        steps: 8,
+        ratio: (i64::from(expected) == observed).then_some(0.0),
+        expected_text: None,
+        observed_text: None,
     }
 }
 
@@ -171,6 +175,7 @@ fn diagnosis(layers: usize) -> Diagnosis {
         residual_before: Some(0.41),
         residual_after: Some(after),
         fitted: None,
+        evidence: None,
         layers,
     };
     let explanation = "layer 3 matches to 3e-7 if RoPE rotates interleaved pairs instead of halves";

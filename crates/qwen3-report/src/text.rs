@@ -6,19 +6,18 @@ mod parity;
 mod screen;
 mod verify;
 
-use std::io::{IsTerminal, Result, Write, stdout};
+use std::io::{Result, Write};
+
+use qwen3_trace::figure;
 
 pub use bench::write_bench;
-pub use parity::ParityText;
+pub use parity::{ParityText, write_listed};
+pub use screen::Look;
 pub use verify::write_verify;
 
-use self::screen::Screen;
+pub(crate) use self::screen::Screen;
 use crate::Status;
-
-/// Is standard output to have colours: is it a terminal, and `NO_COLOR` not set?
-pub fn coloured() -> bool {
-    stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
-}
+pub use crate::diff::write_diff;
 
 /// Writes a status as a word that stands out when it is bad, padded to `width` columns.
 fn write_status(out: &mut Screen<impl Write>, status: Status, width: usize) -> Result<()> {
@@ -43,6 +42,11 @@ fn counts(statuses: impl Iterator<Item = Status> + Clone) -> String {
     )
 }
 
+/// A number that may be none for not being finite.
+fn number(value: Option<f64>) -> String {
+    figure(value.unwrap_or(f64::NAN))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,8 +54,8 @@ mod tests {
     #[test]
     fn colour_is_around_the_word() {
         let shown = |status, width, colour| {
-            let mut out = Vec::new();
-            write_status(&mut Screen::new(&mut out, colour), status, width).unwrap();
+            let (mut out, look) = (Vec::new(), Look { colour, ..Look::PLAIN });
+            write_status(&mut Screen::new(&mut out, look), status, width).unwrap();
             String::from_utf8(out).unwrap()
         };
         assert_eq!(shown(Status::Fail, 6, true), "\u{1b}[31mFAIL  \u{1b}[0m");
@@ -61,8 +65,8 @@ mod tests {
     #[test]
     fn text_from_files_gives_a_terminal_no_orders() {
         for colour in [false, true] {
-            let mut out = Vec::new();
-            writeln!(Screen::new(&mut out, colour), "\u{1b}[32mpass\u{7}\n\u{202e}é").unwrap();
+            let (mut out, look) = (Vec::new(), Look { colour, ..Look::PLAIN });
+            writeln!(Screen::new(&mut out, look), "\u{1b}[32mpass\u{7}\n\u{202e}é").unwrap();
             assert_eq!(String::from_utf8(out).unwrap(), "\\u{1b}[32mpass\\u{7}\n\\u{202e}é\n");
         }
     }

@@ -3,87 +3,12 @@
 use qwen3_blame::Diagnosis;
 use qwen3_config::Qwen3Config;
 use qwen3_trace::consensus::{Consensus, Pair};
-use qwen3_trace::{Backend, Precision, Preset, Switches, Verdicts};
+use qwen3_trace::{Backend, Precision, Preset, Tolerance, generated_ids};
 use serde::{Deserialize, Serialize};
 
 use crate::layer_results::{LayerResult, layers_of};
 use crate::memory::{Memory, peak_rss_mb};
-use crate::{BURN_VERSION, Label, SCHEMA, Status, serde_forms};
-
-/// One backend, or somebody's activations.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RunResult {
-    /// What it is called.
-    #[serde(flatten)]
-    pub label: Label,
-    /// How it ended.
-    pub status: Status,
-    /// Why, when it crashed or is unavailable.
-    #[serde(default)]
-    pub reason: Option<String>,
-    /// Fusion and autotune, where the backend has them.
-    #[serde(default)]
-    pub switches: Option<Switches>,
-    /// Wall time in milliseconds.
-    #[serde(default)]
-    pub elapsed_ms: f64,
-    /// The process's largest resident set in MiB.
-    #[serde(default)]
-    pub peak_rss_mb: Option<f64>,
-    /// How long each part of the model took.
-    #[serde(default)]
-    pub timings: Vec<Timing>,
-    /// Every tensor and every generated token that was judged.
-    #[serde(flatten, deserialize_with = "serde_forms::verdicts")]
-    pub verdicts: Verdicts,
-    /// Tensors of the activations that were not compared.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub unread: Vec<String>,
-    /// Where and why it first goes wrong.
-    #[serde(default, deserialize_with = "serde_forms::null_as_default")]
-    pub diagnosis: Diagnosis,
-}
-
-/// The wall time of one part of the model, in all modes together.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Timing {
-    /// `embedding`, `layer_03` or `head`.
-    pub part: String,
-    /// Reading the weights and bringing them to the device, in milliseconds.
-    pub load_ms: f64,
-    /// Computing and reading back, in milliseconds; on wgpu and cuda compiling included.
-    pub run_ms: f64,
-}
-
-impl RunResult {
-    /// One that has not been judged.
-    pub fn new(label: Label) -> Self {
-        Self {
-            label,
-            status: Status::Pass,
-            reason: None,
-            switches: None,
-            elapsed_ms: 0.0,
-            peak_rss_mb: None,
-            timings: Vec::new(),
-            verdicts: Verdicts::default(),
-            unread: Vec::new(),
-            diagnosis: Diagnosis::default(),
-        }
-    }
-
-    /// The tensors that were not compared, in words; `None` without any. Their names are a file's: control
-    /// characters are escaped.
-    pub fn not_compared(&self) -> Option<String> {
-        let names: Vec<_> = self.unread.iter().map(|name| name.escape_debug().to_string()).collect();
-        (!names.is_empty()).then(|| format!("not compared: {}", names.join(", ")))
-    }
-
-    /// One that did not run to its end, and why.
-    pub fn stopped(label: Label, status: Status, reason: String) -> Self {
-        Self { status, reason: Some(reason), ..Self::new(label) }
-    }
-}
+use crate::{BURN_VERSION, Label, RunResult, SCHEMA, Status, serde_forms};
 
 /// The whole report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -111,6 +36,9 @@ pub struct VerifyReport {
     /// Fixed thresholds, where asked for.
     #[serde(default)]
     pub preset: Option<Preset>,
+    /// A tolerance for each element instead of limits, where asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<Tolerance>,
     /// Where the limits come from.
     #[serde(default)]
     pub limits: String,
@@ -157,6 +85,7 @@ impl VerifyReport {
             observed: None,
             test_input: String::new(),
             preset: None,
+            tolerance: None,
             limits: String::new(),
             overall_success: false,
             total_layers_tested: 0,
@@ -171,8 +100,16 @@ impl VerifyReport {
         }
     }
 
+    /// Is judged by fixed thresholds, and not by calibrated limits?
+    pub fn fixed(&self) -> bool {
+        self.preset.is_some() || self.tolerance.is_some()
+    }
+
     /// Adds up what the runs found.
     pub fn finish(&mut self, config: &Qwen3Config) {
+        for run in &mut self.runs {
+            run.verdicts.tensors.extend(generated_ids(&run.verdicts.tokens));
+        }
         for run in &self.runs {
             self.layer_results.extend(layers_of(run, config));
         }

@@ -51,7 +51,7 @@ pub enum TraceError {
         shape: Vec<usize>,
     },
     /// A tensor has another shape than the model gives it.
-    #[error("{}: tensor `{tensor}` has shape {found:?}, expected {expected:?}", file.display())]
+    #[error("{}: tensor `{tensor}` has shape {found:?}, expected {expected:?}{}", file.display(), exchanged(found, expected))]
     Shape {
         /// The file.
         file: PathBuf,
@@ -86,6 +86,27 @@ pub enum TraceError {
     },
 }
 
+/// What a shape with the same sizes in another order looks like; nothing of any other.
+fn exchanged(found: &[usize], expected: &[usize]) -> String {
+    // One sequence may be without its batch axis.
+    let bare = found.len() + 1 == expected.len() && expected[0] == 1;
+    let wanted = if bare { &expected[1..] } else { expected };
+    let sorted = |shape: &[usize]| {
+        let mut shape = shape.to_vec();
+        shape.sort_unstable();
+        shape
+    };
+    if sorted(found) != sorted(wanted) {
+        return String::new();
+    }
+    let moved: Vec<usize> = (0..found.len()).filter(|axis| found[*axis] != wanted[*axis]).collect();
+    match moved[..] {
+        [a, b] => format!(": axes {a} and {b} look exchanged"),
+        [] => String::new(),
+        _ => format!(": axes {moved:?} look permuted"),
+    }
+}
+
 impl TraceError {
     /// A file whose tensors do not fit one another or the model.
     pub fn malformed(file: &Path, reason: impl Into<String>) -> Self {
@@ -101,4 +122,23 @@ impl TraceError {
 /// [`TraceError::malformed`] unless `holds`.
 pub(crate) fn ensure(holds: bool, file: &Path, reason: impl FnOnce() -> String) -> Result<(), TraceError> {
     if holds { Ok(()) } else { Err(TraceError::malformed(file, reason())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::exchanged;
+
+    #[test]
+    fn axes_that_look_exchanged_are_named() {
+        for (found, expected, said) in [
+            (&[1, 4, 24, 32][..], &[1, 24, 4, 32][..], ": axes 1 and 2 look exchanged"),
+            (&[4, 24, 32], &[1, 24, 4, 32], ": axes 0 and 1 look exchanged"),
+            (&[12, 64], &[64, 12], ": axes 0 and 1 look exchanged"),
+            (&[4, 32, 24], &[24, 4, 32], ": axes [0, 1, 2] look permuted"),
+            (&[1, 12, 63], &[1, 12, 64], ""),
+            (&[12, 64], &[2, 12, 64], ""),
+        ] {
+            assert_eq!(exchanged(found, expected), said, "{found:?} {expected:?}");
+        }
+    }
 }

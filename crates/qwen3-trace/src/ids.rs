@@ -2,7 +2,7 @@
 
 use crate::error::ensure;
 use crate::verdict::Compared;
-use crate::{TensorFile, TraceError, Verdict};
+use crate::{TensorFile, TraceError, Verdict, figure};
 
 /// The expected ids of a file and their margins.
 struct Expected {
@@ -46,7 +46,8 @@ impl Expected {
     }
 }
 
-fn exact(name: &str, shape: &[usize], observed: &[i64], expected: &[i64]) -> Verdict {
+/// Ids compared as numbers; all of them have to be equal.
+pub(crate) fn exact(name: &str, shape: &[usize], observed: &[i64], expected: &[i64]) -> Verdict {
     let floats = |ids: &[i64]| ids.iter().map(|id| *id as f32).collect::<Vec<_>>();
     let (observed, expected) = (floats(observed), floats(expected));
     let (observed, expected) = (&observed[..], &expected[..]);
@@ -84,7 +85,8 @@ pub fn judge_generated(
     let mut verdict = exact("generated_ids", shape, observed, &expected.ids);
     verdict.pass = wrong.is_none();
     let smallest = expected.margins.iter().copied().reduce(f32::min);
-    let smallest = smallest.map_or(String::new(), |margin| format!("; smallest margin {margin:.3e}"));
+    let smallest =
+        smallest.map_or(String::new(), |margin| format!("; smallest margin {}", figure(margin.into())));
     verdict.note = Some(match wrong {
         None => format!("{ties} ties{smallest}"),
         Some(index) => format!(
@@ -93,7 +95,7 @@ pub fn judge_generated(
             index % shape[1],
             observed[index],
             expected.ids[index],
-            expected.margin(index).map_or("unknown".into(), |margin| format!("{margin:.3e}")),
+            expected.margin(index).map_or("unknown".into(), figure),
         ),
     });
     Ok(verdict)
@@ -126,13 +128,13 @@ pub fn judge_greedy(
     verdict.pass = wrong.is_empty();
     verdict.note = wrong.first().map(|index| {
         format!(
-            "{} of {prompts} prompts differ; the first wrong id is at [{}, {}]: {} instead of {}, margin {:.3e}",
+            "{} of {prompts} prompts differ; the first wrong id is at [{}, {}]: {} instead of {}, margin {}",
             wrong.len(),
             index / new,
             index % new,
             observed[*index],
             wanted[*index],
-            expected.margins[*index]
+            figure(expected.margins[*index].into())
         )
     });
     Ok(verdict)

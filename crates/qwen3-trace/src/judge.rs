@@ -8,7 +8,8 @@ use crate::names::{layer_of, sequence_axis};
 use crate::step::{self, StepExpectation};
 use crate::tokens::{self, TokenVerdict};
 use crate::{
-    Compared, LayerVerdict, Limits, Mode, Neighbours, Preset, Reference, Trace, TraceError, Verdict, Verdicts,
+    Compared, LayerVerdict, Limits, Mode, Neighbours, Preset, Reference, Tolerance, Trace, TraceError,
+    Verdict, Verdicts,
 };
 
 /// Values on either side of the worst element.
@@ -22,6 +23,7 @@ pub struct Judge<'a> {
     /// Of a layer that is given the reference's input.
     isolated: Limits,
     preset: Option<Preset>,
+    tolerance: Option<Tolerance>,
     /// The embeddings of the prompt `[batch, seq, hidden_size]`, where the reference lacks them.
     embedding: Option<Vec<f32>>,
 }
@@ -34,7 +36,25 @@ impl<'a> Judge<'a> {
         limits: &'a Limits,
         preset: Option<Preset>,
     ) -> Self {
-        Self { reference, config, limits, isolated: limits.behind(1), preset, embedding: None }
+        Self {
+            reference,
+            config,
+            limits,
+            isolated: limits.behind(1),
+            preset,
+            tolerance: None,
+            embedding: None,
+        }
+    }
+
+    /// By a tolerance for each element instead, where there is one.
+    pub fn with_tolerance(self, tolerance: Option<Tolerance>) -> Self {
+        Self { tolerance, ..self }
+    }
+
+    /// Do fixed thresholds decide, and not calibrated limits?
+    fn fixed(&self) -> bool {
+        self.preset.is_some() || self.tolerance.is_some()
     }
 
     /// Also judges embeddings that the reference lacks: those of its prompt are known all the same,
@@ -134,7 +154,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Judges the steps of a run in half precision once more, each by what was observed before it: makes failures of
-    /// those of `verdicts` that are off by more than honest operations are. Nothing with a preset.
+    /// those of `verdicts` that are off by more than honest operations are. Nothing with a preset or a tolerance.
     ///
     /// # Errors
     /// When a tensor is malformed.
@@ -144,7 +164,7 @@ impl<'a> Judge<'a> {
         expected: &[StepExpectation],
         verdicts: &mut [LayerVerdict],
     ) -> Result<(), TraceError> {
-        if self.preset.is_some() {
+        if self.fixed() {
             return Ok(());
         }
         step::judge(self.reference, self.limits.dtype(), observed, expected, verdicts)
@@ -242,8 +262,9 @@ impl<'a> Judge<'a> {
             max_ulp: worst.max_ulp,
             ..metrics
         };
-        let ratio = match self.preset {
-            Some(preset) if metrics.non_finite == 0 => preset.ratio(&metrics),
+        let ratio = match (self.tolerance, self.preset) {
+            (Some(tolerance), _) => tolerance.ratio(&wide_observed, &wide_expected),
+            (None, Some(preset)) if metrics.non_finite == 0 => preset.ratio(&metrics),
             _ => calibrated,
         };
         let neighbours = neighbours(&metrics.max_abs_index, &compared);
@@ -257,7 +278,7 @@ impl<'a> Judge<'a> {
             derived: false,
             ratio: ratio.is_finite().then_some(ratio),
             calibrated,
-            sensitivity: limit.sensitivity().filter(|_| self.preset.is_none()),
+            sensitivity: limit.sensitivity().filter(|_| !self.fixed()),
             neighbours,
             kl_divergence: vocabulary.as_ref().and_then(|v| v.kl_divergence),
             top1_agreement: vocabulary.as_ref().map(|v| v.top1_agreement),

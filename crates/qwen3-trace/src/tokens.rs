@@ -27,6 +27,19 @@ pub struct TokenVerdict {
     pub kl_divergence: Option<f64>,
     /// As in [`LogitsDifference`](crate::logits::LogitsDifference), of this token.
     pub regret_nats: Option<f64>,
+    /// How many steps the reference has; 0 when a report does not tell.
+    #[serde(default)]
+    pub steps: usize,
+    /// How far the logit of the observed choice is behind that of the reference's, over what noise can turn around: at
+    /// most 1 is a tie. `None` where logits are not known.
+    #[serde(default)]
+    pub ratio: Option<f64>,
+    /// What the reference's choice stands for, where the model's `tokenizer.json` tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_text: Option<String>,
+    /// What the observed choice stands for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_text: Option<String>,
 }
 
 impl TokenVerdict {
@@ -67,6 +80,10 @@ pub fn stepped(
                 .map(|expected| kl_divergence(expected, logits))
                 .filter(|value| value.is_finite()),
             regret_nats: expected.map(|expected| lost(expected, chosen)).filter(|value| value.is_finite()),
+            steps,
+            ratio: over(gap, 2.0 * limit.max_abs()),
+            expected_text: None,
+            observed_text: None,
         });
     }
     results
@@ -102,6 +119,10 @@ pub fn free_run(
                 tie: !same && choices.tie(row, step, observed),
                 kl_divergence: None,
                 regret_nats: None,
+                steps: reference.steps(),
+                ratio: if same { Some(0.0) } else { choices.ratio(row, step, observed) },
+                expected_text: None,
+                observed_text: None,
             });
             if !same {
                 break;
@@ -166,14 +187,24 @@ impl<'a> Choices<'a> {
     /// Can noise have made `observed` the best, in place of the reference's choice?
     fn tie(&self, row: usize, step: usize, observed: i64) -> bool {
         // Which id was second, a margin alone does not tell.
-        self.row(row, step).is_some_and(|logits| is_tie(logits, observed, self.noise))
+        self.ratio(row, step, observed).is_some_and(|ratio| ratio <= 1.0)
+    }
+
+    fn ratio(&self, row: usize, step: usize, observed: i64) -> Option<f64> {
+        over(behind(self.row(row, step)?, observed)?, self.noise)
     }
 }
 
-/// Is the logit of `id` no more than `noise` behind the best?
-fn is_tie<T: Copy + PartialOrd + Into<f64>>(logits: &[T], id: i64, noise: f64) -> bool {
+/// How far the logit of `id` is behind the best; `None` without such an id.
+fn behind<T: Copy + PartialOrd + Into<f64>>(logits: &[T], id: i64) -> Option<f64> {
     let chosen = usize::try_from(id).ok().and_then(|id| logits.get(id));
-    chosen.is_some_and(|chosen| logits[best(logits)].into() - (*chosen).into() <= noise)
+    chosen.map(|chosen| logits[best(logits)].into() - (*chosen).into())
+}
+
+/// A gap between logits over what `noise` can turn around; `None` when it is no finite number.
+fn over(gap: f64, noise: f64) -> Option<f64> {
+    let ratio = if gap == 0.0 { 0.0 } else { gap / noise };
+    ratio.is_finite().then_some(ratio)
 }
 
 /// Judges ids that differ again, by the right logits `[batch, steps, vocab]`: the reference did not tell how
@@ -185,7 +216,8 @@ pub fn with_right_logits(tokens: &mut [TokenVerdict], right: &[f64], steps: usiz
     for token in tokens.iter_mut().filter(|token| !token.passes()) {
         let start = (token.row * steps + token.step) * vocab;
         let logits = &right[start..start + vocab];
-        token.tie = is_tie(logits, token.observed, noise);
+        token.ratio = behind(logits, token.observed).and_then(|gap| over(gap, noise));
+        token.tie = token.ratio.is_some_and(|ratio| ratio <= 1.0);
         token.margin = token.margin.or_else(|| margin(logits));
     }
 }

@@ -1,32 +1,25 @@
-//! From the arguments to the report: opens what is given, runs or reads, has it judged and explained.
+//! From the arguments to the report: runs the backends, has what they give judged and explained.
 
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use qwen3_blame::{Blame, ExamineOptions, calibrate, diagnose, examine, missing_embedding};
-use qwen3_checkpoint::Checkpoint;
-use qwen3_command::{VerifyArgs, backends, named};
-use qwen3_config::{Site, layer_key};
-use qwen3_report::{Label, RunResult, Status, VerifyReport, peak_rss_mb};
+use qwen3_blame::{Blame, calibrate, diagnose, missing_embedding};
+use qwen3_command::{VerifyArgs, backends, named, progress};
+use qwen3_report::{Label, RunResult, Status, VerifyReport};
 use qwen3_trace::consensus::{self, Voter};
-use qwen3_trace::{Backend, Judge, Kernels, Limits, Mode, Reference, Scope, Trace, Verdicts};
+use qwen3_trace::{Backend, Judge, Kernels, Limits, Mode, Trace, Verdicts};
+use qwen3_verify::Given;
 
 use super::{Args, prompt};
-use crate::progress::progress;
 use crate::protocol::Observe;
 use crate::supervise::Worker;
 
-/// An open checkpoint and reference, and what is to be done with them.
+/// What is given, and the backends that it is to be run on.
 pub struct Verification<'a> {
     args: &'a Args,
-    checkpoint: Checkpoint,
-    reference: Reference,
-    reference_file: PathBuf,
-    limits: Limits,
+    given: Given<'a>,
     /// The backends asked for by name.
     pub named: Vec<Backend>,
-    scope: Scope,
     /// Where the workers write.
     folder: tempfile::TempDir,
 }
@@ -37,114 +30,31 @@ impl<'a> Verification<'a> {
     /// # Errors
     /// Bad input.
     pub fn open(args: &'a Args) -> Result<Self> {
-        let VerifyArgs { model, adapter, reference, backend, ids, mode, layers, .. } = &args.shared;
-        let checkpoint = Checkpoint::open(model)?;
-        let checkpoint = match adapter {
-            Some(folder) => checkpoint.with_adapter(folder)?,
-            None => checkpoint,
-        };
-        let config = checkpoint.config();
-        let count = config.num_hidden_layers;
-        for (layer, there) in [(count - 1, true), (count, false)] {
-            let norm = layer_key(layer, "input_layernorm.weight");
-            ensure!(
-                checkpoint.contains(&norm) == there,
-                "{}: num_hidden_layers is {count}, but the checkpoint has {} `{norm}`",
-                model.join("config.json").display(),
-                if there { "no" } else { "a" },
-            );
-        }
-        let scope = match layers {
-            Some(text) => Scope::parse(text, count).with_context(|| {
-                format!("--layers {text}: not a range of layers within 0..{count}, as in 3..7")
-            })?,
-            None => Scope::whole(count),
-        };
-        if scope.has_end() {
-            checkpoint.check_head()?;
-        }
-        ensure!(
-            reference.is_some() || backends(backend).len() + args.variant.len() > 1,
-            "without --reference, backends are compared with each other: name two with --backend"
-        );
-        ensure!(
-            scope.has_end() || mode[..] != [Mode::Patched],
-            "--mode patched compares logits, and --layers ends at {} of {count}",
-            scope.layers.end
-        );
+        let VerifyArgs { backend, ids, .. } = &args.shared;
         let folder = tempfile::tempdir().context("no temporary folder")?;
-        let reference_file = match reference {
-            Some(file) => file.clone(),
-            None => prompt::prompt_only(ids, config, folder.path())?,
-        };
-        let reference = Reference::open(&reference_file, config, reference.is_some())?;
-        let first = Site::output(scope.layers.start, count);
-        ensure!(
-            scope.layers.start == 0 || reference.has(first),
-            "--layers begins at {}, but the reference has no `{first}`",
-            scope.layers.start
-        );
-        let limits = Limits::new(&reference, args.shared.dtype, count)?;
-        Ok(Self { named: named(backend), args, checkpoint, reference, reference_file, limits, scope, folder })
+        let given = Given::open(&args.shared, |config| {
+            ensure!(
+                backends(backend).len() + args.variant.len() > 1,
+                "without --reference, backends are compared with each other: name two with --backend"
+            );
+            prompt::prompt_only(ids, config, folder.path())
+        })?;
+        Ok(Self { named: named(backend), args, given, folder })
     }
 
-    /// Runs the backends, or reads what was observed, and compares.
+    /// Runs the backends, and compares.
     ///
     /// # Errors
     /// Bad input, or a process that cannot be started.
     pub fn run(&self) -> Result<VerifyReport> {
-        let shared = &self.args.shared;
-        let name = |file: &Option<PathBuf>| file.as_ref().map(|file| file.display().to_string());
-        let mut report = VerifyReport {
-            model_path: shared.model.display().to_string(),
-            adapter: name(&shared.adapter),
-            reference: name(&shared.reference),
-            observed: name(&shared.observed),
-            test_input: self.reference.test_input.clone(),
-            preset: shared.preset,
-            limits: match (shared.preset, &shared.reference) {
-                (Some(preset), _) => format!("preset {}", preset.name()),
-                (None, Some(_)) => self.limits.source(),
-                (None, None) => {
-                    "none: there is no reference, the backends are compared with each other".into()
-                }
-            },
-            ..VerifyReport::new(self.checkpoint.config(), shared.dtype)
-        };
-        match &shared.observed {
-            Some(file) => report.runs.push(self.check_observed(file)?),
-            None => self.run_backends(&mut report)?,
-        }
-        report.finish(self.checkpoint.config());
+        let mut report = self.given.report();
+        self.run_backends(&mut report)?;
+        report.finish(self.given.checkpoint.config());
         Ok(report)
     }
 
-    /// Checks somebody else's activations.
-    fn check_observed(&self, file: &Path) -> Result<RunResult> {
-        let start = Instant::now();
-        let label = Label::new("observed", self.args.shared.dtype);
-        let say = label.to_string();
-        let options = ExamineOptions {
-            dtype: self.args.shared.dtype,
-            scope: Some(self.scope.clone()),
-            preset: self.args.shared.preset,
-            diagnose_for: self.args.shared.diagnose_for(),
-            progress: &mut |what| progress(&say, what),
-        };
-        let found = examine(&self.checkpoint, &self.reference, &Trace::open(file)?, options)?;
-        Ok(RunResult {
-            status: Status::of(found.verdicts.pass()),
-            verdicts: found.verdicts,
-            diagnosis: found.diagnosis,
-            unread: found.unread,
-            elapsed_ms: start.elapsed().as_secs_f64() * 1e3,
-            peak_rss_mb: peak_rss_mb(),
-            ..RunResult::new(label)
-        })
-    }
-
     fn run_backends(&self, report: &mut VerifyReport) -> Result<()> {
-        let shared = &self.args.shared;
+        let (shared, given) = (&self.args.shared, &self.given);
         let program = std::env::current_exe().context("this program's own path")?;
         let mut programs = Vec::new();
         for backend in backends(&shared.backend) {
@@ -157,12 +67,12 @@ impl<'a> Verification<'a> {
         }
         let (limits, derived) = match shared.reference {
             Some(_) => {
-                let say = &mut |what: &str| progress("expected", what);
+                let say = &mut |what: &str| progress::say("expected", what);
                 let (limits, derived) =
-                    calibrate(&self.checkpoint, &self.reference, &self.scope, shared.dtype, say)?;
+                    calibrate(&given.checkpoint, &given.reference, &given.scope, shared.dtype, say)?;
                 (limits, Some(derived))
             }
-            None => (self.limits.clone(), None),
+            None => (given.limits.clone(), None),
         };
         let expected = Expected { limits: &limits, derived: derived.as_deref() };
         let mut finished = Vec::new();
@@ -182,7 +92,7 @@ impl<'a> Verification<'a> {
             trace,
         };
         let voters: Vec<_> = finished.iter().map(|(label, trace)| voter((label, trace))).collect();
-        report.pairwise = consensus::pairs(&voters, self.scope.of)?;
+        report.pairwise = consensus::pairs(&voters, given.scope.of)?;
         report.consensus = consensus::consensus(&report.pairwise, &voters);
         Ok(())
     }
@@ -195,7 +105,7 @@ impl<'a> Verification<'a> {
         expected: Expected,
         out: &Path,
     ) -> Result<RunResult> {
-        let shared = &self.args.shared;
+        let (shared, given) = (&self.args.shared, &self.given);
         let unavailable = |reason: String| {
             let (label, status) = (label.clone(), Status::Unavailable);
             Ok(RunResult::stopped(label, status, reason))
@@ -212,14 +122,14 @@ impl<'a> Verification<'a> {
         let job = Observe {
             model: shared.model.clone(),
             adapter: shared.adapter.clone().map(Into::into),
-            reference: self.reference_file.clone(),
+            reference: given.reference_file.clone(),
             dtype: shared.dtype,
             modes: shared.mode.clone(),
-            layers: self.scope.layers.clone(),
+            layers: given.scope.layers.clone(),
             out: out.into(),
         };
         let say = label.to_string();
-        let observed = match worker.observe(job, &mut |what| progress(&say, what))? {
+        let observed = match worker.observe(job, &mut |what| progress::say(&say, what))? {
             Ok(observed) => observed,
             Err(crash) => return Ok(RunResult::stopped(label, Status::Crash, crash)),
         };
@@ -227,7 +137,7 @@ impl<'a> Verification<'a> {
         ensure!(
             !verdicts.is_empty() || shared.reference.is_none(),
             "{}: it has none of the tensors that these layers and modes give",
-            self.reference_file.display()
+            given.reference_file.display()
         );
         let pass = verdicts.pass();
         Ok(RunResult {
@@ -237,17 +147,19 @@ impl<'a> Verification<'a> {
             peak_rss_mb: observed.peak_rss_mb,
             timings: observed.timings,
             diagnosis: if pass { Default::default() } else { self.diagnose(out, expected, &verdicts, &say)? },
-            verdicts,
+            verdicts: given.with_texts(verdicts),
             ..RunResult::new(label)
         })
     }
 
     /// Everything that a worker wrote to `out`, judged.
     fn judge(&self, out: &Path, expected: Expected) -> Result<Verdicts> {
-        let config = self.checkpoint.config();
-        let judge = Judge::new(&self.reference, config, expected.limits, self.args.shared.preset);
-        let judge = judge.with_embedding(match self.args.shared.reference {
-            Some(_) => missing_embedding(&self.checkpoint, &self.reference)?,
+        let (shared, given) = (&self.args.shared, &self.given);
+        let config = given.checkpoint.config();
+        let judge = Judge::new(&given.reference, config, expected.limits, shared.preset);
+        let judge = judge.with_tolerance(shared.tolerance());
+        let judge = judge.with_embedding(match shared.reference {
+            Some(_) => missing_embedding(&given.checkpoint, &given.reference)?,
             None => None,
         });
         let (accumulated, isolated) = (made(out, Mode::Accumulated), made(out, Mode::Isolated));
@@ -272,16 +184,16 @@ impl<'a> Verification<'a> {
         let mode = if whole { Mode::Accumulated } else { Mode::Isolated };
         let limits = if whole { expected.limits.clone() } else { expected.limits.behind(1) };
         Ok(diagnose(Blame {
-            checkpoint: &self.checkpoint,
-            reference: &self.reference,
+            checkpoint: &self.given.checkpoint,
+            reference: &self.given.reference,
             derived: expected.derived.filter(|_| !whole),
             observed: &made(out, mode),
             verdicts,
             limits: &limits,
-            scope: self.scope.clone(),
+            scope: self.given.scope.clone(),
             mode,
             time: self.args.shared.diagnose_for(),
-            progress: &mut |what| progress(label, what),
+            progress: &mut |what| progress::say(label, what),
         })?)
     }
 }

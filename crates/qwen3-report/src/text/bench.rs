@@ -6,7 +6,7 @@ use std::io::{Result, Write};
 
 use qwen3_trace::printable;
 
-use super::screen::Screen;
+use super::screen::{Look, Screen};
 use crate::BenchReport;
 use crate::bench::{Figures, Lane, Phase, Standing};
 use crate::measure::three_digits;
@@ -20,8 +20,8 @@ const YELLOW: u8 = 33;
 ///
 /// # Errors
 /// When `out` cannot be written to.
-pub fn write_bench(report: &BenchReport, out: &mut impl Write, colour: bool) -> Result<()> {
-    let out = &mut Screen::new(out, colour);
+pub fn write_bench(report: &BenchReport, out: &mut impl Write, look: Look) -> Result<()> {
+    let out = &mut Screen::new(out, look);
     write_head(out, report)?;
     for lane in report.lanes() {
         write_lane(out, &lane)?;
@@ -154,7 +154,7 @@ mod tests {
 
     fn text(report: &BenchReport, colour: bool) -> String {
         let mut out = Vec::new();
-        write_bench(report, &mut out, colour).unwrap();
+        write_bench(report, &mut out, Look { colour, ..Look::PLAIN }).unwrap();
         String::from_utf8(out).unwrap()
     }
 

@@ -6,20 +6,33 @@ use qwen3_trace::Verdict;
 use qwen3_trace::names::layer_of;
 
 use super::cause::likely_cause;
-use super::screen::Screen;
-use super::{counts, write_status};
-use crate::{CaseResult, Label, ParityReport, Status};
+use super::screen::{Look, Screen, shortened};
+use super::{counts, number, write_status};
+use crate::measure::error_over_limit;
+use crate::{CaseResult, Kind, Label, ParityReport, Status};
+
+/// The columns of the numbers: `error/limit`, the time and the verdict, with what is between all of them.
+const NUMBERS: usize = 1 + 11 + 1 + 8 + 2 + 7;
+/// No case and no tensor is wider than this.
+const WIDEST: [usize; 2] = [47, 34];
 
 /// Writes a row for each case, under a head for each backend and dtype.
 pub struct ParityText {
-    colour: bool,
+    look: Look,
     section: Option<Label>,
 }
 
 impl ParityText {
     /// Nothing written yet.
-    pub fn new(colour: bool) -> Self {
-        Self { colour, section: None }
+    pub fn new(look: Look) -> Self {
+        Self { look, section: None }
+    }
+
+    /// The columns of the case and of its worst tensor.
+    fn columns(&self) -> [usize; 2] {
+        let left = self.look.width.saturating_sub(2 + 2 + NUMBERS);
+        let case = (left * 3 / 5).min(WIDEST[0]);
+        [case, (left - case).min(WIDEST[1])]
     }
 
     /// Writes a row, with the details below it when the case did not pass.
@@ -27,36 +40,41 @@ impl ParityText {
     /// # Errors
     /// When `out` cannot be written to.
     pub fn row(&mut self, out: &mut impl Write, result: &CaseResult) -> Result<()> {
-        let out = &mut Screen::new(out, self.colour);
+        if self.look.fail_only && !result.status.failed() {
+            return Ok(());
+        }
+        let out = &mut Screen::new(out, self.look);
+        let [case_width, worst_width] = self.columns();
         let section = result.label();
         if self.section.as_ref() != Some(&section) {
             let switches = result.switches.map_or(String::new(), |switches| format!(" ({switches})"));
             writeln!(out, "\n{section}{switches}")?;
             self.section = Some(section);
+            let (case, worst) = (shortened("case", case_width), shortened("worst tensor", worst_width));
             writeln!(
                 out,
-                "  {:<38} {:<34} {:>9} {:>9}  {:<11} {:>9}",
-                "case", "worst tensor", "error", "limit", "verdict", "time"
+                "  {case:<case_width$}  {worst:<worst_width$} {:>11} {:>8}  verdict",
+                "error/limit", "time"
             )?;
         }
-        let [worst, error, limit] = match worst(&result.tensors) {
-            Some(tensor) => {
-                let error = |error| format!("{error:.2e}");
-                let shown = tensor.max_abs.map_or("not finite".into(), error);
-                [end_of(&tensor.name, 34), shown, format!("{:.2e}", tensor.limit)]
-            }
-            None => ["-"; 3].map(Into::into),
+        let case = shortened(&result.case, case_width);
+        let [worst, ratio] = match worst(&result.tensors) {
+            Some(tensor) => [shortened(&tensor.name, worst_width), number(Some(error_over_limit(tensor)))],
+            None => ["-".into(), "-".into()],
         };
-        write!(out, "  {:<38} {worst:<34} {error:>9} {limit:>9}  ", result.case)?;
-        write_status(out, result.status, 11)?;
-        writeln!(out, " {:>6.0} ms", result.elapsed_ms)?;
+        let time = time(result.elapsed_ms);
+        if result.status.ran() {
+            write!(out, "  {case:<case_width$}  {worst:<worst_width$} {ratio:>11} {time:>8}  ")?;
+        } else {
+            write!(out, "  {case:<case_width$}  ")?;
+        }
+        write_status(out, result.status, 0)?;
+        writeln!(out)?;
         if let Some(reason) = &result.reason {
-            writeln!(out, "      {reason}")?;
+            out.paragraph(6, reason)?;
         }
         if result.status == Status::Fail {
-            for line in explain(result) {
-                writeln!(out, "      {line}")?;
-            }
+            explain(out, result)?;
         }
         out.flush()
     }
@@ -71,52 +89,55 @@ impl ParityText {
     }
 }
 
+/// Writes a case of a list: its id and kind, and below them what it is about.
+///
+/// # Errors
+/// When `out` cannot be written to.
+pub fn write_listed(out: &mut impl Write, look: Look, id: &str, kind: Kind, description: &str) -> Result<()> {
+    let out = &mut Screen::new(out, look);
+    let width = WIDEST[0];
+    writeln!(out, "{id:<width$} {kind}")?;
+    out.paragraph(4, description)
+}
+
 /// The tensor closest to, or furthest beyond, its limit; the first to fail if any does.
 fn worst(tensors: &[Verdict]) -> Option<&Verdict> {
-    let ratio = |tensor: &Verdict| match (tensor.max_abs, tensor.limit) {
-        (Some(error), limit) if limit > 0.0 => error / limit,
-        (Some(0.0), _) => 0.0,
-        _ => f64::INFINITY,
-    };
     let failing = tensors.iter().find(|tensor| !tensor.pass);
+    let ratio = error_over_limit;
     failing.or_else(|| tensors.iter().max_by(|a, b| ratio(a).total_cmp(&ratio(b))))
 }
 
-/// The name, or as much of its end as fits into `width` columns.
-fn end_of(name: &str, width: usize) -> String {
-    let length = name.chars().count();
-    if length <= width {
-        return name.into();
-    }
-    "…".chars().chain(name.chars().skip(length + 1 - width)).collect()
+/// Milliseconds, or seconds where they are many.
+fn time(ms: f64) -> String {
+    if ms < 9999.5 { format!("{ms:.0} ms") } else { format!("{:.1} s", ms / 1e3) }
 }
 
-/// Says of a failed case where it first goes wrong, by how much, and what that points to.
-fn explain(result: &CaseResult) -> Vec<String> {
+/// Says of a failed case what it points to, where it first goes wrong, and by how much.
+fn explain(out: &mut Screen<impl Write>, result: &CaseResult) -> Result<()> {
     let Some(first) = result.tensors.iter().find(|tensor| !tensor.pass) else {
-        return Vec::new();
+        return Ok(());
     };
     let failed = result.tensors.iter().filter(|tensor| !tensor.pass).count();
-    let number = |value: Option<f64>| value.map_or("not finite".into(), |value| format!("{value:.4e}"));
     let layer = layer_of(&first.name).map_or(String::new(), |layer| format!(", in layer {layer}"));
     let total = result.tensors.len();
-    let mut lines = vec![
-        format!("first to differ: {}{layer} ({failed} of {total} tensors differ)", first.name),
-        format!(
-            "worst element {:?} of shape {:?}: {} instead of {}; max abs {} (limit {:.4e}), rms {} (limit {:.4e})",
-            first.max_abs_index,
-            first.shape,
-            number(first.observed),
-            number(first.expected),
-            number(first.max_abs),
-            first.limit,
-            number(first.rms),
-            first.limit_rms
-        ),
-    ];
-    lines.extend(first.note.clone());
-    lines.push(format!("likely cause: {}", likely_cause(result.kind, first)));
-    lines
+    out.bold(6, &format!("likely cause: {}", likely_cause(result.kind, first)))?;
+    out.bold(6, &format!("first to differ: {}{layer} ({failed} of {total} tensors differ)", first.name))?;
+    let worst = format!(
+        "worst element {:?} of shape {:?}: {} instead of {}; max abs {} (limit {}), rms {} (limit {})",
+        first.max_abs_index,
+        first.shape,
+        number(first.observed),
+        number(first.expected),
+        number(first.max_abs),
+        number(Some(first.limit)),
+        number(first.rms),
+        number(Some(first.limit_rms))
+    );
+    out.paragraph(6, &worst)?;
+    match &first.note {
+        Some(note) => out.paragraph(6, note),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -124,12 +145,52 @@ mod tests {
     use qwen3_trace::{Backend, Mode};
 
     use super::*;
-    use crate::{Kind, sample};
+    use crate::sample;
 
     #[test]
-    fn long_names_are_cut_at_their_beginning() {
-        assert_eq!(end_of("logits", 6), "logits");
-        assert_eq!(end_of("layer_00_output", 8), "…_output");
+    fn no_line_is_wider_than_the_terminal_and_only_failures_are_shown_where_asked() {
+        let case = |case: &str, status| {
+            let name = "layer_00.self_attn.q_rope.and.something.that.is.very.long";
+            let mut tensor = sample::tensor(Mode::Isolated, name, Some(2.0)).verdict;
+            (tensor.max_abs, tensor.expected, tensor.observed) = (Some(123.456), Some(-1.0), Some(1e-12));
+            tensor.note = Some("values ".repeat(30));
+            let reason = (status == Status::Crash).then(|| "x".repeat(200));
+            CaseResult {
+                tensors: vec![tensor],
+                reason,
+                elapsed_ms: 360_000.0,
+                ..sample::case(case, Kind::Prefill, Backend::Flex, status)
+            }
+        };
+        let long = "long-context/prefill-1-64-255-256-257-chunk-256";
+        let cases = [
+            case("passes", Status::Pass),
+            case(long, Status::Fail),
+            case(long, Status::Crash),
+            case(long, Status::Unavailable),
+        ];
+        for width in [60, 80, 100, 200] {
+            let shown = |fail_only| {
+                let (mut out, look) = (Vec::new(), Look { width, fail_only, ..Look::PLAIN });
+                let mut text = ParityText::new(look);
+                cases.iter().for_each(|case| text.row(&mut out, case).unwrap());
+                String::from_utf8(out).unwrap()
+            };
+            let text = shown(false);
+            let wide: Vec<_> = text.lines().filter(|line| line.chars().count() > width).collect();
+            assert!(wide.is_empty(), "{wide:?}");
+            assert!(
+                text.contains("long-c") && text.contains("nk-256") && text.contains("error/limit"),
+                "{text}"
+            );
+            assert!(
+                text.contains("unavailable") && text.contains("360.0 s") && !text.contains("e0"),
+                "{text}"
+            );
+            let failures = shown(true);
+            assert!(!failures.contains("passes") && !failures.contains("unavailable"), "{failures}");
+            assert!(failures.contains("FAIL") && failures.contains("CRASH"), "{failures}");
+        }
     }
 
     #[test]
@@ -140,7 +201,7 @@ mod tests {
         };
         let results = vec![case("mlp-00", 0.5), case("mlp-01", 2.0)];
         let report = ParityReport { results, ..ParityReport::default() };
-        let (mut text, mut out) = (ParityText::new(false), Vec::new());
+        let (mut text, mut out) = (ParityText::new(Look::PLAIN), Vec::new());
         for result in &report.results {
             text.row(&mut out, result).unwrap();
         }

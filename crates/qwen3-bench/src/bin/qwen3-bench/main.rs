@@ -20,7 +20,7 @@ use clap::Parser;
 use qwen3_bench::{assemble, machine};
 use qwen3_command::{BenchArgs, OutputFile, named, unless_closed};
 use qwen3_report::bench::Skipped;
-use qwen3_report::text::{coloured, write_bench};
+use qwen3_report::text::{Look, write_bench};
 use qwen3_report::{BenchReport, html, markdown};
 
 use self::accuracy::Accuracies;
@@ -107,7 +107,7 @@ fn run(args: &Args) -> Result<u8> {
     }));
 
     let mut out = stdout().lock();
-    unless_closed(write_bench(&report, &mut out, coloured()).and_then(|()| out.flush()))?;
+    unless_closed(write_bench(&report, &mut out, Look::of_stdout()).and_then(|()| out.flush()))?;
     drop(out);
     if let Some(file) = json {
         file.write(&report.to_json())?;

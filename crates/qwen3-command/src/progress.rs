@@ -1,11 +1,11 @@
-//! What is going on, on standard error.
+//! What is going on, said on standard error.
 
 use std::io::{IsTerminal, Write, stderr};
 
-use qwen3_command::printable;
+use crate::printable;
 
 /// Says what a run is at: on a terminal, over what was said before, and nowhere else.
-pub fn progress(run: &str, what: &str) {
+pub fn say(run: &str, what: &str) {
     if stderr().is_terminal() {
         let mut out = stderr().lock();
         let _ = write!(out, "\r\u{1b}[2K{}: {}", printable(run), printable(what));
@@ -13,7 +13,7 @@ pub fn progress(run: &str, what: &str) {
     }
 }
 
-/// Wipes the line that [`progress`] wrote.
+/// Wipes the line that [`say`] wrote.
 pub fn done() {
     if stderr().is_terminal() {
         eprint!("\r\u{1b}[2K");
