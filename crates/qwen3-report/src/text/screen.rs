@@ -144,10 +144,7 @@ mod tests {
     #[test]
     fn lines_fit_and_words_that_do_not_are_cut() {
         let lines = wrapped(20, "model  ", 7, "models/a-folder-of-a-long-name and\nmore");
-        assert_eq!(
-            lines.join("|"),
-            "model  models/a-|       folder-of-a-|       long-name|       and|       more"
-        );
+        assert_eq!(lines.join("|"), "model  models/a-|       folder-of-a-|       long-name and|       more");
         assert!(wrapped(20, "", 2, &"x".repeat(50)).iter().all(|line| line.len() <= 20));
         assert_eq!(wrapped(20, "", 2, "\u{1b}[31m"), ["\\u{1b}[31m"]);
     }

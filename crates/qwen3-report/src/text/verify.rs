@@ -185,7 +185,7 @@ mod tests {
         let mut report = sample::report(4);
         let token = &mut report.runs[2].verdicts.tokens[2];
         (token.expected_text, token.observed_text) = (Some(" Paris".into()), Some("\u{1b}\n".into()));
-        let text = shown(&report, Look::PLAIN);
+        let text = shown(&report, Look { width: 100, ..Look::PLAIN });
         let line = r#"  first wrong at step 3 of 8: 222 "\u{1b}\n" instead of 576 " Paris", margin 0.520"#;
         assert!(text.contains(line), "{text}");
     }
