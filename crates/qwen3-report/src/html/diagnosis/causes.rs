@@ -89,6 +89,7 @@ mod tests {
             residual_before: before,
             residual_after: after,
             fitted: None,
+            evidence: None,
             layers: Vec::new(),
         };
         let html = causes(&[
