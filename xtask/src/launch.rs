@@ -1,5 +1,6 @@
 //! What parity and verify have in common: the machine's set-up, and starting the fixture runner.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,15 +11,15 @@ use qwen3_trace::Backend;
 
 use crate::backend::Backends;
 use crate::workspace::exit_code;
-use crate::{libtorch, vulkan};
+use crate::{cuda, libtorch, vulkan};
 use qwen3_command::child;
 
 /// What of the machine's set-up the build and the runner have to know.
 pub struct SetUp {
     /// The libtorch to build with.
     pub libtorch: Option<PathBuf>,
-    /// Why tch was asked for and cannot be built.
-    pub tch_unavailable: Option<String>,
+    /// The backends that were asked for and cannot work here, with the reason.
+    pub unavailable: BTreeMap<Backend, String>,
 }
 
 impl SetUp {
@@ -39,11 +40,20 @@ impl SetUp {
             Ok(found) => (found.map(|libtorch| libtorch.folder), "libtorch is not set up".to_string()),
             Err(error) => (None, format!("{error:#}")),
         };
-        let tch_unavailable = (tch_asked && libtorch.is_none()).then_some(problem);
-        if let Some(problem) = &tch_unavailable {
-            eprintln!("xtask: tch is left out: {problem}");
+        let no_libtorch = (tch_asked && libtorch.is_none()).then_some(problem);
+        let no_cuda = asked.contains(&Backend::Cuda).then(cuda::problem).flatten();
+        let problems = [(Backend::Tch, no_libtorch), (Backend::Cuda, no_cuda)];
+        let unavailable: BTreeMap<_, _> =
+            problems.into_iter().filter_map(|(backend, problem)| Some((backend, problem?))).collect();
+        for (backend, problem) in &unavailable {
+            eprintln!("xtask: {backend} is left out: {problem}");
         }
-        Self { libtorch, tch_unavailable }
+        Self { libtorch, unavailable }
+    }
+
+    /// Those of the backends `asked` for that can work here.
+    pub fn available(&self, asked: &Backends) -> Backends {
+        asked.iter().filter(|backend| !self.unavailable.contains_key(backend)).copied().collect()
     }
 }
 
@@ -57,10 +67,10 @@ pub fn start(runner: &Path, words: Vec<OsString>) -> Result<u8> {
     Ok(exit_code("the fixture runner", status))
 }
 
-/// What tells the runner that tch is known not to work.
+/// What tells the runner which backends are known not to work.
 pub fn unavailable(set_up: &SetUp) -> Vec<OsString> {
-    let reason = set_up.tch_unavailable.iter();
-    reason.flat_map(|reason| ["--unavailable".into(), format!("tch={reason}").into()]).collect()
+    let words = |(backend, reason)| ["--unavailable".into(), format!("{backend}={reason}").into()];
+    set_up.unavailable.iter().flat_map(words).collect()
 }
 
 /// What a long build would otherwise end in: an error for a manifest that is not there.

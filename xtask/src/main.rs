@@ -5,6 +5,7 @@ mod bench;
 mod bundle;
 mod cache;
 mod compare;
+mod cuda;
 mod diff;
 mod faults;
 mod fixtures;

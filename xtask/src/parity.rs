@@ -24,6 +24,9 @@ The runner is built with cargo first: minutes the first time, seconds later. Bac
 stay in the build, so that going back and forth compiles nothing twice. tch brings libtorch itself
 when it is missing (see `cargo xtask setup --help`).";
 
+/// The exit code when nothing failed and a backend asked for by name is unavailable, as the runner has it.
+const UNAVAILABLE: u8 = 3;
+
 /// Arguments of `cargo xtask parity`.
 #[derive(clap::Args)]
 pub struct Args {
@@ -82,7 +85,12 @@ pub fn run(args: &Args) -> Result<u8> {
     let set_up = SetUp::of(&workspace.root, &asked, shared.list);
     let libtorch = set_up.libtorch.as_deref();
     let switches = backend::switches(&args.with, &args.without);
-    let runner = runner::build(&workspace, &asked, &switches, libtorch)?;
+    let available = set_up.available(&asked);
+    // Without a report there is nothing more to say, and nothing to compile for it.
+    if available.is_empty() && !shared.list && shared.json.is_none() {
+        return Ok(UNAVAILABLE);
+    }
+    let runner = runner::build(&workspace, &available, &switches, libtorch)?;
     let mut words = vec!["parity".into()];
     words.extend(shared.words());
     words.extend(launch::unavailable(&set_up));

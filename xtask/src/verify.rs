@@ -73,6 +73,7 @@ pub fn run(args: &Args) -> Result<u8> {
     let asked = backends(&shared.backend);
     ensure!(!args.variants || asked.contains(&Backend::Wgpu), "--variants is about wgpu: add --backend wgpu");
     let set_up = SetUp::of(&workspace.root, &asked, false);
+    let built = set_up.available(&asked);
     let libtorch = set_up.libtorch.as_deref();
     let mut variants = Vec::new();
     let mut switches = backend::switches(&[], &[]);
@@ -81,7 +82,7 @@ pub fn run(args: &Args) -> Result<u8> {
         let folder = workspace.target.join("variants");
         for switch in [Switch::Fusion, Switch::Autotune] {
             let others = backend::switches(&[Switch::Autotune], &[switch]);
-            let runner = runner::build(&workspace, &asked, &others, libtorch)?;
+            let runner = runner::build(&workspace, &built, &others, libtorch)?;
             let copy = folder.join(format!("fixture-runner-without-{}", switch.name()));
             std::fs::create_dir_all(&folder)
                 .and_then(|()| std::fs::copy(&runner, &copy))
@@ -89,7 +90,7 @@ pub fn run(args: &Args) -> Result<u8> {
             variants.push((format!("without {}", switch.name()), copy));
         }
     }
-    let runner = runner::build(&workspace, &asked, &switches, libtorch)?;
+    let runner = runner::build(&workspace, &built, &switches, libtorch)?;
     let mut words = vec!["verify".into()];
     words.extend(shared.words());
     words.extend(launch::unavailable(&set_up));
