@@ -16,7 +16,8 @@ pub fn open_regular(path: &Path) -> Result<(File, u64), CheckpointError> {
     let io = |source| CheckpointError::Io { file: path.into(), source };
     let metadata = fs::metadata(path).map_err(io)?;
     if !metadata.is_file() {
-        return Err(CheckpointError::Malformed { file: path.into(), reason: "not a regular file".into() });
+        let reason = qwen3_config::not_regular(&metadata);
+        return Err(CheckpointError::Malformed { file: path.into(), reason });
     }
     let file = File::open(path).map_err(io)?;
     Ok((file, metadata.len()))

@@ -1,8 +1,9 @@
 //! The backends and dtypes on the command line.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Error, Result, anyhow};
 use burn::tensor::{DType, Device};
 use qwen3_model::{Precision, burn_dtype};
 use qwen3_trace::Backend;
@@ -64,15 +65,42 @@ pub fn open(backend: Backend, index: usize, dtype: Precision) -> Result<Device> 
     match device {
         Ok(Some((device, true))) => Ok(device),
         Ok(Some((_, false))) => Err(bad_input(format!("{backend} does not compute in {dtype}"))),
-        Ok(None) => Err(bad_input(format!(
-            "this command was built without {backend}; build it with `--features {backend}`"
-        ))),
+        Ok(None) => Err(not_built(backend.name())),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
             Err(anyhow!("{backend} has no device here: {}", text.unwrap_or("")))
         }
     }
+}
+
+/// That this build lacks what the cargo feature `feature` adds, with the command that has it.
+pub fn not_built(feature: &str) -> Error {
+    let built = [
+        ("wgpu", cfg!(feature = "wgpu")),
+        ("cuda", cfg!(feature = "cuda")),
+        ("tch", cfg!(feature = "tch")),
+        ("remote", cfg!(feature = "remote")),
+    ];
+    let built = built.into_iter().filter(|(name, on)| *on && *name != feature).map(|(name, _)| name);
+    let features: Vec<_> = built.chain([feature]).collect();
+    let words = std::env::args_os().skip(1);
+    let words: Vec<_> = words.map(|word| quoted(&word.to_string_lossy()).into_owned()).collect();
+    bad_input(format!(
+        "this command was built without {feature}; in the repository: cargo run --release -p qwen3-cli --features {} \
+         -- {}",
+        features.join(","),
+        words.join(" ")
+    ))
+}
+
+/// A word as a POSIX shell takes it.
+fn quoted(word: &str) -> Cow<'_, str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.into();
+    }
+    format!("'{}'", word.replace('\'', r"'\''")).into()
 }
 
 /// The first backend of this build.
@@ -111,4 +139,16 @@ pub fn storage(dtype: Precision) -> Result<Device> {
     let mut devices = BACKENDS.into_iter().filter_map(device).map(|open| open(0));
     let device = devices.find(|device| device.supports_dtype(burn_dtype(dtype)));
     device.ok_or_else(|| bad_input(format!("no backend of this build holds {dtype}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_gets_the_words_back() {
+        assert_eq!(quoted("Qwen/Qwen3-0.6B"), "Qwen/Qwen3-0.6B");
+        assert_eq!(quoted("it's 1 $x"), r"'it'\''s 1 $x'");
+        assert_eq!(quoted(""), "''");
+    }
 }

@@ -10,7 +10,7 @@ use qwen3_import::{Checkpoint, RecordFile, read_config};
 use qwen3_model::{Extent, Qwen3Config};
 
 use crate::failure::{Blame, bad_input, note};
-use crate::hub;
+use crate::{foreign, hub};
 
 /// The model argument.
 #[derive(clap::Args, Debug)]
@@ -90,13 +90,15 @@ impl ModelArg {
             _unpacked: None,
         };
         if path.is_dir() {
+            if let Some(what) = foreign::instead_of_weights(path).filter(|_| need == Need::Weights) {
+                return Err(bad_input(what));
+            }
             return Ok(of_folder(path.into()));
         }
-        if path.extension().is_some_and(|end| end == "safetensors") {
-            let text = format!("{}: pass the folder that it lies in", path.display());
-            return Err(bad_input(text));
-        }
         if path.exists() {
+            if let Some(what) = foreign::named(path).bad_input()? {
+                return Err(bad_input(format!("{}: {what}", path.display())));
+            }
             return record(path);
         }
         match HubModel::parse(&self.model) {

@@ -8,6 +8,7 @@ mod embed;
 mod export;
 mod failure;
 mod files;
+mod foreign;
 mod generate;
 mod hub;
 mod import;

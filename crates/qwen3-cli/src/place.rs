@@ -121,5 +121,5 @@ use crate::remote::open as remote;
 
 #[cfg(not(feature = "remote"))]
 fn remote(_: &str, _: &str, _: Precision) -> Result<Device> {
-    Err(bad_input("this command was built without remote; build it with `--features remote`"))
+    Err(device::not_built("remote"))
 }

@@ -11,9 +11,11 @@ use crate::model::is_part;
 use crate::{HubError, HubModel};
 
 const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";
+/// The weights, where they are one file.
+pub const WEIGHTS: &str = "model.safetensors";
 const TOKENIZER: &str = "tokenizer.json";
-const INDEX: &str = "model.safetensors.index.json";
+/// The index of the shards that they are otherwise.
+pub const INDEX: &str = "model.safetensors.index.json";
 
 /// The files beside the weights that make text of tokens; `config.json` has stop tokens too.
 pub const TEXT_FILES: [&str; 5] =

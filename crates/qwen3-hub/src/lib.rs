@@ -20,5 +20,5 @@ mod model;
 
 pub use error::HubError;
 pub use fetch::Event;
-pub use hub::{Hub, Need, TEXT_FILES};
+pub use hub::{Hub, INDEX, Need, TEXT_FILES, WEIGHTS};
 pub use model::HubModel;

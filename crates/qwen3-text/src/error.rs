@@ -31,6 +31,14 @@ pub enum TextError {
         /// What is wrong with its value.
         reason: String,
     },
+    /// There is no `tokenizer.json`.
+    #[error("{}: no such file: {wanted}", file.display())]
+    NoTokenizer {
+        /// Where it should be.
+        file: PathBuf,
+        /// What it is, and where it comes from.
+        wanted: &'static str,
+    },
     /// `tokenizer.json` describes no tokenizer that can be built.
     #[error("{}: not a tokenizer: {reason}", file.display())]
     Tokenizer {

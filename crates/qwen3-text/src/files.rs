@@ -14,7 +14,7 @@ pub(crate) fn read_text(file: &Path) -> Result<String, TextError> {
     let io = |source| TextError::Io { file: file.into(), source };
     let metadata = fs::metadata(file).map_err(io)?;
     if !metadata.is_file() {
-        return Err(malformed(file, "not a regular file"));
+        return Err(malformed(file, qwen3_config::not_regular(&metadata)));
     }
     let length = metadata.len();
     if length > FILE {

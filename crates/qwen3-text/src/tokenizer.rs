@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use tokenizers::{AddedToken, DecoderWrapper, PostProcessorWrapper};
 
 use crate::around::Around;
-use crate::files::{bad_key, read_object, read_text};
+use crate::files::{bad_key, read_object, read_text_if_there};
 use crate::pieces::Cuts;
 use crate::special::special_tokens;
 use crate::tokenizer_check::check;
@@ -57,7 +57,7 @@ impl Tokenizer {
         let dir = dir.as_ref();
         let file = dir.join("tokenizer.json");
         let refused = |reason: String| TextError::Tokenizer { file: file.clone(), reason };
-        let text = read_text(&file)?;
+        let text = read_text_if_there(&file)?.ok_or_else(|| absent(&file))?;
         // The library panics on some files that are not JSON, or not its JSON.
         check(&file, &text)?;
         let mut inner: tokenizers::Tokenizer = catch_unwind(|| text.parse())
@@ -231,6 +231,19 @@ impl Tokenizer {
         done.unwrap_or_else(|_| Err("the tokenizer library panicked".into()))
             .map_err(|error| TextError::Coding { file: self.file.clone(), action, reason: error.to_string() })
     }
+}
+
+/// That there is no such file.
+fn absent(file: &Path) -> TextError {
+    let slow = file.with_file_name("vocab.json").is_file();
+    let wanted = if slow {
+        "vocab.json and merges.txt alone are not read; Transformers makes it of them: \
+         AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+    } else {
+        "the tokenizer lies beside the weights, as Hugging Face's tokenizers library writes it; copy it from where the \
+         model comes from"
+    };
+    TextError::NoTokenizer { file: file.into(), wanted }
 }
 
 impl fmt::Debug for Tokenizer {

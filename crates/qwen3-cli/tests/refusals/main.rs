@@ -4,6 +4,7 @@
 
 mod common;
 mod hub;
+mod models;
 mod outputs;
 mod printed;
 mod server;
