@@ -12,12 +12,13 @@ use qwen3_text::{Event, FinishReason, GenerateError, Generation, SamplingOptions
 use serde::Serialize;
 
 use crate::adapter::AdapterArg;
-use crate::failure::{Blame, bad_input, note};
+use crate::failure::{Blame, note};
 use crate::files::{ModelArg, Need};
 use crate::interrupt::Interrupt;
 use crate::model::Texts;
 use crate::place::PlaceArgs;
 use crate::progress;
+use crate::prompt::PromptArgs;
 use crate::sampling::SamplingArgs;
 
 /// Arguments of `qwen3 generate`.
@@ -27,9 +28,11 @@ pub struct Args {
     model: ModelArg,
     #[command(flatten)]
     adapter: AdapterArg,
-    /// The text to continue, as it is: no chat template is put around it
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
-    prompt: String,
+    #[command(flatten)]
+    prompt: PromptArgs,
+    /// With --messages: ask for an answer without thinking (enable_thinking = false)
+    #[arg(long, requires = "messages", conflicts_with_all = ["prompt", "prompt_file"])]
+    no_thinking: bool,
     #[command(flatten)]
     place: PlaceArgs,
     /// Print one JSON object instead of the text
@@ -55,24 +58,22 @@ struct Report {
 /// Loads, generates and prints.
 pub fn run(args: &Args) -> Result<()> {
     let interrupt = Interrupt::install()?;
-    if args.prompt.is_empty() {
-        return Err(bad_input("--prompt is empty"));
-    }
     // What is quick to check goes first, so that a mistake does not wait for the weights.
+    let prompt = args.prompt.read(args.no_thinking)?;
     let plan = args.place.read()?;
     let files = args.model.files(Need::Weights)?;
     let begun = Instant::now();
     let adapter = args.adapter.open(&files)?;
     let texts = Texts::open(&args.model.model, &files)?;
     let options = args.sampling.options(&texts)?;
-    let prompt_ids = texts.tokenizer.encode(&args.prompt).bad_input()?;
+    let source = prompt.source.clone();
+    let prompt_ids = texts.tokenizer.encode(&prompt.text(&files.texts)?).bad_input()?;
     let model = plan.open(&files.weights.config()?, Extent::Whole, options.chunk_size)?.load(&files)?;
     let model = adapter.on(model)?;
     drop(files);
     let load_s = begun.elapsed().as_secs_f64();
-    let generation = Generation::new(&model, &texts.tokenizer, &[&prompt_ids], &options)
-        .context("--prompt")
-        .bad_input()?;
+    let generation =
+        Generation::new(&model, &texts.tokenizer, &[&prompt_ids], &options).context(source).bad_input()?;
 
     let mut out = stdout().lock();
     let spoken = interrupt.generating(|cancel| {

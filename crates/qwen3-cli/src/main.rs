@@ -20,6 +20,7 @@ mod lost;
 mod model;
 mod place;
 mod progress;
+mod prompt;
 #[cfg(feature = "remote")]
 mod remote;
 mod render;
@@ -64,7 +65,7 @@ enum Command {
     Tokenize(tokenize::Args),
     /// Render messages with the checkpoint's chat template
     Render(render::Args),
-    /// Continue a prompt
+    /// Continue a prompt, or answer a conversation
     Generate(generate::Args),
     /// Talk with a model
     Chat(chat::Args),
