@@ -27,28 +27,31 @@ fn download(hub: &Hub, model: &HubModel, need: Need) -> Result<PathBuf> {
     let apart = make.and_then(|()| Temporary::inside(cache, ".qwen3-download-"));
     let apart = apart.with_context(|| format!("{} cannot be written to", cache.display()));
     let come = |apart: &Path| hub.download(model, need, apart, &mut shown()).map_err(Error::new);
-    apart.and_then(|apart| come(apart.path())).map_err(|error| refused(hub, model, error))
+    let place = "is neither a folder nor a file, it is not in the cache, and it ";
+    apart.and_then(|apart| come(apart.path())).map_err(|error| refused(hub, model, error, place))
 }
 
-/// What to do without a download is printed; the error is of the input's.
-fn refused(hub: &Hub, model: &HubModel, error: Error) -> Error {
+/// An error in one line.
+pub fn reason(error: HubError) -> String {
+    line(&error.into())
+}
+
+/// What to do without a download is printed; the error is of the input's, and says `place` of where the model is.
+pub fn refused(hub: &Hub, model: &HubModel, error: Error, place: &str) -> Error {
     if let Some(HubError::Damaged { .. }) = error.downcast_ref() {
         return bad_input(format!("{model}: {}", line(&error)));
     }
     note(&printable_lines(&hub.by_hand(model)));
-    bad_input(format!(
-        "{model} is neither a folder nor a file, it is not in the cache, and it cannot be downloaded: {}",
-        line(&error)
-    ))
+    bad_input(format!("{model} {place}cannot be downloaded: {}", line(&error)))
 }
 
 /// Shows what happens: a bar for each file.
-fn shown() -> impl FnMut(Event<'_>) {
+pub fn shown() -> impl FnMut(Event<'_>) {
     let mut bar: Option<ProgressBar> = None;
     move |event| match event {
         Event::Waiting => note("note: another process downloads this model; it is waited for"),
         Event::Read { file, done, total } => {
-            let bar = bar.get_or_insert_with(|| progress::bytes(&printable(file), total).with_position(done));
+            let bar = bar.get_or_insert_with(|| begun(file, done, total));
             bar.set_position(done);
         }
         Event::Ended { .. } => {
@@ -58,4 +61,13 @@ fn shown() -> impl FnMut(Event<'_>) {
         }
         Event::Unhashed { .. } => note("note: the hub names no hash of a file; its size alone is compared"),
     }
+}
+
+/// The bar of a file of which an earlier download has left `done` bytes.
+fn begun(file: &str, done: u64, total: u64) -> ProgressBar {
+    let file = printable(file);
+    if done > 0 {
+        note(&format!("note: {file}: {done} of {total} bytes are there already"));
+    }
+    progress::bytes(&file, total).with_position(done)
 }

@@ -1,9 +1,11 @@
-//! `qwen3`: import, export, inspect, sizes, tokenize, render, generate, chat, embed, rerank, bench and serve-device.
+//! `qwen3`: download, import, export, inspect, sizes, tokenize, render, generate, chat, embed, rerank, bench and
+//! serve-device.
 
 mod adapter;
 mod bench;
 mod chat;
 mod device;
+mod download;
 mod embed;
 mod export;
 mod failure;
@@ -53,6 +55,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Bring a model from the Hugging Face hub, and print its folder
+    Download(download::Args),
     /// Turn a checkpoint into one Burn record, with its config and tokenizer inside
     Import(import::Args),
     /// Turn a record or a checkpoint, with an adapter merged into it, into a checkpoint in Hugging Face's layout
@@ -88,6 +92,7 @@ fn main() -> ExitCode {
     let result = failure::without_panics(|| {
         interrupt::Interrupt::install()?;
         match command {
+            Command::Download(args) => download::run(&args),
             Command::Import(args) => import::run(&args),
             Command::Export(args) => export::run(&args),
             Command::Inspect(args) => inspect::run(&args),

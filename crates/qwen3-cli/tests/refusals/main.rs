@@ -3,6 +3,7 @@
 #![cfg(all(feature = "flex", unix))]
 
 mod common;
+mod download;
 mod hub;
 mod models;
 mod outputs;

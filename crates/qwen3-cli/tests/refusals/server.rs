@@ -44,6 +44,8 @@ struct Served {
     /// What is wrong, and how often.
     lie: Option<(Lie, usize)>,
     asked: usize,
+    /// From which byte it was asked for last.
+    first: usize,
 }
 
 /// A running hub with the small trained model's files.
@@ -61,7 +63,7 @@ impl Hub {
             let name = path.file_name().unwrap().to_str().unwrap().to_string();
             let large = ["model.safetensors", "tokenizer.json"].contains(&&name[..]);
             let lie = lie.filter(|_| name == file);
-            files.insert(name, Served { bytes: fs::read(path).unwrap(), large, lie, asked: 0 });
+            files.insert(name, Served { bytes: fs::read(path).unwrap(), large, lie, asked: 0, first: 0 });
         }
         let files = Arc::new(Mutex::new(files));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -80,6 +82,11 @@ impl Hub {
     /// How often a file's bytes were asked for.
     pub fn asked(&self, file: &str) -> usize {
         self.files.lock().unwrap()[file].asked
+    }
+
+    /// From which byte a file was asked for last.
+    pub fn asked_from(&self, file: &str) -> usize {
+        self.files.lock().unwrap()[file].first
     }
 }
 
@@ -121,6 +128,7 @@ fn answer(
         let redirected = file.large && !path.starts_with("/lfs/");
         if !probe && !redirected {
             file.asked += 1;
+            file.first = first;
         }
         let tries = file.asked;
         let lie = file.lie.filter(|(_, times)| probe || tries <= *times).map(|(lie, _)| lie);
