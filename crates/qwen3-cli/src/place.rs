@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result};
 use burn::tensor::{DType, Device};
+use qwen3_command::printable;
 use qwen3_import::read_device_map;
 use qwen3_model::{DeviceMap, DeviceMapFile, DeviceName, Extent, Precision, Qwen3, Qwen3Config, burn_dtype};
 use qwen3_trace::Backend;
@@ -44,6 +45,20 @@ impl PlaceArgs {
         };
         let map = read_device_map(file).bad_input()?;
         Ok(Plan { dtype, devices: Devices::Mapped(file.clone(), map) })
+    }
+}
+
+impl PlaceArgs {
+    /// What that is called: `flex in f32`, or a device map's file.
+    ///
+    /// # Errors
+    /// When no backend is named and none is in this build.
+    pub fn name(&self) -> Result<String> {
+        let place = match &self.device_map {
+            Some(file) => printable(&file.display().to_string()).into_owned(),
+            None => self.device.backend()?.to_string(),
+        };
+        Ok(format!("{place} in {}", self.device.dtype()))
     }
 }
 
