@@ -24,8 +24,6 @@ from . import (
     suite,
     synthetic,
     text_cases,
-    tiny_tokenizer,
-    tiny_training,
     trained,
     wild,
 )
@@ -34,6 +32,7 @@ from .cases import Case
 from .checkpoint import DTYPES, layer_weights, read_config
 from .errors import InputError
 from .files import read_json, rounded, write_json, write_safetensors
+from .tiny_commands import measure_skills, train_tiny
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -224,22 +223,6 @@ def make_wild(options: Namespace) -> None:
     """`oracle.py wild`."""
     count, seed = options.count, options.seed
     wild.make(options.output_dir, count, seed, options.taps, options.sized_on, lambda line: print(line, flush=True))
-
-
-def train_tiny(options: Namespace) -> None:
-    """`oracle.py train`."""
-    output = options.output_dir
-    tokenizer = tiny_tokenizer.train(options.seed)
-    config = tiny_training.config(tokenizer)
-    tiny_tokenizer.write(tokenizer, output, config["max_position_embeddings"])
-    write_json(output / "config.json", config)
-    if options.tokenizer_only:
-        return
-    torch.set_num_threads(2)
-    model = tiny_training.train(tokenizer, options.seed, options.steps)
-    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    write_safetensors(output / "model.safetensors", weights, {"format": "pt"})
-    tiny_training.check(model, tokenizer)
 
 
 def check_sensitivity(options: Namespace) -> None:

@@ -13,6 +13,7 @@ from .errors import InputError
 
 DESCRIPTION = "The Transformers oracle of qwen3-burn: fixtures, references, planted mistakes and checkpoints."
 TRAINING_STEPS = 1600
+QUESTIONS = 500
 
 
 class Parser(argparse.ArgumentParser):
@@ -154,6 +155,17 @@ def train(parser: Parser) -> None:
     add("--tokenizer-only", action="store_true", help="write all but the weights")
 
 
+def skills(parser: Parser) -> None:
+    """Options of `skills`."""
+    add_model_path(parser)
+    add = parser.add_argument
+    text = f"of each kind (default: {QUESTIONS})"
+    add("--questions", type=positive, default=QUESTIONS, metavar="N", help=text)
+    add("--seed", type=int, default=0, metavar="N", help="of the questions and of the sampling (default: 0)")
+    add("--json", action="store_true", help="print JSON, with every wrong answer")
+    add("--card", action="store_true", help="also write README.md into the checkpoint's folder")
+
+
 def sensitivity(parser: Parser) -> None:
     """Options of `sensitivity`."""
     parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="manifest.json")
@@ -217,6 +229,13 @@ COMMANDS = [
         train,
         "trains the small model of the text fixtures, with its tokenizer",
         "Not reproducible to the bit on another machine.",
+    ),
+    Command(
+        "skills",
+        "measure_skills",
+        skills,
+        "asks the small trained model questions of each kind and prints the shares of right answers",
+        "With and without thinking, greedily and sampled; fails when a share that is claimed is below 95 %.",
     ),
     Command(
         "sensitivity",

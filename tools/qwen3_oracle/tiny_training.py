@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -13,7 +12,6 @@ from torch import nn
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from . import tiny_text
-from .errors import CheckError
 from .tiny_tokenizer import END_OF_TEXT, END_OF_TURN
 
 LENGTH = 160
@@ -21,9 +19,6 @@ ROWS = 16
 WARM_UP = 100
 PEAK = 4e-3
 REPORT = 100
-TESTS = 100
-TEST_TOKENS = 96
-ENOUGH = 0.9
 
 
 def config(tokenizer: Tokenizer) -> dict[str, object]:
@@ -160,50 +155,3 @@ def train(tokenizer: Tokenizer, seed: int, steps: int) -> Qwen3ForCausalLM:
         if step % REPORT == 0 or step == steps:
             print(f"step {step} of {steps}: loss {value.item():.4f}, {time.monotonic() - start:.0f} s", flush=True)
     return model.to(torch.bfloat16).eval()
-
-
-def answers(model: Qwen3ForCausalLM, tokenizer: Tokenizer, prompts: list[str]) -> list[str]:
-    """What the model says to each prompt, greedily, up to its end-of-turn token."""
-    end, pad = tokenizer.token_to_id(END_OF_TURN), tokenizer.token_to_id(END_OF_TEXT)
-    encoded = [tokenizer.encode(prompt).ids for prompt in prompts]
-    longest = max(len(ids) for ids in encoded)
-    ids = torch.tensor([[pad] * (longest - len(each)) + each for each in encoded])
-    mask = torch.tensor([[0] * (longest - len(each)) + [1] * len(each) for each in encoded])
-    made = model.generate(
-        ids, attention_mask=mask, do_sample=False, max_new_tokens=TEST_TOKENS, eos_token_id=end, pad_token_id=pad
-    )
-    texts = []
-    for row in made[:, longest:].tolist():
-        row = row[: row.index(end) + 1] if end in row else row
-        texts.append(tokenizer.decode(row, skip_special_tokens=False))
-    return texts
-
-
-def accuracy(model: Qwen3ForCausalLM, tokenizer: Tokenizer, task: str, thinking: bool) -> tuple[float, list[str]]:
-    """The share of right answers to `TESTS` questions that were held out, and the first wrong ones.
-
-    What counts is the answer after the thoughts, and that the turn ends there.
-    """
-    draw = random.Random(task)
-    prompts, wanted = [], []
-    for _ in range(TESTS):
-        pieces = tiny_text.conversation(None, [tiny_text.TASKS[task][0](draw, True)], thinking)
-        split = next(index for index, (_, weight) in enumerate(pieces) if weight == tiny_text.ANSWER)
-        prompts.append("".join(text for text, _ in pieces[:split]))
-        wanted.append(pieces[split][0].split("\n\n")[-1])
-    given = [text.split("\n\n")[-1] for text in answers(model, tokenizer, prompts)]
-    wrong = [f"{text!r}, not {right!r}" for text, right in zip(given, wanted, strict=True) if text != right]
-    return 1 - len(wrong) / TESTS, wrong[:3]
-
-
-def check(model: Qwen3ForCausalLM, tokenizer: Tokenizer) -> None:
-    """Prints the share of right answers to each kind of question; fails when one is below `ENOUGH`."""
-    missed = []
-    for task in tiny_text.TASKS:
-        for thinking in (False, True):
-            share, wrong = accuracy(model, tokenizer, task, thinking)
-            print(f"{task:12} {'with' if thinking else 'no':4} thinking: {share:.0%} {'; '.join(wrong)}", flush=True)
-            if share < ENOUGH:
-                missed.append(task)
-    if missed:
-        raise CheckError(f"too few right answers: {', '.join(missed)}")

@@ -12,7 +12,9 @@ from .errors import InputError
 
 NAME = "trained-tiny"
 FOLDER = PurePosixPath("fixtures") / "checkpoints" / NAME
-FILES = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+# What it can do, and how that was measured.
+CARD = "README.md"
+FILES = (CARD, "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 QUESTION = "<|im_start|>user\nWhat is 2+2?<|im_end|>\n<|im_start|>assistant\n"
 
 
