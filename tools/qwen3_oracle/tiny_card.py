@@ -34,13 +34,15 @@ def cell(each: Measured) -> str:
     return share if each.claimed() else f"({share})"
 
 
-def table(measured: list[Measured]) -> str:
-    """Markdown: a row for each kind of question, a column for each way to ask and to decode."""
-    heads = [f"{mode}, {decoding}" for mode in MODES for decoding in DECODINGS]
-    lines = [f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-    for skill, row in groupby(measured, lambda each: each.skill):
-        lines.append(f"| {skill} | {' | '.join(cell(each) for each in row)} |")
-    return "\n".join(lines)
+def head() -> str:
+    """The first two lines of the table: a column for each way to ask and to decode; Markdown."""
+    columns = [f"{mode}, {decoding}" for mode in MODES for decoding in DECODINGS]
+    return f"| | {' | '.join(columns)} |\n{'|---' * (len(columns) + 1)}|"
+
+
+def row(measured: list[Measured]) -> str:
+    """The line of one kind of question."""
+    return f"| {measured[0].skill} | {' | '.join(cell(each) for each in measured)} |"
 
 
 def mistakes(measured: list[Measured]) -> str:
@@ -58,4 +60,6 @@ def card(measured: list[Measured]) -> str:
     claims = "\n".join(
         f"- {skill}{', thinking' if claim.thinking_only else ''}: {claim.text}" for skill, claim in CLAIMS.items()
     )
-    return CARD.format(claims=claims, questions=measured[0].questions, table=table(measured), enough=ENOUGH)
+    rows = [row(list(measurements)) for _, measurements in groupby(measured, lambda each: each.skill)]
+    table = "\n".join([head(), *rows])
+    return CARD.format(claims=claims, questions=measured[0].questions, table=table, enough=ENOUGH)

@@ -19,6 +19,18 @@ def write_card(directory: Path, measured: list[tiny_skills.Measured]) -> None:
     (directory / trained.CARD).write_text(tiny_card.card(measured), encoding="utf-8")
 
 
+def tabled(directory: Path, count: int, seed: int, shown: bool) -> list[tiny_skills.Measured]:
+    """What `tiny_skills.measure` gives; when `shown`, each line of the table as soon as it is known."""
+    if shown:
+        print(tiny_card.head(), flush=True)
+    measured = []
+    for row in tiny_skills.measure(directory, count, seed):
+        if shown:
+            print(tiny_card.row(row), flush=True)
+        measured += row
+    return measured
+
+
 def train_tiny(options: Namespace) -> None:
     """`oracle.py train`."""
     output = options.output_dir
@@ -32,8 +44,7 @@ def train_tiny(options: Namespace) -> None:
     model = tiny_training.train(tokenizer, options.seed, options.steps)
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
     write_safetensors(output / "model.safetensors", weights, {"format": "pt"})
-    measured = list(tiny_skills.measure(output, QUESTIONS, 0))
-    print(tiny_card.table(measured))
+    measured = tabled(output, QUESTIONS, 0, shown=True)
     write_card(output, measured)
     tiny_skills.check(measured)
 
@@ -41,11 +52,10 @@ def train_tiny(options: Namespace) -> None:
 def measure_skills(options: Namespace) -> None:
     """`oracle.py skills`."""
     path = options.model_path.resolve()
-    measured = list(tiny_skills.measure(path, options.questions, options.seed))
+    measured = tabled(path, options.questions, options.seed, shown=not options.json)
     if options.json:
         print(json.dumps([asdict(each) | {"share": each.share} for each in measured], indent=2))
     else:
-        print(tiny_card.table(measured))
         print(tiny_card.mistakes(measured), end="")
     if options.card:
         write_card(path, measured)

@@ -84,20 +84,22 @@ def judged(skill: str, mode: str, decoding: str, asked: list[Exercise], given: l
     return Measured(skill, mode, decoding, len(asked), len(asked) - len(wrong), wrong)
 
 
-def measure(path: Path, count: int, seed: int) -> Iterator[Measured]:
-    """Every claim with and without thinking, decoded in each way, in float32."""
+def measure(path: Path, count: int, seed: int) -> Iterator[list[Measured]]:
+    """Claim by claim, with and without thinking, decoded in each way, in float32."""
     model = load_model(path, torch.float32)
     chat = AutoTokenizer.from_pretrained(path, local_files_only=True)
     for skill in CLAIMS:
         asked = questions(skill, count, seed)
         messages = [[{"role": "user", "content": each.question}] for each in asked]
+        measured = []
         for mode, template in MODES.items():
             prompts = chat.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **template)
             for decoding in DECODINGS:
                 model.generation_config = settings(path, decoding)
                 torch.manual_seed(seed)
                 given = [said(text, chat.eos_token) for text in answers(model, chat, prompts)]
-                yield judged(skill, mode, decoding, asked, given)
+                measured.append(judged(skill, mode, decoding, asked, given))
+        yield measured
 
 
 def check(measured: list[Measured]) -> None:
