@@ -85,13 +85,6 @@ impl RunResult {
         Some(ignored.map_or(compared.clone(), |ignored| format!("{compared}; {ignored}")))
     }
 
-    /// The tensors that were not compared, in words; `None` without any. Their names are a file's: control
-    /// characters are escaped.
-    pub fn not_compared(&self) -> Option<String> {
-        let names: Vec<_> = self.unread.iter().map(|name| name.escape_debug().to_string()).collect();
-        (!names.is_empty()).then(|| format!("not compared: {}", names.join(", ")))
-    }
-
     /// One that did not run to its end, and why.
     pub fn stopped(label: Label, status: Status, reason: String) -> Self {
         Self { status, reason: Some(reason), ..Self::new(label) }

@@ -108,9 +108,11 @@ pub fn facts(report: &VerifyReport) -> Option<Markup> {
         ("Reference", report.reference.as_deref()),
         ("Observed", report.observed.as_deref()),
     ];
+    let tolerance = report.tolerance.map(|tolerance| tolerance.to_string());
     let facts = [
         ("Input", Some(report.test_input.as_str())),
         ("Preset", report.preset.map(Preset::name)),
+        ("Tolerance", tolerance.as_deref()),
         ("Limits", Some(report.limits.as_str())),
         ("Burn", Some(report.burn.as_str())),
     ];

@@ -52,7 +52,7 @@ fn row(run: &RunResult, columns: usize) -> Markup {
             (num(duration(run.elapsed_ms)))
             @if columns == 8 { (or_dash(run.peak_rss_mb.map(mebibytes))) }
         }
-        @for line in run.reason.iter().cloned().chain(run.not_compared()) {
+        @for line in run.reason.iter().cloned().chain(run.compared()) {
             tr.reason { td colspan=(columns) { (line) } }
         }
     }
@@ -83,9 +83,10 @@ mod tests {
         let shown = |run: &RunResult| section(&sample::report_of(vec![run.clone()])).unwrap().into_string();
         let html = shown(&run);
         assert!(html.contains("unavailable") && html.contains("no &lt;device&gt;"));
-        let run = RunResult { unread: vec!["a".into(), "b\u{1b}[2J".into()], ..run };
+        let label = sample::run(crate::OBSERVED, Status::Pass, Vec::new()).label;
+        let run = RunResult { unread: vec!["a".into(), "b\u{1b}[2J".into()], ..RunResult::new(label) };
         let html = shown(&run);
-        assert!(html.contains("not compared: a, b\\u{1b}[2J"), "{html}");
+        assert!(html.contains("compared 0 tensors; ignored 2: a, b\\u{1b}[2J"), "{html}");
         assert!(section(&sample::report_of(Vec::new())).is_none());
     }
 

@@ -118,14 +118,19 @@ fn line(token: &TokenVerdict, rows: bool, largest: f64) -> Markup {
             @if rows { td.num { (token.row) } }
             th.num scope="row" { (token.step) }
             td.mark { (verdict) }
-            td.num { (token.expected) }
-            td."num observed" { (token.observed) }
+            td.num { (id(token.expected.into(), &token.expected_text)) }
+            td."num observed" { (id(token.observed, &token.observed_text)) }
             td.num { (token.position) }
             td.bar { i style=(format_args!("width:{width:.1}%")) {} span { (number_or_dash(token.margin)) } }
             (num(number_or_dash(token.kl_divergence)))
             (num(number_or_dash(token.regret_nats)))
         }
     }
+}
+
+/// An id, with its text where that is known.
+fn id(id: i64, text: &Option<String>) -> Markup {
+    html! { (id) @if let Some(text) = text { " " code { (format_args!("{text:?}")) } } }
 }
 
 #[cfg(test)]
@@ -143,6 +148,20 @@ mod tests {
         let html = section(&[run]).unwrap().into_string();
         assert!(html.contains("1 of 4 tokens as expected, 1 tie another way, 2 wrong"), "{html}");
         assert_eq!(html.matches("class=\"wrong\"").count(), 2);
+    }
+
+    /// Beside its id, as a text that is a file's: escaped.
+    #[test]
+    fn a_text_stands_beside_its_id() {
+        let mut token = token(0, 1, 2);
+        (token.expected_text, token.observed_text) = (Some(" a<b>".into()), Some("\n".into()));
+        let html = table(&[token]).into_string();
+        assert!(
+            html.contains("1 <code>\" a&lt;b&gt;\"</code>")
+                || html.contains("1 <code>&quot; a&lt;b&gt;&quot;</code>"),
+            "{html}"
+        );
+        assert!(html.contains("\\n"), "{html}");
     }
 
     #[test]

@@ -16,7 +16,14 @@ pub fn causes(causes: &[Cause]) -> Markup {
             ol.causes {
                 @for (cause, left) in causes {
                     li {
-                        p { code { (cause.id) } " " (cause.explanation) }
+                        p {
+                            @if let Some(evidence) = &cause.evidence {
+                                "consistent with " code { (cause.id) } ", by " (evidence) ": "
+                            } @else {
+                                code { (cause.id) } " "
+                            }
+                            (cause.explanation)
+                        }
                         dl.metrics {
                             (metric("error before", html! { (number_or_dash(cause.residual_before)) }))
                             (metric("error after", html! { (number_or_dash(cause.residual_after)) }))
@@ -79,6 +86,24 @@ mod tests {
         assert_eq!(layers(&[4, 3, 9, 5, 5, 11, 12]), "3\u{2013}5, 9, 11, 12");
         assert_eq!(layers(&[]), NOTHING);
         assert_eq!(layers(&[usize::MAX]), usize::MAX.to_string());
+    }
+
+    #[test]
+    fn what_ids_alone_say_is_only_consistent() {
+        let cause = Cause {
+            id: "mask_missing".into(),
+            explanation: "the mask is missing".into(),
+            residual_before: None,
+            residual_after: None,
+            fitted: None,
+            evidence: Some("3 of 8 ids".into()),
+            layers: Vec::new(),
+        };
+        let html = causes(&[cause]).into_string();
+        assert!(
+            html.contains("consistent with <code>mask_missing</code>, by 3 of 8 ids: the mask is missing"),
+            "{html}"
+        );
     }
 
     #[test]
