@@ -12,6 +12,7 @@ mod fixtures;
 mod fuzz;
 mod launch;
 mod libtorch;
+mod named;
 mod own_python;
 mod parity;
 mod programs;

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use qwen3_command::check_output_folder;
 use qwen3_trace::Precision;
 
 use crate::fixtures::{oracle, oracle_with};
-use crate::own_python;
-use crate::workspace::{exit_code, root};
+use crate::workspace::{Workspace, exit_code, root};
+use crate::{named, own_python};
 use qwen3_command::child;
 
 /// The end of `cargo xtask reference --help`.
@@ -30,8 +30,8 @@ Examples:
 /// Arguments of `cargo xtask reference`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The checkpoint: a directory in Hugging Face's layout.
-    #[arg(long, value_name = "DIR")]
+    /// The checkpoint: a directory in Hugging Face's layout, or a name on the hub (Qwen/Qwen3-0.6B).
+    #[arg(long, value_name = "MODEL")]
     model: PathBuf,
     /// A LoRA adapter in PEFT's layout: PEFT runs the model with it, unmerged.
     #[arg(long, value_name = "DIR")]
@@ -68,11 +68,7 @@ pub struct Args {
 /// # Errors
 /// When there is no checkpoint or the oracle cannot be installed.
 pub fn run(args: &Args) -> Result<u8> {
-    ensure!(
-        args.model.join("config.json").is_file(),
-        "{}: no checkpoint is there (no config.json)",
-        args.model.display()
-    );
+    let model = named::checkpoint(&Workspace::find()?, &args.model)?;
     check_output_folder("--out", &args.out)?;
     let root = root();
     let mut oracle = match &args.python {
@@ -82,7 +78,7 @@ pub fn run(args: &Args) -> Result<u8> {
         }
         None => oracle(&root, "reference")?,
     };
-    oracle.arg("--model-path").arg(&args.model);
+    oracle.arg("--model-path").arg(&model);
     if let Some(adapter) = &args.adapter {
         oracle.arg("--adapter").arg(adapter);
     }

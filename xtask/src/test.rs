@@ -104,7 +104,7 @@ impl Features {
         let command = backends.iter().map(|backend| of("qwen3-cli", backend));
         // The examples of qwen3-text run on flex.
         let text = (backends | &Backends::from([Backend::Flex])).into_iter();
-        let text = text.map(|backend| of("qwen3-text", &backend));
+        let text = text.map(|backend| of("qwen3-text", &backend)).chain(["qwen3-text/hub".into()]);
         Self(std::iter::once(runner).chain(command).chain(text).collect::<Vec<_>>().join(","))
     }
 
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(
             features.0,
             "fixture-runner/wgpu,fixture-runner/tch,fixture-runner/fusion,qwen3-cli/wgpu,qwen3-cli/tch,\
-             qwen3-text/flex,qwen3-text/wgpu,qwen3-text/tch"
+             qwen3-text/flex,qwen3-text/wgpu,qwen3-text/tch,qwen3-text/hub"
         );
     }
 

@@ -9,6 +9,7 @@ use qwen3_trace::Backend;
 
 use crate::backend::{self, Switch};
 use crate::launch::{self, SetUp};
+use crate::named;
 use crate::runner;
 use crate::workspace::Workspace;
 
@@ -48,12 +49,8 @@ pub struct Args {
 /// When something is missing before the build, or the build fails.
 pub fn run(args: &Args) -> Result<u8> {
     let workspace = Workspace::find()?;
-    let shared = &args.shared;
-    ensure!(
-        shared.model.join("config.json").is_file(),
-        "{}: no checkpoint is there (no config.json)",
-        shared.model.display()
-    );
+    let model = named::checkpoint(&workspace, &args.shared.model)?;
+    let shared = &VerifyArgs { model, ..args.shared.clone() };
     if let Some(folder) = &shared.adapter {
         ensure!(
             folder.join("adapter_config.json").is_file(),

@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> Result<()> {
     })?;
     let hub = Hub::from_env();
     let need = Need::Weights;
-    let folder = match hub.download(&model, need, &hub.unfinished_folder(), &mut shown()) {
+    let folder = match hub.download(&model, need, || Ok(hub.unfinished_folder()), &mut shown()) {
         Ok(folder) => folder,
         // Whatever the hub has now, this is whole.
         Err(error @ (HubError::Offline | HubError::List { .. })) => match hub.cached(&model, need) {

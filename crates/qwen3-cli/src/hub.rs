@@ -23,12 +23,15 @@ pub fn folder(model: &HubModel, need: Need) -> Result<PathBuf> {
 fn download(hub: &Hub, model: &HubModel, need: Need) -> Result<PathBuf> {
     let cache = hub.cache_folder();
     // Only what is whole comes out of this folder into the cache.
-    let make = std::fs::create_dir_all(cache);
-    let apart = make.and_then(|()| Temporary::inside(cache, ".qwen3-download-"));
-    let apart = apart.with_context(|| format!("{} cannot be written to", cache.display()));
-    let come = |apart: &Path| hub.download(model, need, apart, &mut shown()).map_err(Error::new);
+    let mut apart = None;
+    let make = || {
+        std::fs::create_dir_all(cache)?;
+        let made = apart.insert(Temporary::inside(cache, ".qwen3-download-")?);
+        Ok(made.path().to_path_buf())
+    };
     let place = "is neither a folder nor a file, it is not in the cache, and it ";
-    apart.and_then(|apart| come(apart.path())).map_err(|error| refused(hub, model, error, place))
+    let come = hub.download(model, need, make, &mut shown());
+    come.map_err(|error| refused(hub, model, error.into(), place))
 }
 
 /// An error in one line.

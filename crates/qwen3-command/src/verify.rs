@@ -10,7 +10,8 @@ use crate::words::Words;
 /// Arguments of `verify`.
 #[derive(Clone, Debug, PartialEq, clap::Args)]
 pub struct VerifyArgs {
-    /// The checkpoint: a directory in Hugging Face's layout.
+    /// The checkpoint: a directory in Hugging Face's layout; of `cargo xtask verify` a name on the hub, too
+    /// (Qwen/Qwen3-0.6B).
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
     /// A LoRA adapter in PEFT's layout that the model is run with, unmerged; the reference has to be of the model with

@@ -1,5 +1,6 @@
 //! A model's folder: from the cache, or downloaded.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use hf_hub::Cache;
@@ -77,7 +78,7 @@ impl Hub {
         need: Need,
         tell: &mut dyn FnMut(Event<'_>),
     ) -> Result<PathBuf, HubError> {
-        let download = || self.download(model, need, &self.unfinished_folder(), tell);
+        let download = || self.download(model, need, || Ok(self.unfinished_folder()), tell);
         self.cached(model, need).map_or_else(download, Ok)
     }
 
@@ -88,8 +89,8 @@ impl Hub {
     }
 
     /// The folder of a model in the state that the hub has now; what the cache lacks of it is downloaded. Files lie
-    /// in the folder `apart`, of the cache's file system, until they are known to be whole. What is there of an
-    /// earlier download is gone on with, if the server sends parts of files, and `apart` has nothing of the model
+    /// in the folder that `apart` makes when the hub has answered, of the cache's file system, until they are known to be whole. What is there of an
+    /// earlier download is gone on with, if the server sends parts of files, and the folder has nothing of the model
     /// when it is done. Processes that download a model into the same folder wait for each other.
     ///
     /// # Errors
@@ -99,7 +100,7 @@ impl Hub {
         &self,
         model: &HubModel,
         need: Need,
-        apart: &Path,
+        apart: impl FnOnce() -> io::Result<PathBuf>,
         tell: &mut dyn FnMut(Event<'_>),
     ) -> Result<PathBuf, HubError> {
         if self.offline {
@@ -112,9 +113,10 @@ impl Hub {
             return Err(HubError::Snapshot { model: model.to_string(), found: info.sha });
         }
         let has = |file: &str| info.siblings.iter().any(|sibling| sibling.rfilename == file);
+        let apart = &apart().map_err(HubError::cache(self.cache.path(), "written to"))?;
         let _lock = Lock::take(apart, &repo.folder_name(), tell)?;
         let mut fetcher = Fetcher {
-            api: self.api(Cache::new(apart.into()))?,
+            api: self.api(Cache::new(apart.clone()))?,
             model,
             apart,
             snapshot: &info.sha,

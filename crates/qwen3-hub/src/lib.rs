@@ -11,14 +11,22 @@
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "client")]
 mod check;
+#[cfg(feature = "client")]
 mod error;
+#[cfg(feature = "client")]
 mod fetch;
+#[cfg(feature = "client")]
 mod hub;
+#[cfg(feature = "client")]
 mod lock;
 mod model;
 
+#[cfg(feature = "client")]
 pub use error::HubError;
+#[cfg(feature = "client")]
 pub use fetch::Event;
+#[cfg(feature = "client")]
 pub use hub::{Hub, INDEX, Need, TEXT_FILES, WEIGHTS};
 pub use model::HubModel;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+#[cfg(feature = "client")]
 use hf_hub::{Repo, RepoType};
 
 /// A model on the hub, and which state of it.
@@ -40,6 +41,7 @@ impl HubModel {
     }
 
     /// The same for the hub's client.
+    #[cfg(feature = "client")]
     pub(crate) fn repo(&self) -> Repo {
         Repo::with_revision(self.name.clone(), RepoType::Model, self.revision.clone())
     }

@@ -1,5 +1,3 @@
-use std::path::PathBuf;
-
 use burn::tensor::DType;
 use qwen3_checkpoint::CheckpointError;
 use thiserror::Error;
@@ -18,18 +16,4 @@ pub enum ImportError {
         /// Where: on which device, or in a record.
         place: String,
     },
-    /// There is no file or folder of this name, and it is no name on the hub, or nobody may look there.
-    #[error(
-        "{}: no such file or folder{}",
-        name.display(),
-        if cfg!(feature = "hub") { "" } else { "; names on the hub need the feature `hub` of qwen3-import" }
-    )]
-    NoModel {
-        /// The name.
-        name: PathBuf,
-    },
-    /// The model is not in the cache and cannot be had from the hub.
-    #[cfg(feature = "hub")]
-    #[error(transparent)]
-    Hub(#[from] qwen3_hub::HubError),
 }

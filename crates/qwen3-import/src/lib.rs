@@ -16,7 +16,6 @@ mod checksums;
 mod error;
 mod export;
 mod loader;
-mod pretrained;
 mod record;
 mod source;
 mod stored;
@@ -31,7 +30,6 @@ pub use adapter::{adapter_of, attach_adapter, merge_adapter, unmerge_adapter};
 pub use error::ImportError;
 pub use export::{check_vacant, save_checkpoint, save_checkpoint_with_texts};
 pub use loader::{Loader, Progress};
-pub use pretrained::{FromPretrained, pretrained_path};
 pub use qwen3_checkpoint::{
     Adapter, AdapterConfig, Checkpoint, CheckpointError, Factors, Target, TargetModules, TensorEntry,
     read_config, read_device_map,

@@ -11,9 +11,9 @@ use std::path::PathBuf;
 use burn::tensor::{DType, Device, Int, Tensor};
 use burn_nn::loss::CrossEntropyLossConfig;
 use burn_optim::{AdamConfig, GradientsParams};
-use qwen3_import::{FromPretrained, save_checkpoint_with_texts};
+use qwen3_import::save_checkpoint_with_texts;
 use qwen3_model::{Logits, Observed, Qwen3, Session, SessionOptions, Site, Taps};
-use qwen3_text::{Event, GenerateOptions, Generation, GenerationConfig, Tokenizer};
+use qwen3_text::{Event, FromPretrained, GenerateOptions, Generation, GenerationConfig, Tokenizer};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder =

@@ -17,6 +17,7 @@ mod generate;
 mod generation_config;
 pub mod limits;
 mod pieces;
+mod pretrained;
 mod retrieval;
 mod sampling;
 mod special;
@@ -33,6 +34,7 @@ pub use generate::{
 };
 pub use generation_config::GenerationConfig;
 pub use minijinja::Value as TemplateValue;
+pub use pretrained::{FromPretrained, PretrainedError, pretrained_path};
 pub use retrieval::{
     DEFAULT_INSTRUCT, EmbedOptions, Embedder, Embedding, RerankOptions, Reranked, Reranker, RetrievalError,
     best_first, instructed, rerank_prompt,

@@ -204,7 +204,6 @@ impl Folder {
                 assert_eq!((kind, file, detail), ("DType", "", &format!("{dtype:?}")[..]));
                 return;
             }
-            other => panic!("of no file: {other}"),
         };
         let (found, found_file, found_detail) = match error {
             E::Io { file, source } => ("Io", file, Err(source.to_string())),

@@ -3,9 +3,31 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device};
+use qwen3_import::{ImportError, load, load_record};
 use qwen3_model::Qwen3;
+use thiserror::Error;
 
-use crate::{ImportError, load, load_record};
+/// Why a model that is asked for by name is not there.
+#[derive(Debug, Error)]
+pub enum PretrainedError {
+    /// There is no file or folder of this name, and it is no name on the hub, or nobody may look there.
+    #[error(
+        "{}: no such file or folder{}",
+        name.display(),
+        if cfg!(feature = "hub") { "" } else { "; names on the hub need the feature `hub` of qwen3-text" }
+    )]
+    NoModel {
+        /// The name.
+        name: PathBuf,
+    },
+    /// Its files are not sound.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// It is not in the cache and cannot be had from the hub.
+    #[cfg(feature = "hub")]
+    #[error(transparent)]
+    Hub(#[from] qwen3_hub::HubError),
+}
 
 /// `Qwen3::from_pretrained`.
 pub trait FromPretrained: Sized {
@@ -14,9 +36,9 @@ pub trait FromPretrained: Sized {
     /// ([`pretrained_path`]).
     ///
     /// ```no_run
-    /// # fn main() -> Result<(), qwen3_import::ImportError> {
+    /// # fn main() -> Result<(), qwen3_text::PretrainedError> {
     /// use burn::tensor::{DType, Device};
-    /// use qwen3_import::FromPretrained;
+    /// use qwen3_text::FromPretrained;
     /// use qwen3_model::Qwen3;
     /// let model = Qwen3::from_pretrained("Qwen/Qwen3-0.6B", &Device::default(), DType::F32)?;
     /// # Ok(())
@@ -25,13 +47,21 @@ pub trait FromPretrained: Sized {
     ///
     /// # Errors
     /// Those of [`pretrained_path`], [`load`] and [`load_record`].
-    fn from_pretrained(name: impl AsRef<Path>, device: &Device, dtype: DType) -> Result<Self, ImportError>;
+    fn from_pretrained(
+        name: impl AsRef<Path>,
+        device: &Device,
+        dtype: DType,
+    ) -> Result<Self, PretrainedError>;
 }
 
 impl FromPretrained for Qwen3 {
-    fn from_pretrained(name: impl AsRef<Path>, device: &Device, dtype: DType) -> Result<Self, ImportError> {
+    fn from_pretrained(
+        name: impl AsRef<Path>,
+        device: &Device,
+        dtype: DType,
+    ) -> Result<Self, PretrainedError> {
         let path = pretrained_path(name)?;
-        if path.is_dir() { load(path, device, dtype) } else { load_record(path, device, dtype) }
+        Ok(if path.is_dir() { load(path, device, dtype)? } else { load_record(path, device, dtype)? })
     }
 }
 
@@ -41,8 +71,8 @@ impl FromPretrained for Qwen3 {
 /// `qwen3_hub::Hub` does the same and tells how far it is. The tokenizer is in the folder too.
 ///
 /// # Errors
-/// [`ImportError::NoModel`], and with the feature `hub` `ImportError::Hub`.
-pub fn pretrained_path(name: impl AsRef<Path>) -> Result<PathBuf, ImportError> {
+/// [`PretrainedError::NoModel`], and with the feature `hub` `PretrainedError::Hub`.
+pub fn pretrained_path(name: impl AsRef<Path>) -> Result<PathBuf, PretrainedError> {
     let name = name.as_ref();
     if name.exists() {
         return Ok(name.into());
@@ -51,13 +81,14 @@ pub fn pretrained_path(name: impl AsRef<Path>) -> Result<PathBuf, ImportError> {
     if let Some(model) = name.to_str().and_then(qwen3_hub::HubModel::parse) {
         return Ok(qwen3_hub::Hub::from_env().folder(&model, qwen3_hub::Need::Weights, &mut |_| ())?);
     }
-    Err(ImportError::NoModel { name: name.into() })
+    Err(PretrainedError::NoModel { name: name.into() })
 }
 
 #[cfg(all(test, feature = "flex"))]
 mod tests {
+    use qwen3_import::save_record;
+
     use super::*;
-    use crate::save_record;
 
     #[test]
     fn a_folder_and_a_record_are_told_apart() {
@@ -70,6 +101,6 @@ mod tests {
         let of_record = Qwen3::from_pretrained(&record, &device, DType::F32).unwrap();
         assert_eq!(of_record.config, of_folder.config);
         let error = Qwen3::from_pretrained(out.path().join("absent"), &device, DType::F32).unwrap_err();
-        assert!(matches!(&error, ImportError::NoModel { .. }), "{error}");
+        assert!(matches!(&error, PretrainedError::NoModel { .. }), "{error}");
     }
 }
