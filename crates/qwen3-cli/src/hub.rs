@@ -1,8 +1,8 @@
 //! Models by their name on the Hugging Face hub, with what is said while they are downloaded.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Error, Result};
 use indicatif::ProgressBar;
 use qwen3_command::{Temporary, line, printable, printable_lines};
 use qwen3_hub::{Event, Hub, HubError, HubModel, Need};
