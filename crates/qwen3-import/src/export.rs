@@ -10,7 +10,7 @@ use std::path::Path;
 use burn::tensor::DType;
 use burn_store::burn_pack;
 use qwen3_checkpoint::CheckpointError;
-use qwen3_model::{EMBEDDING, Extent, HEAD, Precision, Qwen3, Qwen3Config, precision_of};
+use qwen3_model::{EMBEDDING, Extent, HEAD, Precision, Qwen3, Qwen3Config};
 use safetensors::tensor::{Dtype, View, serialize_to_file};
 use serde_json::{Map, Value, json};
 
@@ -74,8 +74,7 @@ fn save(
     texts: &BTreeMap<String, String>,
     shard_bytes: usize,
 ) -> Result<(), ImportError> {
-    let precision = precision_of(dtype)
-        .ok_or_else(|| ImportError::DType { dtype, place: "in a checkpoint; use F32, F16 or BF16".into() })?;
+    let precision = stored::precision(dtype, "a checkpoint")?;
     check_names(dir, texts)?;
     check_vacant(dir)?;
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -50,8 +50,7 @@ pub fn save_record_with_texts(
     texts: &BTreeMap<String, String>,
 ) -> Result<(), ImportError> {
     let file = file.as_ref();
-    let precision = precision_of(dtype)
-        .ok_or_else(|| ImportError::DType { dtype, place: "in a record; use F32, F16 or BF16".into() })?;
+    let precision = stored::precision(dtype, "a record")?;
     let tensors = stored::tensors(model, precision);
     let config = model.config.to_json();
     let mut metadata = BTreeMap::from([(CONFIG_KEY.to_string(), config.as_str())]);

@@ -3,13 +3,23 @@
 
 use std::path::Path;
 
-use burn::tensor::{Bytes, TensorData};
+use burn::tensor::{Bytes, DType, TensorData};
 use burn_store::{ModuleSnapshot, bridge, burn_pack};
 use half::{bf16, f16};
 use qwen3_checkpoint::CheckpointError;
-use qwen3_model::{HEAD, Precision, Qwen3, burn_dtype};
+use qwen3_model::{HEAD, Precision, Qwen3, burn_dtype, precision_of};
 
+use crate::ImportError;
 use crate::adapter::merge_adapter;
+
+/// The precision in which weights are written to `place`.
+///
+/// # Errors
+/// [`ImportError::DType`] when `dtype` is not f32, f16 or bf16.
+pub(crate) fn precision(dtype: DType, place: &str) -> Result<Precision, ImportError> {
+    let place = || format!("in {place}; use F32, F16 or BF16");
+    precision_of(dtype).ok_or_else(|| ImportError::DType { dtype, place: place() })
+}
 
 /// The tensors of `model`, an adapter on it merged into them, to be converted to `precision`. Merging takes memory for
 /// the weights that it changes.
