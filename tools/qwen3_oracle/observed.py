@@ -50,6 +50,7 @@ PLANS = [
     Plan("gqa-sharded", "prompt2"),
     Plan("gqa-sharded", "prompt2", ids=["kv_swapped", "rope_theta"], taps=("self_attn.q_rope", "mlp")),
     Plan("gqa-tied", "prompt2", ids=["head_untied"]),
+    Plan("mha-untied", "prompt1", ids=["weights_f16"]),
     Plan("bias-tied", "prompt1", layer=1),
     Plan(
         "window",

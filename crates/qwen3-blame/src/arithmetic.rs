@@ -2,6 +2,7 @@
 
 use qwen3_config::Precision;
 
+use crate::formats::{Format, Formats};
 use crate::ops::dot;
 use crate::rounding::round;
 
@@ -10,6 +11,8 @@ use crate::rounding::round;
 pub enum Arithmetic {
     /// float64 throughout: what is right.
     Exact,
+    /// The same, but for values that are held in these formats.
+    Held(Formats),
     /// As an honest implementation computes in a dtype: operands in the dtype, sums in f32, every operation's
     /// result rounded where Transformers rounds it.
     Rounded {
@@ -36,7 +39,7 @@ impl Arithmetic {
     /// A number that an implementation has in its dtype: a weight, a constant, what lies between two operations.
     pub fn held(self, value: f64) -> f64 {
         match self {
-            Self::Exact => value,
+            Self::Exact | Self::Held(_) => value,
             Self::Rounded { dtype, .. } => round(value, dtype),
         }
     }
@@ -44,7 +47,7 @@ impl Arithmetic {
     /// A number that is `value` when it is rounded to the dtype: what another implementation may have instead.
     pub fn beside(self, value: f64) -> f64 {
         match self {
-            Self::Exact => value,
+            Self::Exact | Self::Held(_) => value,
             Self::Rounded { dtype, draw } => {
                 value + dither(value.to_bits() ^ u64::from(draw)) * dtype.ulp(value)
             }
@@ -54,9 +57,24 @@ impl Arithmetic {
     /// A number that an implementation has in f32 whatever its dtype is, as inside of norms, softmax and sums.
     pub fn inside(self, value: f64) -> f64 {
         match self {
-            Self::Exact => value,
+            Self::Exact | Self::Held(_) => value,
             Self::Rounded { .. } => f64::from(value as f32),
         }
+    }
+
+    /// Rounds the values of one kind to the format that they are held in, in rows of `width`, if they are.
+    pub fn in_format(
+        self,
+        kind: impl FnOnce(&Formats) -> Option<Format>,
+        mut values: Vec<f64>,
+        width: usize,
+    ) -> Vec<f64> {
+        if let Self::Held(formats) = self
+            && let Some(format) = kind(&formats)
+        {
+            values.chunks_mut(width).for_each(|row| format.round(row));
+        }
+        values
     }
 
     /// The product of two rows of values in the dtype.

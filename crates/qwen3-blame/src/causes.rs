@@ -1,7 +1,7 @@
 //! The names of all causes.
 
 /// The id of every cause that may be named. `docs/verify.md` has an entry for each, under its id.
-pub const CAUSES: [&str; 48] = [
+pub const CAUSES: [&str; 60] = [
     "rope_interleaved",
     "rope_theta",
     "rope_position_offset",
@@ -50,6 +50,18 @@ pub const CAUSES: [&str; 48] = [
     "adapter_rslora",
     "adapter_transposed",
     "non_finite",
+    "arithmetic_bf16",
+    "arithmetic_f16",
+    "kv_cache_f16",
+    "kv_cache_bf16",
+    "kv_cache_q8_0",
+    "softmax_half",
+    "rope_half",
+    "activations_q8_0",
+    "weights_q8_0",
+    "weights_q4_0",
+    "weights_f16",
+    "residual_half",
 ];
 
 #[cfg(test)]
@@ -62,6 +74,7 @@ mod tests {
 
     use super::CAUSES;
     use crate::catalogue::{Fit, Hypothesis, at_the_end, in_layers, key_offsets, of_adapter};
+    use crate::precision::of_formats;
     use crate::variant::Variant;
 
     /// Whatever is tried in any of the checkpoints has its name here, and nothing has two.
@@ -79,6 +92,7 @@ mod tests {
             tried.extend(in_layers(config, 128));
             tried.extend(at_the_end(config, true));
             tried.extend(key_offsets(128));
+            tried.extend(of_formats());
             tried.extend(Fit::ALL.map(|fit| fit.hypothesis(1e-3, &Variant::right(config))));
         }
         let checkpoint = Checkpoint::open(fixtures.join("checkpoints/yarn")).unwrap();

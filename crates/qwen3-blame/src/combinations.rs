@@ -32,6 +32,7 @@ impl Search<'_, '_> {
                 steps: self.segment.steps.clone(),
                 input: self.segment.input.clone(),
                 watched: watched[..=explained].to_vec(),
+                seen: None,
             };
             let trial = |more: Option<&Arc<Hypothesis>>| Trial {
                 parts: parts.iter().chain(more).cloned().collect(),

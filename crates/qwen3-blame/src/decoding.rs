@@ -7,9 +7,9 @@ use qwen3_trace::{Reference, Trace, TraceError};
 
 use crate::findings::Finding;
 use crate::guesses::not_finite;
+use crate::laboratory::Laboratory;
 use crate::residual::Residual;
 use crate::search::Explanation;
-use crate::segment::Laboratory;
 use crate::variant::{Mask, Variant};
 use crate::weights::embedding_rows;
 use crate::{Blame, Result};

@@ -6,11 +6,12 @@ use std::time::Duration;
 use qwen3_checkpoint::Checkpoint;
 use qwen3_config::{Site, Tap};
 use qwen3_trace::{
-    Judge, Mode, Precision, Preset, Reference, Scope, Tolerance, Trace, TraceError, Verdicts, ignored, meant,
-    tokens,
+    Judge, Mode, Names, Precision, Preset, Reference, Scope, Taken, Tolerance, Trace, TraceError, Verdicts,
+    ignored, meant, tokens,
 };
 
 use crate::decoding::right_logits;
+use crate::kept::precision_kept;
 use crate::steps::step_expectations;
 use crate::weights::embedding_rows;
 use crate::{Blame, Diagnosis, Result, calibrate, diagnose};
@@ -25,6 +26,8 @@ pub struct ExamineOptions<'a> {
     pub preset: Option<Preset>,
     /// A tolerance for each element instead of either.
     pub tolerance: Option<Tolerance>,
+    /// What tensors of the file are that have other names than a reference's, where that is not known.
+    pub names: Option<&'a Names>,
     /// Are tensors that nothing is compared with an error?
     pub strict: bool,
     /// How long to look for causes.
@@ -41,6 +44,7 @@ impl<'a> ExamineOptions<'a> {
             scope: None,
             preset: None,
             tolerance: None,
+            names: None,
             strict: false,
             diagnose_for: Duration::from_secs(20),
             progress,
@@ -55,6 +59,11 @@ pub struct Examination {
     pub verdicts: Verdicts,
     /// Where and why it goes wrong; empty when everything passes.
     pub diagnosis: Diagnosis,
+    /// The tensors whose names are no keys, or whose values lie otherwise than their keys say, and what they were taken
+    /// for.
+    pub taken: Vec<Taken>,
+    /// Those that are known and compared with nothing, and why.
+    pub left: BTreeMap<String, String>,
     /// The tensors that were not compared: the reference does not have them, or nothing has such a name.
     pub unread: Vec<String>,
     /// The keys of a reference that the names of some of them look like.
@@ -93,6 +102,7 @@ pub fn examine(
     let config = checkpoint.config();
     let layers = config.num_hidden_layers;
     let scope = options.scope.unwrap_or(Scope::whole(layers));
+    let observed = &observed.read_as(config, &reference.rows, options.names, Some(&reference.trace))?;
     let found = observed.check(config, &reference.rows)?;
     let mut unread = observed.unread(config)?;
     reference.check_same_prompt(observed)?;
@@ -129,26 +139,34 @@ pub fn examine(
     let judged = |site: &Site| all.tensors.iter().any(|tensor| tensor.verdict.name == site.to_string());
     unread.extend(found.iter().filter(|site| !judged(site)).map(Site::to_string));
     let meant = meant(&unread, config);
+    if let Some((name, reason)) = observed.misshapen().first_key_value().filter(|_| options.strict) {
+        return Err(TraceError::malformed(observed.path(), format!("`{}`: {reason}", name.escape_debug())));
+    }
     if let Some(ignored) = ignored(&unread, &meant).filter(|_| options.strict) {
         return Err(TraceError::malformed(observed.path(), ignored));
     }
-    let diagnosis = if verdicts.pass() {
-        Diagnosis::default()
-    } else {
-        diagnose(Blame {
+    let mut diagnosis = Diagnosis::default();
+    if !verdicts.pass() {
+        diagnosis = diagnose(Blame {
             checkpoint,
             reference,
             derived,
             observed,
             verdicts: &all,
             limits: &limits,
-            scope,
+            scope: scope.clone(),
             mode: Mode::Accumulated,
             time: options.diagnose_for,
             progress: options.progress,
-        })?
-    };
-    Ok(Examination { verdicts, diagnosis, unread, meant })
+        })?;
+        if options.dtype == Precision::F32 {
+            let progress = options.progress;
+            precision_kept(checkpoint, reference, observed, &scope, &verdicts, &mut diagnosis, progress)?;
+        }
+    }
+    let (taken, mut left) = (observed.taken().to_vec(), observed.left().clone());
+    left.extend(observed.misshapen().clone());
+    Ok(Examination { verdicts, diagnosis, taken, left, unread, meant })
 }
 
 /// The embeddings of the prompt, where the reference lacks them.

@@ -10,7 +10,6 @@ use crate::Result;
 use crate::error_shape;
 use crate::findings::Finding;
 use crate::guesses::{another_head, rounded};
-use crate::residual::Residual;
 use crate::rival;
 use crate::search::{Explanation, search};
 use crate::segment::{Candidate, Segment, StepIndex, Watched};
@@ -19,19 +18,11 @@ use crate::walk::Walk;
 impl Walk<'_> {
     /// Looks for what explains `watched`, in `steps`. Says whether the error was only passed on.
     pub(crate) fn explain(&mut self, steps: Range<StepIndex>, watched: Vec<Watched>) -> Result<bool> {
-        let mut segment = Segment { steps: steps.clone(), input: self.input.clone(), watched };
+        let seen = self.observed.values(&self.output(steps.start).to_string())?;
+        let seen = seen.filter(|_| !self.isolated);
+        let mut segment = Segment { steps: steps.clone(), input: self.input.clone(), seen, watched };
         let right = &[Candidate::default()];
         let mut before = self.laboratory.residuals(&segment, right)?[0];
-        if let Some(ratio) = self.failed_step
-            && before.ratio < ratio
-        {
-            // What a tensor may be off by, whatever its tokens are, hides what a step of these tokens may not be.
-            let narrower = before.ratio / ratio;
-            for watched in &mut segment.watched {
-                watched.limit = watched.limit.clone().times(narrower);
-            }
-            before = self.laboratory.residuals(&segment, right)?[0];
-        }
         let mut last = segment.watched.last().expect("the end is watched").clone();
         let mut predicted = self.predicted(&segment, &last)?;
         let mut explanations = self.rounded(&last, &predicted)?;
@@ -62,10 +53,12 @@ impl Walk<'_> {
             let known = self.findings.iter().flat_map(|f| &f.explanations);
             let known: Vec<Explanation> = known.cloned().collect();
             let scaled = self.from == 0 && !self.embedding_seen;
-            explanations = search(&mut self.laboratory, &segment, before, &known, scaled, self.progress)?;
+            let dtype = self.limits.dtype();
+            explanations =
+                search(&mut self.laboratory, &segment, before, &known, scaled, dtype, self.progress)?;
             let found = explanations.len();
             if found > 0 {
-                let left = rival::noise(&mut self.laboratory, &segment, self.limits.dtype())?;
+                let left = rival::noise(&mut self.laboratory, &segment, dtype)?;
                 explanations.retain(|explanation| !left.leaves_as_little(explanation.after));
             }
             noise = explanations.len() < found;
@@ -123,7 +116,7 @@ impl Walk<'_> {
                 continue;
             }
             let right = self.predicted(segment, watched)?;
-            if Residual::of(&right, &watched.values, &watched.limit).ratio > 1.0 {
+            if watched.residual(&right).ratio > 1.0 {
                 let heads = self.heads(watched.site.tap);
                 self.unexplained(&watched.values, &right, heads, watched.limit.max_abs());
                 return Ok(());

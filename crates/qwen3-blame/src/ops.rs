@@ -37,7 +37,9 @@ pub fn activate(x: f64, activation: Activation) -> f64 {
 
 /// The sum, element by element.
 pub fn add(a: &[f64], b: &[f64], arithmetic: Arithmetic) -> Vec<f64> {
-    arithmetic.round(a.iter().zip(b).map(|(a, b)| a + b).collect())
+    let sum: Vec<f64> = a.iter().zip(b).map(|(a, b)| a + b).collect();
+    let width = sum.len().max(1);
+    arithmetic.round(arithmetic.in_format(|held| held.residual, sum, width))
 }
 
 /// The product of two rows.
@@ -75,6 +77,7 @@ impl Projection {
     pub fn apply(&self, x: &[f64], layout: Layout, arithmetic: Arithmetic) -> Vec<f64> {
         let (out, input) = (self.out, self.input);
         let tokens = x.len() / input;
+        let x = &arithmetic.in_format(|held| held.activations, x.to_vec(), input)[..];
         // One row of the weight at a time, for all tokens: [out, tokens].
         let mut product = vec![0.0; out * tokens];
         each_chunk(&mut product, tokens, out * input * tokens, |(o, product)| {
@@ -86,6 +89,7 @@ impl Projection {
                     (o * input..(o + 1) * input).map(|flat| weight(flat % out * input + flat / out)).collect()
                 }
             };
+            let row = arithmetic.in_format(|held| held.weights, row, input);
             let bias = self.bias.as_ref().map_or(0.0, |bias| arithmetic.held(f64::from(bias[o])));
             for (product, x) in product.iter_mut().zip(x.chunks(input)) {
                 *product = arithmetic.dot(&row, x) + bias;

@@ -157,8 +157,9 @@ fn rotate(config: &Qwen3Config, variant: &Variant, rows: &Rows, x: &[f64], offse
     for (token, position) in turned.chunks_mut(row).zip(positions) {
         let position = *position as f64 + offset as f64;
         let angles = frequencies.iter().map(|f| (position * f).sin_cos());
-        let angles = angles.map(|(sin, cos)| (arithmetic.held(factor * sin), arithmetic.held(factor * cos)));
-        let angles: Vec<_> = angles.collect();
+        let table =
+            |angle: f64| arithmetic.in_format(|held| held.rope, vec![arithmetic.held(factor * angle)], 1)[0];
+        let angles: Vec<_> = angles.map(|(sin, cos)| (table(sin), table(cos))).collect();
         for head in token.chunks_mut(head_dim) {
             for (i, (sin, cos)) in angles.iter().enumerate() {
                 let (a, b) = match variant.rotation {
@@ -171,7 +172,7 @@ fn rotate(config: &Qwen3Config, variant: &Variant, rows: &Rows, x: &[f64], offse
             }
         }
     }
-    arithmetic.round(turned)
+    arithmetic.round(arithmetic.in_format(|held| held.rotated, turned, head_dim))
 }
 
 /// Attention before the output projection, `[batch * seq, heads * head_dim]`.
@@ -190,6 +191,9 @@ fn attend(
         if variant.groups_interleaved { head % kv_heads } else { head / groups }
     };
     let of = |x, token, count, head| head_of(x, (token * count + head) * head_dim, head_dim);
+    let [k, v] = [k, v].map(|x| arithmetic.in_format(|held| held.cache, x.to_vec(), head_dim));
+    let q = arithmetic.in_format(|held| held.attention, q.to_vec(), head_dim);
+    let (q, k, v) = (&q[..], &k[..], &v[..]);
     let mut context = vec![0.0; q.len()];
     let products = 2 * q.len() * seq;
     each_chunk(&mut context, heads * head_dim, products, |(token, context)| {
@@ -216,12 +220,17 @@ fn attend(
             };
             let scores: Vec<f64> =
                 if blind { vec![0.0; keys.len()] } else { keys.iter().map(score).collect() };
+            let count = scores.len();
+            let scores = arithmetic.in_format(|held| held.scores, scores, count);
             let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let weights: Vec<f64> = scores.iter().map(|s| arithmetic.inside((s - largest).exp())).collect();
             let total: f64 = weights.iter().sum();
-            for (key, weight) in keys.iter().zip(&weights) {
+            let weights =
+                weights.into_iter().map(|weight| arithmetic.held(arithmetic.inside(weight / total)));
+            let weights = arithmetic.in_format(|held| held.softmax, weights.collect(), count);
+            let weights = arithmetic.in_format(|held| held.attention, weights, count);
+            for (key, weight) in keys.iter().zip(weights) {
                 let v = of(v, row * seq + key, kv_heads, kv_head(head));
-                let weight = arithmetic.held(arithmetic.inside(weight / total));
                 for (context, v) in context.iter_mut().zip(v) {
                     *context = arithmetic.inside(*context + weight * v);
                 }

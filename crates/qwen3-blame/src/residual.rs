@@ -50,7 +50,14 @@ impl Residual {
     /// error is gone.
     pub fn explains(self, before: Self) -> bool {
         let gone = |share: f64| self.relative < before.relative * share;
-        (self.ratio <= 1.0 && gone(0.4)) || (self.ratio <= 8.0 && gone(0.02))
+        let within = self.ratio <= 0.65 && self.ratio < 0.25 * before.ratio;
+        (self.ratio <= 1.0 && gone(0.4)) || (within && gone(0.6)) || (self.ratio <= 8.0 && gone(0.02))
+    }
+
+    /// The same of a prediction in another precision. Where a value lies between two of a format, noise decides which it
+    /// becomes, so that some are off by more than the limits of the precision that was stated.
+    pub fn explains_as_rounding(self, before: Self) -> bool {
+        self.relative < before.relative * 0.3 && self.ratio < before.ratio
     }
 
     /// The same of a prediction with a number that was fitted, or of several mistakes: those can be bent to

@@ -5,9 +5,10 @@ use qwen3_trace::Precision;
 
 use crate::Result;
 use crate::arithmetic::Arithmetic;
+use crate::laboratory::Laboratory;
 use crate::ops::dot;
 use crate::residual::Residual;
-use crate::segment::{Laboratory, Segment};
+use crate::segment::Segment;
 use crate::variant::Variant;
 
 /// Honest runs that are put together.
@@ -47,7 +48,7 @@ pub fn noise(laboratory: &mut Laboratory, segment: &Segment, dtype: Precision) -
         let part = start..start + exact.len();
         let noise = nearest[part.clone()].iter().zip(&weights[part]).map(|(x, w)| x / w);
         let predicted: Vec<f64> = exact.iter().zip(noise).map(|(e, noise)| e + noise).collect();
-        worst = worst.worse(Residual::of(&predicted, &watched.values, &watched.limit));
+        worst = worst.worse(watched.residual(&predicted));
         start += exact.len();
     }
     Ok(worst)

@@ -3,15 +3,17 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use qwen3_config::Tap;
+use qwen3_config::{Precision, Tap};
 
 use crate::Result;
 
 use crate::catalogue::{Fit, Hypothesis, at_the_end, in_layers, key_offsets, of_adapter};
 use crate::fits::Fitted;
 use crate::guesses::scale_words;
+use crate::laboratory::Laboratory;
+use crate::precision::PRECISION;
 use crate::residual::Residual;
-use crate::segment::{Candidate, Laboratory, Segment, StepIndex};
+use crate::segment::{Candidate, Segment, StepIndex};
 use crate::variant::Variant;
 
 /// A segment of more layers than this is not searched for a mistake in one layer only.
@@ -88,7 +90,7 @@ impl Trial {
 
 /// What explains `segment`, whose error is `before`; best first, empty when nothing does. `known` are
 /// explanations found before, which are tried first; `scaled_embedding` says that the embedding itself
-/// was not observed, and may have been scaled.
+/// was not observed, and may have been scaled; `dtype` is the one that the run is said to be in.
 ///
 /// # Errors
 /// When a weight cannot be read.
@@ -98,6 +100,7 @@ pub fn search(
     before: Residual,
     known: &[Explanation],
     scaled_embedding: bool,
+    dtype: Precision,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Vec<Explanation>> {
     let mut search = Search { laboratory, segment, before, tried: Vec::new() };
@@ -137,6 +140,10 @@ pub fn search(
     if found.is_empty() {
         progress("trying other layers' weights");
         found = search.other_layers()?;
+    }
+    if found.is_empty() && dtype == Precision::F32 {
+        progress("trying other precisions");
+        found = search.formats()?;
     }
     if found.is_empty() {
         progress("trying two mistakes at once");
@@ -190,8 +197,13 @@ impl Search<'_, '_> {
     pub(crate) fn attempt(&mut self, trials: Vec<Trial>) -> Result<Vec<Explanation>> {
         let before = self.before;
         self.those(trials, |trial, after| {
-            let closely = trial.parts.len() > 1 || trial.parts.iter().any(|part| part.fit.is_some());
-            if closely { after.explains_closely(before) } else { after.explains(before) }
+            let mistakes = trial.parts.iter().filter(|part| !PRECISION.contains(&part.id)).count();
+            let closely = mistakes > 1 || trial.parts.iter().any(|part| part.fit.is_some());
+            match mistakes {
+                0 => after.explains_as_rounding(before),
+                _ if closely => after.explains_closely(before),
+                _ => after.explains(before),
+            }
         })
     }
 
@@ -246,6 +258,7 @@ impl Search<'_, '_> {
         let scaled = Segment {
             steps: self.segment.steps.clone(),
             input: self.segment.input.iter().map(|x| x * factor).collect(),
+            seen: None,
             watched: self.segment.watched.clone(),
         };
         let right = [Candidate::default()];

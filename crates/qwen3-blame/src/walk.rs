@@ -1,16 +1,17 @@
 //! The walk through the tensors that reference and observation have in common.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use qwen3_config::{Site, Tap};
-use qwen3_trace::{LayerVerdict, Limits, Mode, Scope, TensorLimit, Trace};
+use qwen3_trace::{LayerVerdict, Limits, Mode, Scope, StepLimit, TensorLimit, Trace};
 
 use crate::findings::Finding;
 use crate::guesses::{not_finite, rounded, scaled};
+use crate::laboratory::Laboratory;
 use crate::residual::Residual;
-use crate::segment::{Laboratory, StepIndex, Watched};
+use crate::segment::{StepIndex, Watched};
 use crate::weights::embedding_rows;
 use crate::{Blame, Result, rounding};
 
@@ -32,10 +33,9 @@ pub(crate) struct Walk<'a> {
     time: Duration,
     /// The error over its limit of every tensor that was judged.
     ratios: HashMap<String, f64>,
-    /// Those that are beyond it only by what was observed before them.
-    by_step: HashSet<String>,
-    /// Of the point that is looked at, when it is one of those: its error over what it may be off by.
-    pub(crate) failed_step: Option<f64>,
+    /// Of those that are beyond it only by what was observed before them: how far they may be from what follows from
+    /// it.
+    by_step: HashMap<String, StepLimit>,
     scope: Scope,
     pub(crate) layers: usize,
     /// Was each layer given the reference's input, and not what came out of the layer before it?
@@ -64,7 +64,7 @@ impl<'a> Walk<'a> {
             Some(values) => values,
             None => embedding_rows(blame.checkpoint, &blame.reference.flat_ids())?,
         };
-        let name = |verdict: &LayerVerdict| verdict.verdict.name.clone();
+        let by_step = |verdict: &LayerVerdict| Some((verdict.verdict.name.clone(), verdict.by_step.clone()?));
         Ok(Self {
             stored: rounding::stored_limits(&blame)?,
             laboratory: Laboratory::new(blame.checkpoint, &blame.reference.rows)
@@ -76,14 +76,13 @@ impl<'a> Walk<'a> {
             progress: blame.progress,
             time: blame.time,
             ratios,
-            by_step: blame.verdicts.of(blame.mode).filter(|verdict| verdict.by_step()).map(name).collect(),
+            by_step: blame.verdicts.of(blame.mode).filter_map(by_step).collect(),
             scope: blame.scope,
             layers,
             isolated: blame.mode == Mode::Isolated,
             from,
             input,
             inherited: false,
-            failed_step: None,
             embedding_seen: false,
             findings: Vec::new(),
             error_shape: Vec::new(),
@@ -132,7 +131,7 @@ impl<'a> Walk<'a> {
         };
         let values = self.kept(site, &values);
         let limit = self.limit(step, &key, &values);
-        Ok(Some(Watched { step, site, values, limit }))
+        Ok(Some(Watched { step, site, values, limit, of_step: None }))
     }
 
     /// How far a prediction of tensor `key` may be from what was observed.
@@ -191,7 +190,6 @@ impl<'a> Walk<'a> {
     /// Looks at everything up to the step before `end`, where there is something to look at.
     fn point(&mut self, end: StepIndex) -> Result<Go> {
         let step = end - 1;
-        self.failed_step = None;
         // What goes into the step, if everything was right.
         let right_input = self.reference.values(&self.output(step).to_string())?;
         if self.isolated
@@ -199,7 +197,8 @@ impl<'a> Walk<'a> {
         {
             self.move_on(step, input.clone(), false);
         }
-        if self.by_step.contains(&self.output(end).to_string())
+        let mut of_step = None;
+        if let Some(limit) = self.by_step.get(&self.output(end).to_string()).cloned()
             && let Some(input) = self.observed.values(&self.output(step).to_string())?
         {
             self.say_diverges(self.output(end));
@@ -208,11 +207,12 @@ impl<'a> Walk<'a> {
                 self.output(end)
             ));
             self.move_on(step, input, true);
-            self.failed_step = self.ratios.get(&self.output(end).to_string()).copied();
+            of_step = Some(limit);
         }
-        let watched = self.watched_until(self.observed, end)?;
-        if watched.last().is_none_or(|watched| watched.step != step) {
-            return Ok(Go::On);
+        let mut watched = self.watched_until(self.observed, end)?;
+        match watched.last_mut() {
+            Some(last) if last.step == step => last.of_step = of_step,
+            _ => return Ok(Go::On),
         }
         let key = self.output(end).to_string();
         let observed = self.observed.values(&key)?;

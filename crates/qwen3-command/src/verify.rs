@@ -59,6 +59,10 @@ pub struct VerifyArgs {
     /// The share of what is expected that each element may be off by on top of --atol, 0 when only that is given.
     #[arg(long, value_name = "NUMBER", conflicts_with = "preset", value_parser = tolerance)]
     pub rtol: Option<f64>,
+    /// What tensors of --observed are that have names of their own: a JSON object of their names and the reference's
+    /// keys, with {layer} and {step} for numbers: {"block{layer}_out": "layer_{layer}_output", "kv_cache": null}.
+    #[arg(long, value_name = "FILE", requires = "observed")]
+    pub names: Option<PathBuf>,
     /// With --observed: a tensor of it that nothing is compared with is an error.
     #[arg(long, requires = "observed")]
     pub strict: bool,
@@ -110,6 +114,7 @@ impl VerifyArgs {
         words.text("--preset", self.preset.map(Preset::name));
         words.text("--atol", self.atol.map(|atol| atol.to_string()).as_deref());
         words.text("--rtol", self.rtol.map(|rtol| rtol.to_string()).as_deref());
+        words.file("--names", self.names.as_deref());
         words.flag("--strict", self.strict);
         words.list("--diagnose-for", &[self.diagnose_for]);
         words.list("--ids", &self.ids);
@@ -145,7 +150,7 @@ mod tests {
             "--model m --adapter a --reference r.npz --observed o.npz --backend flex,all --dtype bf16 --kernels off,on --layers 3..7 \
              --mode isolated --html h.html --diagnose-for 3 --json j --junit x --preset seed-003",
             "--model m --ids 1,2,3 --preset bf16-reference",
-            "--model m --reference r.npz --observed o.npz --atol 1e-5 --rtol 0.001 --strict --fail-only",
+            "--model m --reference r.npz --observed o.npz --atol 1e-5 --rtol 0.001 --names n.json --strict --fail-only",
         ] {
             let args = parse(line.split_whitespace().map(Into::into)).unwrap();
             assert_eq!(parse(args.words()).unwrap(), args, "{line}");

@@ -14,6 +14,7 @@ pub mod markdown;
 mod measure;
 mod memory;
 mod parity;
+mod readings;
 mod run_result;
 #[cfg(any(test, feature = "sample"))]
 pub mod sample;

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use qwen3_blame::Diagnosis;
-use qwen3_trace::{Mode, Switches, Verdicts, ignored};
+use qwen3_trace::{Mode, Switches, Taken, Verdicts, ignored};
 use serde::{Deserialize, Serialize};
 
 use crate::label::OBSERVED;
-use crate::{Label, Status, serde_forms};
+use crate::{Label, Status, readings, serde_forms};
 
 /// One backend, or somebody's activations.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,13 @@ pub struct RunResult {
     /// Every tensor and every generated token that was judged.
     #[serde(flatten, deserialize_with = "serde_forms::verdicts")]
     pub verdicts: Verdicts,
+    /// Tensors of the activations whose names are no keys, or whose values lie otherwise than their keys say, and what they
+    /// were taken for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken: Vec<Taken>,
+    /// Tensors of the activations that are known and compared with nothing, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left: BTreeMap<String, String>,
     /// Tensors of the activations that were not compared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unread: Vec<String>,
@@ -69,20 +76,24 @@ impl RunResult {
             peak_rss_mb: None,
             timings: Vec::new(),
             verdicts: Verdicts::default(),
+            taken: Vec::new(),
+            left: BTreeMap::new(),
             unread: Vec::new(),
             meant: BTreeMap::new(),
             diagnosis: Diagnosis::default(),
         }
     }
 
-    /// How many tensors of activations were compared, and which were ignored; `None` of our own runs.
-    pub fn compared(&self) -> Option<String> {
+    /// How many tensors of activations were compared, which were ignored, and what others were taken for; nothing of our
+    /// own runs.
+    pub fn compared(&self) -> Vec<String> {
         if self.label.backend != OBSERVED {
-            return None;
+            return Vec::new();
         }
         let compared = format!("compared {} tensors", self.verdicts.of(Mode::Accumulated).count());
         let ignored = ignored(&self.unread, &self.meant);
-        Some(ignored.map_or(compared.clone(), |ignored| format!("{compared}; {ignored}")))
+        let compared = ignored.map_or(compared.clone(), |ignored| format!("{compared}; {ignored}"));
+        [compared].into_iter().chain(readings::taken(&self.taken)).chain(readings::left(&self.left)).collect()
     }
 
     /// One that did not run to its end, and why.

@@ -62,6 +62,7 @@ pub fn tensor(mode: Mode, name: &str, ratio: Option<f64>) -> LayerVerdict {
         },
         ratio,
         calibrated: 0.0,
+        by_step: None,
         sensitivity: Some(1e-6),
         neighbours: None,
         kl_divergence: None,

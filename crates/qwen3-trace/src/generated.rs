@@ -31,6 +31,7 @@ pub fn generated_ids(tokens: &[TokenVerdict]) -> Option<LayerVerdict> {
         derived: false,
         ratio: ratios.map(|ratios| ratios.into_iter().fold(0.0, f64::max)),
         calibrated: 0.0,
+        by_step: None,
         sensitivity: None,
         neighbours: None,
         kl_divergence: None,

@@ -278,6 +278,7 @@ impl<'a> Judge<'a> {
             derived: false,
             ratio: ratio.is_finite().then_some(ratio),
             calibrated,
+            by_step: None,
             sensitivity: limit.sensitivity().filter(|_| !self.fixed()),
             neighbours,
             kl_divergence: vocabulary.as_ref().and_then(|v| v.kl_divergence),

@@ -63,6 +63,7 @@ impl Reference {
         let steps = generated[0].len();
         let (needed, most) = (seq + steps, config.max_tokens());
         ensure(needed <= most, path, || format!("{needed} tokens, the checkpoint has {most} positions"))?;
+        let trace = trace.read_as(config, &rows, None, None)?;
         let sites = trace.check(config, &rows)?;
         ensure(!expects || !sites.is_empty(), path, || {
             "none of the keys of a reference (embedding_output, layer_00_output, ...)".into()

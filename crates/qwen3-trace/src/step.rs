@@ -38,18 +38,71 @@ struct StepError {
     worst: f64,
 }
 
-impl StepExpectation {
-    /// Compares with what was observed of `tokens` tokens.
-    fn error(&self, observed: &[f64], dtype: Precision, tokens: usize) -> StepError {
-        let floors = self.floors(dtype, tokens);
-        let width = self.values.len() / tokens;
-        let rows = self.values.chunks(width).zip(observed.chunks(width)).zip(&floors);
+impl StepError {
+    /// Of `observed` and `expected`, both `[tokens, width]`, where honest operations are off by `floors` in each token.
+    fn of(observed: &[f64], expected: &[f64], floors: &[f64]) -> Self {
+        let width = expected.len() / floors.len();
+        let rows = expected.chunks(width).zip(observed.chunks(width)).zip(floors);
         let errors = rows.map(|((expected, observed), floor)| {
             let errors: Vec<f64> = expected.iter().zip(observed).map(|(e, o)| e - o).collect();
             Size::of(&errors).rms / floor.max(f64::MIN_POSITIVE)
         });
         let errors = Size::of(&errors.collect::<Vec<_>>());
-        StepError { rms: errors.rms, worst: errors.largest }
+        Self { rms: errors.rms, worst: errors.largest }
+    }
+
+    /// Over what one step may be off by; at most 1 passes.
+    fn ratio(self) -> f64 {
+        (self.rms / RMS).max(self.worst / WORST)
+    }
+}
+
+/// How far what comes out of a step may be from what follows from what was observed before it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepLimit {
+    /// The rms error of honest operations, of each token.
+    floors: Vec<f64>,
+    /// The share of it that is left to this step, where all steps together are off by too much.
+    share: f64,
+}
+
+impl StepLimit {
+    /// Error over limit, of tensors without padding; at most 1 passes.
+    pub fn ratio(&self, observed: &[f64], expected: &[f64]) -> f64 {
+        StepError::of(observed, expected, &self.floors).ratio() / self.share
+    }
+}
+
+impl StepExpectation {
+    /// How far `observed` is off, rms over the tokens, in units of what honest operations in `dtype` are; `None` where it
+    /// has no such tensor.
+    ///
+    /// # Errors
+    /// When a tensor is malformed.
+    pub fn share(
+        &self,
+        reference: &Reference,
+        observed: &Trace,
+        dtype: Precision,
+    ) -> Result<Option<f64>, TraceError> {
+        let found = self.seen(reference, observed)?;
+        Ok(found.map(|(rows, tokens)| self.error(&rows, dtype, tokens).rms))
+    }
+
+    /// What was observed, without padding, and how many tokens that are.
+    fn seen(&self, reference: &Reference, observed: &Trace) -> Result<Option<(Vec<f64>, usize)>, TraceError> {
+        let seen = reference.rows.visible.concat();
+        let Some(values) = observed.values(&self.key)? else {
+            return Ok(None);
+        };
+        let rows = values.chunks(values.len() / seen.len()).zip(&seen);
+        let rows = rows.filter(|(_, seen)| **seen).flat_map(|(row, _)| row).copied().collect();
+        Ok(Some((rows, seen.iter().filter(|seen| **seen).count())))
+    }
+
+    /// Compares with what was observed of `tokens` tokens.
+    fn error(&self, observed: &[f64], dtype: Precision, tokens: usize) -> StepError {
+        StepError::of(observed, &self.values, &self.floors(dtype, tokens))
     }
 
     /// The rms error of honest operations, of each token.
@@ -78,6 +131,8 @@ impl StepExpectation {
 struct StepVerdict {
     /// Error over limit; at most 1 passes.
     ratio: f64,
+    /// What is left to this step of what one alone may be off by.
+    share: f64,
     note: String,
 }
 
@@ -92,23 +147,22 @@ pub(crate) fn judge(
     expected: &[StepExpectation],
     verdicts: &mut [LayerVerdict],
 ) -> Result<(), TraceError> {
-    let seen = reference.rows.visible.concat();
-    let tokens = seen.iter().filter(|seen| **seen).count();
+    let tokens = reference.rows.visible.iter().flatten().filter(|seen| **seen).count();
     let mut errors = Vec::new();
     for step in expected {
-        let Some(values) = observed.values(&step.key)? else {
-            continue;
-        };
-        let rows = values.chunks(values.len() / seen.len()).zip(&seen);
-        let rows: Vec<f64> = rows.filter(|(_, seen)| **seen).flat_map(|(row, _)| row).copied().collect();
-        errors.push((step, step.error(&rows, dtype, tokens)));
+        if let Some((rows, tokens)) = step.seen(reference, observed)? {
+            errors.push((step, step.error(&rows, dtype, tokens)));
+        }
     }
-    for (step, StepVerdict { ratio, note }) in judged(errors) {
+    for (step, StepVerdict { ratio, share, note }) in judged(errors) {
         let Some(verdict) = verdicts.iter_mut().find(|verdict| verdict.verdict.name == step.key) else {
             continue;
         };
         verdict.sensitivity = verdict.sensitivity.map(|seen| seen.min(step.sensitivity(dtype, tokens)));
         if ratio > 1.0 {
+            if verdict.calibrated <= 1.0 {
+                verdict.by_step = Some(StepLimit { floors: step.floors(dtype, tokens), share });
+            }
             verdict.calibrated = verdict.calibrated.max(ratio);
             verdict.ratio = verdict.ratio.map(|known| known.max(ratio));
             verdict.verdict.pass = false;
@@ -124,7 +178,7 @@ fn judged(errors: Vec<(&StepExpectation, StepError)>) -> Vec<(&StepExpectation, 
     let together = Size::of(&errors.iter().map(|(_, error)| error.rms).collect::<Vec<_>>());
     let verdict = |(step, error): (_, StepError)| {
         let StepError { rms, worst } = error;
-        let alone = (rms / RMS).max(worst / WORST);
+        let alone = error.ratio();
         let all = if rms == together.largest { together.rms / TOGETHER } else { 0.0 };
         let mut note = format!(
             "from what was observed before it, off by {rms:.2} times what honest operations are, {worst:.2} in the worst \
@@ -133,7 +187,8 @@ fn judged(errors: Vec<(&StepExpectation, StepError)>) -> Vec<(&StepExpectation, 
         if all > alone.max(1.0) {
             note.push_str(&format!("; {:.2} in all steps together", together.rms));
         }
-        (step, StepVerdict { ratio: alone.max(all), note })
+        let ratio = alone.max(all);
+        (step, StepVerdict { ratio, share: alone / ratio, note })
     };
     errors.into_iter().map(verdict).collect()
 }

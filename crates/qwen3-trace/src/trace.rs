@@ -1,6 +1,7 @@
 //! Activations in a file: the reference's, ours, or somebody else's.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -8,8 +9,9 @@ use qwen3_config::{Qwen3Config, Rows, Site};
 
 use crate::error::ensure;
 use crate::names::layer_of;
+use crate::readings::{Reading, Readings};
 use crate::recorder::part_of;
-use crate::{Array, TensorFile, TraceError};
+use crate::{Array, Taken, TensorFile, TraceError, Values};
 
 /// Tensors by the reference's keys: `embedding_output`, `layer_03.self_attn.q_norm`, `layer_03_output`,
 /// `final_norm_output`, `logits`; any subset.
@@ -18,10 +20,11 @@ pub struct Trace {
     source: Source,
     /// What stands before each key in the file.
     prefix: String,
-    /// Are the tensors those of one sequence, without a batch axis?
-    unbatched: Cell<bool>,
+    /// What other names and layouts than the keys say were taken for.
+    readings: Readings,
 }
 
+#[derive(Clone)]
 enum Source {
     /// One file.
     File(Rc<TensorFile>),
@@ -39,7 +42,7 @@ impl Trace {
             path: path.into(),
             source: Source::File(Rc::new(TensorFile::open(path)?)),
             prefix: String::new(),
-            unbatched: Cell::new(false),
+            readings: Readings::default(),
         })
     }
 
@@ -50,13 +53,16 @@ impl Trace {
             path: folder.into(),
             source: Source::Recording(RefCell::new(None)),
             prefix: prefix.into(),
-            unbatched: Cell::new(false),
+            readings: Readings::default(),
         }
     }
 
     /// The file with tensor `key`, if there is one, and the tensor's name in it.
     fn find(&self, key: &str) -> Result<Option<(Rc<TensorFile>, String)>, TraceError> {
-        let name = format!("{}{key}", self.prefix);
+        let name = match self.readings.by_key.get(key) {
+            Some(reading) => reading.name.clone(),
+            None => format!("{}{key}", self.prefix),
+        };
         let file = match &self.source {
             Source::File(file) => Rc::clone(file),
             Source::Recording(opened) => {
@@ -95,11 +101,10 @@ impl Trace {
         let Some((file, name)) = self.find(key)? else {
             return Ok(None);
         };
-        let mut shape = file.shape(&name)?;
-        if self.unbatched.get() {
-            shape.insert(0, 1);
+        match self.readings.by_key.get(key) {
+            Some(Reading { layout: Some(_), shape, .. }) => Ok(Some(shape.clone())),
+            _ => file.shape(&name).map(Some),
         }
-        Ok(Some(shape))
     }
 
     /// Checks that tensor `key`, if the file has it, is of this shape. Its values are not read.
@@ -126,12 +131,14 @@ impl Trace {
         let Some((file, name)) = self.find(key)? else {
             return Ok(None);
         };
-        let mut array = file.read_any(&name)?;
-        if self.unbatched.get() {
-            array.shape.insert(0, 1);
-        }
-        array.floats(key).map_err(|error| in_file(&file, error))?;
-        Ok(Some(array))
+        let array = file.read_any(&name)?;
+        let values = array.floats(&name).map_err(|error| in_file(&file, error))?;
+        Ok(Some(match self.readings.by_key.get(key) {
+            Some(Reading { layout: Some(layout), shape, .. }) => {
+                Array { shape: shape.clone(), values: Values::Float(layout.apply(values)) }
+            }
+            _ => array,
+        }))
     }
 
     /// Checks that tensor `key` is finite, as expectations have to be.
@@ -186,9 +193,36 @@ impl Trace {
         }
     }
 
-    /// Checks the shape of every tensor that has one of the keys above; those of one sequence may all be
-    /// without a batch axis. Layers that the config lacks are an error; keys that are none of these are left
-    /// alone. Gives what was found, in the order of computation.
+    /// The same file with what is known of its tensors.
+    pub(crate) fn with_readings(&self, readings: Readings) -> Self {
+        let (path, source, prefix) = (self.path.clone(), self.source.clone(), self.prefix.clone());
+        Self { path, source, prefix, readings }
+    }
+
+    /// Those tensors whose names are not keys, or whose values lie otherwise than their keys say.
+    pub fn taken(&self) -> &[Taken] {
+        &self.readings.taken
+    }
+
+    /// Those that are known and compared with nothing, and why.
+    pub fn left(&self) -> &BTreeMap<String, String> {
+        &self.readings.left
+    }
+
+    /// Those of another shape than the tensors have that they are called as, and what that is.
+    pub fn misshapen(&self) -> &BTreeMap<String, String> {
+        &self.readings.misshapen
+    }
+
+    /// Is it known what a tensor of this name in the file is?
+    pub(crate) fn is_known(&self, name: &str) -> bool {
+        self.left().contains_key(name)
+            || self.misshapen().contains_key(name)
+            || self.taken().iter().any(|taken| taken.name == name)
+    }
+
+    /// Checks the shape of every tensor that has one of the keys above. Layers that the config lacks are an error; keys
+    /// that are none of these are left alone. Gives what was found, in the order of computation.
     ///
     /// # Errors
     /// A misshapen tensor, naming file and key.
@@ -197,16 +231,10 @@ impl Trace {
         let mut found = Vec::new();
         for site in Site::all(config.num_hidden_layers) {
             let key = site.to_string();
-            let Some(shape) = self.shape(&key)? else {
+            if !self.has(&key)? {
                 continue;
-            };
-            let expected = site.tap.shape(config, batch, seq);
-            let bare = batch == 1 && shape == expected[1..];
-            if bare && found.is_empty() {
-                self.unbatched.set(true);
-            } else {
-                self.check_shape(&key, &expected)?;
             }
+            self.check_shape(&key, &site.tap.shape(config, batch, seq))?;
             // Unpacked when its size is known to be right.
             self.array(&key)?;
             found.push(site);

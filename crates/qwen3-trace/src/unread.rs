@@ -10,7 +10,7 @@ use crate::stored_floors::StoredFloors;
 use crate::{Trace, TraceError};
 
 /// What a file of activations may hold beside the tensors of the model.
-const OTHERS: [&str; 7] =
+pub(crate) const OTHERS: [&str; 7] =
     ["input_ids", "attention_mask", "generated_ids", "step_logits", "margins", "rope_cos", "rope_sin"];
 /// Letters that a name may be off by to be taken for a slip.
 const SLIP: usize = 2;
@@ -24,7 +24,7 @@ impl Trace {
         let known = known(config);
         let mut unread = Vec::new();
         for name in self.names() {
-            if known.contains(&name) || StoredFloors::has_name(&name) {
+            if known.contains(&name) || StoredFloors::has_name(&name) || self.is_known(&name) {
                 continue;
             }
             let meant = known.iter().find(|known| is_slip(&name, known));

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Mode, TokenVerdict, Verdict};
+use crate::{Mode, StepLimit, TokenVerdict, Verdict};
 
 /// One tensor in one mode against its expectation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,10 @@ pub struct LayerVerdict {
     /// Error over calibrated limit, whatever a preset asks for; not in reports.
     #[serde(skip)]
     pub calibrated: f64,
+    /// Of a tensor that is within its limits, but not by what was observed before it: how far it may be from that; not in
+    /// reports.
+    #[serde(skip)]
+    pub by_step: Option<StepLimit>,
     /// The smallest rms error that would not pass, as a share of the expected values' rms; `None` by a preset.
     #[serde(default)]
     pub sensitivity: Option<f64>,
@@ -33,15 +37,6 @@ pub struct LayerVerdict {
     /// Of logits: how much less likely the reference finds the observed best id than its own, mean
     /// over the tokens, in nats.
     pub regret_nats: Option<f64>,
-}
-
-impl LayerVerdict {
-    /// Is it within its limits, but not by what was observed before it?
-    pub fn by_step(&self) -> bool {
-        let Verdict { max_abs, limit, rms, limit_rms, .. } = self.verdict;
-        let within = |error: Option<f64>, limit: f64| error.is_some_and(|error| error <= limit);
-        self.calibrated > 1.0 && within(max_abs, limit) && within(rms, limit_rms)
-    }
 }
 
 /// Values along the last axis around the worst element.

@@ -10,7 +10,7 @@ use qwen3_checkpoint::Checkpoint;
 use qwen3_command::{VerifyArgs, progress};
 use qwen3_config::{Qwen3Config, Site, layer_key};
 use qwen3_report::{Label, OBSERVED, RunResult, Status, VerifyReport, peak_rss_mb};
-use qwen3_trace::{Limits, Mode, Reference, Scope, TokenTexts, Trace, Verdicts};
+use qwen3_trace::{Limits, Mode, Names, Reference, Scope, TokenTexts, Trace, Verdicts};
 
 /// An open checkpoint and reference, and what is to be looked at.
 pub struct Given<'a> {
@@ -115,11 +115,13 @@ impl<'a> Given<'a> {
         let (start, args) = (Instant::now(), self.args);
         let label = Label::new(OBSERVED, args.dtype);
         let say = label.to_string();
+        let names = args.names.as_deref().map(Names::read).transpose()?;
         let options = ExamineOptions {
             dtype: args.dtype,
             scope: Some(self.scope.clone()),
             preset: args.preset,
             tolerance: args.tolerance(),
+            names: names.as_ref(),
             strict: args.strict,
             diagnose_for: args.diagnose_for(),
             progress: &mut |what| progress::say(&say, what),
@@ -129,6 +131,8 @@ impl<'a> Given<'a> {
             status: Status::of(found.verdicts.pass()),
             verdicts: self.with_texts(found.verdicts),
             diagnosis: found.diagnosis,
+            taken: found.taken,
+            left: found.left,
             unread: found.unread,
             meant: found.meant,
             elapsed_ms: start.elapsed().as_secs_f64() * 1e3,

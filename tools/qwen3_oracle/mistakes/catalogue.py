@@ -14,7 +14,7 @@ from transformers.models.qwen3 import modeling_qwen3
 
 from .. import attention_cases, gradient_cases, sparse
 from ..cases import Case, Tensors
-from . import attention, experts, layers, passes, where
+from . import arithmetic, attention, experts, layers, passes, where
 from .planting import Plant, code_changed
 
 
@@ -56,6 +56,8 @@ class Mistake:
 Shown = partial(Mistake, one_of=where.every_case)
 Outside = partial(Mistake, in_layers=False)
 Unexplained = partial(Mistake, explained=False)
+# Not planted into cases, which have their own precisions.
+Precision = partial(Mistake, applies=where.is_dense, unless="there are experts")
 OfExperts = partial(Shown, applies=where.has_experts, unless="there are no experts")
 
 MISTAKES = [
@@ -282,6 +284,73 @@ MISTAKES = [
         "no mistake, but every tensor is rounded to float16",
         layers.nothing,
         after=layers.rounded_to(torch.float16),
+    ),
+    *(
+        Precision(f"{id}{form}", f"no mistake, but {what} {name}", plant(rounding))
+        for name, rounding, form in (
+            ("float16", arithmetic.to(torch.float16), ""),
+            ("bfloat16", arithmetic.to(torch.bfloat16), "-bf16"),
+        )
+        for id, what, plant in (
+            ("softmax_half", "attention's weights are rounded to", lambda to: arithmetic.attention(softmax=to)),
+            ("rope_half", "cosines and sines are rounded to", arithmetic.tables),
+            ("rope_half-rotated", "queries and keys behind RoPE are rounded to", arithmetic.rotated),
+            ("residual_half", "what goes on from each addition is rounded to", arithmetic.residual),
+        )
+    ),
+    *(
+        Precision(f"{id}_{short}{form}", f"no mistake, but {what} {name}", plant(rounding))
+        for name, short, rounding in (
+            ("float16", "f16", arithmetic.to(torch.float16)),
+            ("bfloat16", "bf16", arithmetic.to(torch.bfloat16)),
+        )
+        for id, form, what, plant in (
+            ("arithmetic", "", "the inputs of every product are in", arithmetic.products),
+            ("arithmetic", "-weights", "products with weights are in", lambda to: arithmetic.linear(to, to)),
+            ("kv_cache", "", "keys and values are kept in", lambda to: arithmetic.attention(cache=to)),
+            (
+                "kv_cache",
+                "-products",
+                "attention's products are in",
+                lambda to: arithmetic.attention(cache=to, inputs=to),
+            ),
+        )
+    ),
+    Precision(
+        "kv_cache_q8_0",
+        "no mistake, but keys and values are kept in q8_0",
+        arithmetic.attention(cache=arithmetic.q8_0),
+    ),
+    Precision(
+        "activations_q8_0",
+        "no mistake, but what goes into products with weights is rounded to q8_0",
+        arithmetic.linear(activations=arithmetic.q8_0),
+    ),
+    *(
+        Precision(f"weights_{name}", f"no mistake, but weights are rounded to {name}", arithmetic.linear(weights=to))
+        for name, to in (("q8_0", arithmetic.q8_0), ("q4_0", arithmetic.q4_0))
+    ),
+    Precision(
+        "weights_f16",
+        "no mistake, but weights are rounded to f16",
+        arithmetic.linear(weights=arithmetic.to(torch.float16)),
+        applies=where.is_wide,
+        unless="the weights are in half precision, or there are experts",
+    ),
+    Precision(
+        "activations_q8_0-and_weights",
+        "no mistake, but the inputs of products with weights are rounded to q8_0",
+        arithmetic.linear(arithmetic.q8_0, arithmetic.q8_0),
+        causes=("activations_q8_0", "weights_q8_0"),
+    ),
+    Precision(
+        "arithmetic_bf16-and_cache",
+        "no mistake, but products with weights are in bfloat16, and keys and values are kept in float16",
+        arithmetic.together(
+            arithmetic.linear(arithmetic.to(torch.bfloat16), arithmetic.to(torch.bfloat16)),
+            arithmetic.attention(cache=arithmetic.to(torch.float16)),
+        ),
+        causes=("kv_cache_f16", "arithmetic_bf16"),
     ),
     Outside(
         "layer_permuted",

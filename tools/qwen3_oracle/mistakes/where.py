@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from transformers import Qwen3Config
 
 from .. import attention_cases, gradient_cases, prefill_cases, rope, sparse
@@ -48,6 +49,16 @@ def truncates(config: Qwen3Config) -> bool:
 def has_experts(config: Qwen3Config) -> bool:
     """Whether a layer has experts."""
     return any(sparse.is_sparse(config, index) for index in range(config.num_hidden_layers))
+
+
+def is_dense(config: Qwen3Config) -> bool:
+    """Whether no layer has experts."""
+    return not has_experts(config)
+
+
+def is_wide(config: Qwen3Config) -> bool:
+    """Whether no layer has experts, and the weights are in float32."""
+    return is_dense(config) and config.dtype == torch.float32
 
 
 def normalises_experts(config: Qwen3Config) -> bool:

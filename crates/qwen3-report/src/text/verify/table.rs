@@ -32,10 +32,7 @@ pub fn write_numbers(out: &mut Screen<impl Write>, run: &RunResult, fixed: bool)
     write_sensitivity(out, verdicts)?;
     write_tokens(out, verdicts)?;
     write_failures(out, verdicts, fixed)?;
-    match run.compared() {
-        Some(compared) => out.paragraph(2, &compared),
-        None => Ok(()),
-    }
+    run.compared().iter().try_for_each(|line| out.paragraph(2, line))
 }
 
 /// A layer, or a tensor outside the layers, in the modes that it was judged in.

@@ -1,0 +1,139 @@
+//! Formats that an implementation holds some of its values in while it computes in f32 otherwise.
+
+use half::{bf16, f16};
+
+/// What a value is rounded to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Half precision.
+    F16,
+    /// The upper half of f32.
+    Bf16,
+    /// ggml's blocks of 32 values of 8 bits, with a scale in f16.
+    Q8,
+    /// ggml's blocks of 32 values of 4 bits, with a scale in f16.
+    Q4,
+}
+
+/// Values of a block.
+const BLOCK: usize = 32;
+
+impl Format {
+    /// The name that its users know it by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::Q8 => "q8_0",
+            Self::Q4 => "q4_0",
+        }
+    }
+
+    /// One value, which must not be of a format in blocks.
+    fn value(self, x: f64) -> f64 {
+        match self {
+            Self::F16 => f16::from_f32(x as f32).to_f64(),
+            Self::Bf16 => bf16::from_f32(x as f32).to_f64(),
+            Self::Q8 | Self::Q4 => unreachable!("blocks are rounded together"),
+        }
+    }
+
+    /// Rounds a row, in blocks where the format has them (`quantize_row_q8_0_ref` and `quantize_row_q4_0_ref` of ggml).
+    pub fn round(self, row: &mut [f64]) {
+        match self {
+            Self::F16 | Self::Bf16 => row.iter_mut().for_each(|x| *x = self.value(*x)),
+            Self::Q8 => row.chunks_mut(BLOCK).for_each(eight_bits),
+            Self::Q4 => row.chunks_mut(BLOCK).for_each(four_bits),
+        }
+    }
+}
+
+fn eight_bits(block: &mut [f64]) {
+    let largest = block.iter().fold(0.0_f32, |largest, x| largest.max((*x as f32).abs()));
+    let scale = largest / 127.0;
+    let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+    let scale = f16::from_f32(scale).to_f32();
+    block.iter_mut().for_each(|x| *x = f64::from((*x as f32 * inverse).round() * scale));
+}
+
+fn four_bits(block: &mut [f64]) {
+    let larger = |largest: f32, x: &f64| if (*x as f32).abs() > largest.abs() { *x as f32 } else { largest };
+    let scale = block.iter().fold(0.0, larger) / -8.0;
+    let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+    let scale = f16::from_f32(scale).to_f32();
+    block.iter_mut().for_each(|x| {
+        let steps = (*x as f32 * inverse + 8.5).clamp(0.0, 15.0).trunc();
+        *x = f64::from((steps - 8.0) * scale);
+    });
+}
+
+/// Which values are held in which format; the others are as exact as they come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Formats {
+    /// What goes into the products with weights, from the layers' side.
+    pub activations: Option<Format>,
+    /// The weights of those products.
+    pub weights: Option<Format>,
+    /// Keys and values, as the cache keeps them.
+    pub cache: Option<Format>,
+    /// What meets those in attention: queries, and the weights of values.
+    pub attention: Option<Format>,
+    /// The scores that go into the softmax.
+    pub scores: Option<Format>,
+    /// The weights that come out of the softmax.
+    pub softmax: Option<Format>,
+    /// RoPE's cosines and sines.
+    pub rope: Option<Format>,
+    /// Queries and keys behind RoPE.
+    pub rotated: Option<Format>,
+    /// What goes on from each addition.
+    pub residual: Option<Format>,
+}
+
+impl Formats {
+    /// Every product's inputs in one format.
+    pub fn products(format: Format) -> Self {
+        let format = Some(format);
+        Self { activations: format, weights: format, cache: format, attention: format, ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rounded(format: Format, row: &[f64]) -> Vec<f64> {
+        let mut row = row.to_vec();
+        format.round(&mut row);
+        row
+    }
+
+    #[test]
+    fn values_are_rounded_to_the_nearest() {
+        assert_eq!(rounded(Format::Bf16, &[1.0 + 1.0 / 300.0, -3.0]), [1.0, -3.0]);
+        assert_eq!(rounded(Format::F16, &[1.0 + 1.0 / 2048.0, 65_504.0]), [1.0, 65_504.0]);
+    }
+
+    /// As the `gguf` package's `quantize` and `dequantize` give for these values.
+    #[test]
+    fn blocks_are_rounded_as_ggml_does() {
+        let row: Vec<f64> = (0..64).map(|i| f64::from((i * 37 % 64) - 20) / 7.0).collect();
+        let near = |format, steps: f64| {
+            for (block, found) in row.chunks(BLOCK).zip(rounded(format, &row).chunks(BLOCK)) {
+                let largest = block.iter().fold(0.0_f64, |largest, x| largest.max(x.abs()));
+                let step = largest / steps;
+                assert!(
+                    block.iter().zip(found).all(|(a, b)| (a - b).abs() <= 0.51 * step + 1e-3 * largest),
+                    "{format:?}"
+                );
+                assert!(block.iter().zip(found).any(|(a, b)| (a - b).abs() > 0.1 * step), "{format:?}");
+            }
+        };
+        near(Format::Q8, 127.0);
+        assert_eq!(rounded(Format::Q8, &[0.0; 40]), [0.0; 40]);
+        // The value with the largest magnitude is kept, and its sign has one step more.
+        let four = rounded(Format::Q4, &[-8.0, 7.0, 8.0, 0.4, -0.6, 0.0]);
+        assert_eq!(four, [-8.0, 7.0, 7.0, 0.0, -1.0, 0.0]);
+        assert_eq!(rounded(Format::Q4, &[8.0, -7.0, -8.0, 0.4]), [8.0, -7.0, -7.0, 0.0]);
+    }
+}

@@ -1,0 +1,107 @@
+//! Which precision's limits a run keeps that is beyond those of f32, and whether it is off by what that precision's
+//! operations are.
+
+use qwen3_checkpoint::Checkpoint;
+use qwen3_trace::{Judge, Precision, Reference, Scope, Trace, Verdicts};
+
+use crate::precision::PRECISION;
+use crate::steps::step_expectations;
+use crate::{Cause, Diagnosis, Result, calibrate};
+
+/// What operations of a precision are off by, a run of it is off by at least such a share of, in every step.
+const LEAST: f64 = 0.15;
+/// And no more than that.
+const MOST: f64 = 1.0;
+/// From step to step it differs by no more than such a factor.
+const SPREAD: f64 = 5.0;
+/// Steps that have to be known for that to say anything.
+const STEPS: usize = 3;
+
+/// Adds to the diagnosis of an f32 run what its precision has to do with it: which limits it keeps, if a precision
+/// explains it; and the precision, if nothing does and it is off like one.
+///
+/// # Errors
+/// When a tensor is malformed or a weight cannot be read.
+pub fn precision_kept(
+    checkpoint: &Checkpoint,
+    reference: &Reference,
+    observed: &Trace,
+    scope: &Scope,
+    verdicts: &Verdicts,
+    diagnosis: &mut Diagnosis,
+    progress: &mut dyn FnMut(&str),
+) -> Result<()> {
+    let is_precision = |id: &str| PRECISION.contains(&id) || id == "dtype_rounding";
+    let named = diagnosis.causes.iter().all(|cause| is_precision(&cause.id));
+    if !named {
+        return Ok(());
+    }
+    let worst =
+        |verdicts: &Verdicts| verdicts.tensors.iter().map(|tensor| tensor.calibrated).fold(0.0, f64::max);
+    let of_f32 = worst(verdicts);
+    let mut beyond = String::new();
+    for dtype in [Precision::F16, Precision::BF16] {
+        let (limits, derived) = calibrate(checkpoint, reference, scope, dtype, progress)?;
+        let judge = Judge::new(reference, checkpoint.config(), &limits, None);
+        let kept = worst(&judge.observed(observed, Some(&derived))?);
+        if kept.is_nan() || kept > 1.0 {
+            beyond = format!(", and beyond what {dtype} may be off by: {} times its limit", figure(kept));
+            continue;
+        }
+        let figures = format!("{kept:.2} of {dtype}'s limit, {} times f32's", figure(of_f32));
+        if !diagnosis.causes.is_empty() {
+            diagnosis.notes.push(format!(
+                "this is precision, not a mistake: the run keeps {dtype}'s limits ({figures}); judge it with --dtype {dtype}"
+            ));
+            return Ok(());
+        }
+        if is_off_like(checkpoint, reference, observed, scope, dtype, progress)? {
+            diagnosis.causes.push(Cause {
+                id: format!("arithmetic_{dtype}"),
+                explanation: format!(
+                    "every step is off by what operations in {dtype} are, and the run keeps its limits: this is {dtype} \
+                     arithmetic"
+                ),
+                residual_before: None,
+                residual_after: None,
+                fitted: None,
+                evidence: Some(figures),
+                layers: scope.layers.clone().collect(),
+            });
+            diagnosis.notes.retain(|note| !note.starts_with("nothing in the catalogue explains"));
+            diagnosis.notes.push(format!("this is precision, not a mistake: judge it with --dtype {dtype}"));
+            return Ok(());
+        }
+    }
+    if !diagnosis.causes.is_empty() {
+        diagnosis.notes.push(format!("this is precision, not a mistake{beyond}"));
+    }
+    Ok(())
+}
+
+/// Is every step off by about what operations in `dtype` are?
+fn is_off_like(
+    checkpoint: &Checkpoint,
+    reference: &Reference,
+    observed: &Trace,
+    scope: &Scope,
+    dtype: Precision,
+    progress: &mut dyn FnMut(&str),
+) -> Result<bool> {
+    let mut shares = Vec::new();
+    for step in step_expectations(checkpoint, reference, observed, scope, dtype, progress)? {
+        // The norm behind the last layer is one operation, which f32 runs may have in f32.
+        if step.key.starts_with("layer_") {
+            shares.extend(step.share(reference, observed, dtype)?);
+        }
+    }
+    let (least, most) = shares
+        .iter()
+        .fold((f64::INFINITY, 0.0_f64), |(least, most), share| (least.min(*share), most.max(*share)));
+    Ok(shares.len() >= STEPS && least >= LEAST && most <= MOST && most <= SPREAD * least)
+}
+
+/// A factor in few digits.
+fn figure(factor: f64) -> String {
+    if factor < 1000.0 { format!("{factor:.1}") } else { format!("{:.1}e3", factor / 1000.0) }
+}

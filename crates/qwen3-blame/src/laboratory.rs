@@ -1,0 +1,289 @@
+//! Computes part of the model again under each hypothesis, and compares with what was observed there.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use qwen3_checkpoint::{Adapter, Checkpoint};
+use qwen3_config::{EMBEDDING, FINAL_NORM, HEAD, Qwen3Config, Rows, Site, Tap};
+
+use crate::Result;
+use crate::probe::{LayerTaps, final_norm, run_layer};
+use crate::residual::Residual;
+use crate::segment::{Candidate, Segment, StepIndex, Watched};
+use crate::sent::Sent;
+use crate::variant::{Head, Variant};
+use crate::weights::{LayerWeights, head_product, vocabulary_product};
+
+/// Values of candidates' states in memory at a time.
+const STATES: usize = 1 << 25;
+
+/// The checkpoint's weights, a layer at a time, and the float64 model over them.
+pub struct Laboratory<'a> {
+    checkpoint: &'a Checkpoint,
+    /// The checkpoint's config.
+    pub config: Qwen3Config,
+    /// Positions and padding.
+    pub rows: &'a Rows,
+    right: Variant,
+    loaded: Option<(usize, Rc<LayerWeights>)>,
+    norm: Option<Vec<f32>>,
+    /// By what the layers' tokens are sent whose experts are nearly tied.
+    sent: BTreeMap<StepIndex, Arc<Sent>>,
+    /// When no more mistakes are tried.
+    until: Option<Instant>,
+    /// Was a mistake left untried?
+    gave_up: bool,
+}
+
+impl<'a> Laboratory<'a> {
+    /// The same with another implementation in the place of the right one.
+    pub fn with(self, right: Variant) -> Self {
+        Self { right, ..self }
+    }
+
+    /// Over an open checkpoint.
+    pub fn new(checkpoint: &'a Checkpoint, rows: &'a Rows) -> Self {
+        let config = checkpoint.config().clone();
+        Self {
+            right: Variant::right(&config),
+            checkpoint,
+            config,
+            rows,
+            loaded: None,
+            norm: None,
+            sent: BTreeMap::new(),
+            until: None,
+            gave_up: false,
+        }
+    }
+
+    /// The same, which tries mistakes until then.
+    pub fn until(self, until: Instant) -> Self {
+        Self { until: Some(until), ..self }
+    }
+
+    /// Lets nearly tied experts of layer `step` go the way of a run that was observed, or none.
+    pub fn follow(&mut self, step: StepIndex, sent: Option<Sent>) {
+        match sent {
+            Some(sent) => self.sent.insert(step, Arc::new(sent)),
+            None => self.sent.remove(&step),
+        };
+    }
+
+    /// `variant` in layer `step`, on the way of the run that is looked at.
+    fn following(&self, step: StepIndex, variant: &Variant) -> Variant {
+        Variant { sent: self.sent.get(&step).cloned(), ..variant.clone() }
+    }
+
+    /// Was the time up before everything was tried?
+    pub fn gave_up(&self) -> bool {
+        self.gave_up
+    }
+
+    fn is_late(&mut self) -> bool {
+        let late = self.until.is_some_and(|until| Instant::now() >= until);
+        self.gave_up |= late;
+        late
+    }
+
+    /// The right variant.
+    pub fn right(&self) -> &Variant {
+        &self.right
+    }
+
+    /// The adapter that the model is run with.
+    pub fn adapter(&self) -> Option<&'a Adapter> {
+        self.checkpoint.adapter()
+    }
+
+    /// Has the file an `lm_head.weight`?
+    pub fn has_stored_head(&self) -> bool {
+        self.checkpoint.contains(HEAD)
+    }
+
+    /// Every candidate's residual over all that is watched, in the candidates' order; unknown for mistakes that
+    /// there was no time to try.
+    ///
+    /// # Errors
+    /// When a weight cannot be read.
+    pub fn residuals(&mut self, segment: &Segment, candidates: &[Candidate]) -> Result<Vec<Residual>> {
+        let tokens = segment.input.len() / self.config.hidden_size;
+        // The widest state is a layer's output: the last step's is not kept.
+        let at_once = STATES / (tokens * self.config.hidden_size);
+        let mut residuals = Vec::with_capacity(candidates.len());
+        for candidates in candidates.chunks(at_once.max(1)) {
+            let mistaken = candidates.iter().any(|candidate| !candidate.parts.is_empty());
+            if mistaken && self.is_late() {
+                residuals.extend(vec![Residual::UNKNOWN; candidates.len()]);
+            } else {
+                residuals.extend(self.residuals_of(segment, candidates)?);
+            }
+        }
+        Ok(residuals)
+    }
+
+    /// [`residuals`](Self::residuals) of as many candidates as fit in memory.
+    fn residuals_of(&mut self, segment: &Segment, candidates: &[Candidate]) -> Result<Vec<Residual>> {
+        let mut residuals = vec![Residual::NONE; candidates.len()];
+        // Candidates that have been right so far share one state.
+        let mut shared = segment.input.clone();
+        let mut own: Vec<Option<Vec<f64>>> = vec![None; candidates.len()];
+        let mut untried = vec![false; candidates.len()];
+        let last = segment.watched.iter().map(|w| w.step).max();
+        let last = last.expect("something is watched");
+        for step in segment.steps.start..=last {
+            let watched: Vec<_> = segment.watched.iter().filter(|w| w.step == step).collect();
+            let right = self.right.clone();
+            let (next, shared_residual, run) = self.step(step, &right, &shared, &watched, None)?;
+            for (index, candidate) in candidates.iter().enumerate() {
+                let variant = candidate.at(step).filter(|variant| **variant != right);
+                if untried[index] || (variant.is_some() && self.is_late()) {
+                    untried[index] = true;
+                    continue;
+                }
+                let residual = match (&own[index], variant) {
+                    (None, None) => shared_residual,
+                    (state, variant) => {
+                        let variant = variant.unwrap_or(&right);
+                        let reuse = run.as_ref().filter(|_| state.is_none());
+                        let input = state.as_ref().unwrap_or(&shared);
+                        let (next, residual, _) = self.step(step, variant, input, &watched, reuse)?;
+                        own[index] = (step < last).then_some(next);
+                        residual
+                    }
+                };
+                residuals[index] = residuals[index].worse(residual);
+            }
+            shared = next;
+        }
+        let untried = residuals.iter_mut().zip(untried).filter(|(_, untried)| *untried);
+        untried.for_each(|(residual, _)| *residual = Residual::UNKNOWN);
+        Ok(residuals)
+    }
+
+    /// What an implementation of all steps gives for each tensor of the segment, padding left out.
+    ///
+    /// # Errors
+    /// When a weight cannot be read.
+    pub fn watched_values(&mut self, segment: &Segment, variant: &Variant) -> Result<Vec<Vec<f64>>> {
+        let (mut x, mut found) = (segment.input.clone(), Vec::new());
+        for step in segment.steps.clone() {
+            let (output, _, run) = self.step(step, variant, &x, &[], None)?;
+            for watched in segment.watched.iter().filter(|watched| watched.step == step) {
+                let values = run.as_ref().map_or(&output[..], |taps| taps.get(watched.site.tap));
+                found.push(self.without_padding(watched.site, values));
+            }
+            x = output;
+        }
+        Ok(found)
+    }
+
+    /// What the right model gives for a tensor of the segment.
+    ///
+    /// # Errors
+    /// When a weight cannot be read.
+    pub fn predict(&mut self, segment: &Segment, watched: &Watched) -> Result<Vec<f64>> {
+        let input = self.run(segment.steps.start..watched.step, &segment.input)?;
+        let right = self.right.clone();
+        let (output, _, run) = self.step(watched.step, &right, &input, &[], None)?;
+        Ok(run.map_or(output, |taps| taps.get(watched.site.tap).to_vec()))
+    }
+
+    /// What the right model gives after the last of `steps`.
+    ///
+    /// # Errors
+    /// When a weight cannot be read.
+    pub fn run(&mut self, steps: Range<StepIndex>, input: &[f64]) -> Result<Vec<f64>> {
+        let right = self.right.clone();
+        steps.into_iter().try_fold(input.to_vec(), |x, step| Ok(self.step(step, &right, &x, &[], None)?.0))
+    }
+
+    fn step(
+        &mut self,
+        step: StepIndex,
+        variant: &Variant,
+        input: &[f64],
+        watched: &[&Watched],
+        right: Option<&LayerTaps>,
+    ) -> Result<(Vec<f64>, Residual, Option<LayerTaps>)> {
+        let layers = self.config.num_hidden_layers;
+        if step < layers {
+            let weights = self.layer(variant.other_layer.unwrap_or(step))?;
+            let reuse = right.map(|taps| (&self.right, taps));
+            let variant = self.following(step, variant);
+            let taps = run_layer(&weights, &self.config, &variant, self.rows, input, reuse);
+            let residual = watched.iter().fold(Residual::NONE, |worst, watched| {
+                worst.worse(self.compare(watched, taps.get(watched.site.tap)))
+            });
+            let output = taps.get(Tap::LayerOutput).to_vec();
+            return Ok((output, residual, right.is_none().then_some(taps)));
+        }
+        let output = if step == layers {
+            final_norm(input, self.norm()?, variant)
+        } else {
+            self.head(input, variant)?
+        };
+        let residual =
+            watched.iter().fold(Residual::NONE, |worst, watched| worst.worse(self.compare(watched, &output)));
+        Ok((output, residual, None))
+    }
+
+    /// The weights of layer `step`, and the right variant's run of it on `input`.
+    ///
+    /// # Errors
+    /// When a weight cannot be read.
+    pub fn right_run(&mut self, step: StepIndex, input: &[f64]) -> Result<(Rc<LayerWeights>, LayerTaps)> {
+        let weights = self.layer(step)?;
+        let right = self.following(step, &self.right);
+        let taps = run_layer(&weights, &self.config, &right, self.rows, input, None);
+        Ok((weights, taps))
+    }
+
+    fn compare(&self, watched: &Watched, predicted: &[f64]) -> Residual {
+        watched.residual(&self.without_padding(watched.site, predicted))
+    }
+
+    /// The elements of the tensor of `site` that belong to tokens.
+    pub fn without_padding(&self, site: Site, values: &[f64]) -> Vec<f64> {
+        let [batch, seq] = self.rows.dims();
+        let shape = site.tap.shape(&self.config, batch, seq);
+        self.rows.without_padding(&shape, site.tap.sequence_axis(), values)
+    }
+
+    fn layer(&mut self, index: usize) -> Result<Rc<LayerWeights>> {
+        if let Some((loaded, weights)) = &self.loaded
+            && *loaded == index
+        {
+            return Ok(Rc::clone(weights));
+        }
+        // The old one goes first: one layer in memory at a time.
+        self.loaded = None;
+        let weights = Rc::new(LayerWeights::read(self.checkpoint, index)?);
+        self.loaded = Some((index, Rc::clone(&weights)));
+        Ok(weights)
+    }
+
+    fn norm(&mut self) -> Result<&[f32]> {
+        if self.norm.is_none() {
+            let hidden = self.config.hidden_size;
+            self.norm = Some(self.checkpoint.values(FINAL_NORM, &[hidden])?);
+        }
+        Ok(self.norm.as_deref().expect("just read"))
+    }
+
+    fn head(&mut self, input: &[f64], variant: &Variant) -> Result<Vec<f64>> {
+        let key = match variant.head {
+            Head::Zeros => {
+                let tokens = input.len() / self.config.hidden_size;
+                return Ok(vec![0.0; tokens * self.config.vocab_size]);
+            }
+            Head::Own => return Ok(head_product(self.checkpoint, input, variant.arithmetic)?),
+            Head::Untied => HEAD,
+            Head::Embedding => EMBEDDING,
+        };
+        Ok(vocabulary_product(self.checkpoint, key, input, variant.arithmetic)?)
+    }
+}

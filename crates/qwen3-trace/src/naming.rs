@@ -1,0 +1,111 @@
+//! What the tensors of other programs' files are called there.
+
+mod given;
+mod llama_cpp;
+mod modules;
+
+use qwen3_config::{Site, Tap};
+
+pub use self::given::Names;
+
+/// What a tensor of a file may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// What passes through the model at one of these places: shape and values tell at which.
+    Sites(Vec<Site>),
+    /// Queries, keys and values of a layer, side by side along the last axis.
+    PackedQkv(usize),
+    /// A key that is no place in the model, as `input_ids`.
+    Key(&'static str),
+    /// Known, and compared with nothing: what it is.
+    Uncompared(&'static str),
+}
+
+impl Meaning {
+    fn outside(tap: Tap) -> Self {
+        Self::Sites(vec![Site::outside(tap)])
+    }
+
+    fn inside(layer: usize, tap: Tap) -> Self {
+        Self::Sites(vec![Site::inside(layer, tap)])
+    }
+}
+
+/// What a tensor of this name is by the names of llama.cpp's graph or of the modules of Transformers and vLLM; `None`
+/// where nobody is known to call anything so.
+pub fn meaning(name: &str) -> Option<Meaning> {
+    if let Some(key) = ["input_ids", "attention_mask"].into_iter().find(|key| last_part(name) == *key) {
+        return Some(Meaning::Key(key));
+    }
+    llama_cpp::meaning(name).or_else(|| modules::meaning(name))
+}
+
+fn last_part(name: &str) -> &str {
+    name.rsplit(['.', '/']).next().unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The keys that a name may stand for.
+    fn keys(name: &str) -> Option<Vec<String>> {
+        Some(match meaning(name)? {
+            Meaning::Sites(sites) => sites.iter().map(Site::to_string).collect(),
+            Meaning::PackedQkv(layer) => vec![format!("qkv of {layer}")],
+            Meaning::Key(key) => vec![key.into()],
+            Meaning::Uncompared(_) => Vec::new(),
+        })
+    }
+
+    #[test]
+    fn engines_names_are_known() {
+        for (name, expected) in [
+            ("l_out-3", &["layer_03_output"][..]),
+            ("attn_norm-0", &["layer_00.input_layernorm"]),
+            ("Qcur-12", &["layer_12.self_attn.q_proj", "layer_12.self_attn.q_rope"]),
+            ("Kcur_normed-1", &["layer_01.self_attn.k_norm"]),
+            ("Vcur-1", &["layer_01.self_attn.v_proj"]),
+            ("ffn_moe_logits-2", &["layer_02.mlp.router_logits"]),
+            ("Qcur-3 (reshaped)", &[]),
+            ("kq_soft_max-3", &[]),
+            ("result_norm", &["final_norm_output"]),
+            ("result_output", &["logits"]),
+            ("inp_embd", &["embedding_output"]),
+            ("model.layers.3.mlp", &["layer_03.mlp"]),
+            ("model.layers.3", &["layer_03_output"]),
+            ("model.layers.3.output", &["layer_03_output"]),
+            ("base_model.model.model.layers.10.self_attn.q_proj", &["layer_10.self_attn.q_proj"]),
+            ("base_model.model.model.layers.10.self_attn.q_proj.base_layer", &[]),
+            ("model.layers.3.self_attn", &["layer_03.self_attn.o_proj"]),
+            ("model.layers.3.self_attn.attn", &["layer_03.self_attn.context"]),
+            ("model.layers.3.self_attn.o_proj.input", &["layer_03.self_attn.context"]),
+            ("model.layers.3.self_attn.qkv_proj", &["qkv of 3"]),
+            ("model.layers.3.self_attn.rotary_emb.1", &["layer_03.self_attn.k_rope"]),
+            ("model.layers.3.mlp.gate", &["layer_03.mlp.router_logits"]),
+            ("model.layers.3.mlp.gate_up_proj", &[]),
+            ("model.layers.3.mlp.experts.5.down_proj", &[]),
+            ("Qwen3ForCausalLM.model.norm", &["final_norm_output"]),
+            ("norm", &["final_norm_output"]),
+            ("model.embed_tokens", &["embedding_output"]),
+            ("lm_head", &["logits"]),
+            ("model.layers.0.inputs.input_ids", &["input_ids"]),
+        ] {
+            assert_eq!(
+                keys(name).as_deref(),
+                Some(&expected.iter().map(|key| (*key).into()).collect::<Vec<String>>()[..]),
+                "{name}"
+            );
+        }
+        for name in [
+            "hidden",
+            "model.layers.3.mlp.up_proj.weight",
+            "l_out",
+            "l_out-x",
+            "layers.x.mlp",
+            "model.layers.3.conv",
+        ] {
+            assert_eq!(keys(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Paths of modules, as Transformers and vLLM have them: `model.layers.3.self_attn.q_proj`. What such a tensor holds is
+//! the module's output.
+
+use qwen3_config::{Site, Tap};
+
+use super::Meaning;
+
+pub(super) fn meaning(name: &str) -> Option<Meaning> {
+    let path = name.replace('/', ".");
+    let (path, input) = match path.strip_suffix(".input").or_else(|| path.strip_suffix(".inputs")) {
+        Some(path) => (path, true),
+        None => (without_output(&path), false),
+    };
+    let parts: Vec<&str> = path.split('.').collect();
+    let Some(at) = parts.iter().rposition(|part| *part == "layers") else {
+        return (!input).then(|| outside(parts.last()?)).flatten();
+    };
+    let layer: usize = parts.get(at + 1)?.parse().ok()?;
+    let inside = parts[at + 2..].join(".");
+    if input {
+        return (inside == "self_attn.o_proj").then(|| Meaning::inside(layer, Tap::Context));
+    }
+    of_layer(layer, &inside)
+}
+
+/// The path without what says that it is the module's output, or the first of several.
+fn without_output(path: &str) -> &str {
+    let ends = ["_output", ".outputs.0", ".output.0", ".outputs", ".output"];
+    ends.iter().find_map(|end| path.strip_suffix(end)).unwrap_or(path)
+}
+
+fn outside(module: &str) -> Option<Meaning> {
+    Some(match module {
+        "embed_tokens" => Meaning::outside(Tap::Embedding),
+        "norm" => Meaning::outside(Tap::FinalNorm),
+        "lm_head" | "logits_processor" => Meaning::outside(Tap::Logits),
+        _ => return None,
+    })
+}
+
+fn of_layer(layer: usize, inside: &str) -> Option<Meaning> {
+    let tap = match inside {
+        "" => Tap::LayerOutput,
+        "self_attn" | "attn" => Tap::OProj,
+        "self_attn.attn" => Tap::Context,
+        "self_attn.rotary_emb.0" => Tap::QRope,
+        "self_attn.rotary_emb.1" => Tap::KRope,
+        "mlp.gate" | "mlp.router" | "block_sparse_moe.gate" => Tap::RouterLogits,
+        "mlp.down_proj" | "mlp.experts" | "block_sparse_moe" => Tap::Mlp,
+        "self_attn.qkv_proj" => return Some(Meaning::PackedQkv(layer)),
+        "mlp.gate_proj" | "mlp.up_proj" | "mlp.gate_up_proj" | "mlp.act_fn" => {
+            return Some(Meaning::Uncompared("inside of the feed-forward block"));
+        }
+        _ if inside.starts_with("mlp.experts.") || inside.starts_with("block_sparse_moe.experts.") => {
+            return Some(Meaning::Uncompared("one expert's, of some tokens"));
+        }
+        _ if inside.ends_with(".base_layer") || inside.contains(".lora_") => {
+            return Some(Meaning::Uncompared("a part of a module with an adapter"));
+        }
+        _ => Tap::parse(inside).filter(|tap| tap.is_in_layer() && *tap != Tap::LayerOutput)?,
+    };
+    Some(Meaning::Sites(vec![Site::inside(layer, tap)]))
+}
