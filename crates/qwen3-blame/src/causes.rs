@@ -1,7 +1,7 @@
 //! The names of all causes.
 
 /// The id of every cause that may be named. `docs/verify.md` has an entry for each, under its id.
-pub const CAUSES: [&str; 60] = [
+pub const CAUSES: [&str; 70] = [
     "rope_interleaved",
     "rope_theta",
     "rope_position_offset",
@@ -62,6 +62,16 @@ pub const CAUSES: [&str; 60] = [
     "weights_q4_0",
     "weights_f16",
     "residual_half",
+    "cache_slot_off_by_one",
+    "cache_not_written",
+    "cache_overwritten",
+    "cache_of_other_sequence",
+    "position_restarts",
+    "position_counts_padding",
+    "padding_visible",
+    "chunk_mask",
+    "keys_cached_before_rope",
+    "keys_rotated_twice",
 ];
 
 #[cfg(test)]
@@ -71,8 +81,10 @@ mod tests {
     use std::path::Path;
 
     use qwen3_checkpoint::Checkpoint;
+    use qwen3_config::Rows;
 
     use super::CAUSES;
+    use crate::cache::of_steps;
     use crate::catalogue::{Fit, Hypothesis, at_the_end, in_layers, key_offsets, of_adapter};
     use crate::precision::of_formats;
     use crate::variant::Variant;
@@ -83,6 +95,7 @@ mod tests {
         let listed: BTreeSet<&str> = CAUSES.into_iter().collect();
         assert_eq!(listed.len(), CAUSES.len());
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+        let rows = Rows::of_mask(vec![vec![true; 6], vec![false, true, true, true, true, true]]);
         let mut tried: Vec<Hypothesis> = Vec::new();
         for folder in fs::read_dir(fixtures.join("checkpoints")).unwrap() {
             let Ok(checkpoint) = Checkpoint::open(folder.unwrap().path()) else {
@@ -93,6 +106,7 @@ mod tests {
             tried.extend(at_the_end(config, true));
             tried.extend(key_offsets(128));
             tried.extend(of_formats());
+            tried.extend(of_steps(&rows, 4));
             tried.extend(Fit::ALL.map(|fit| fit.hypothesis(1e-3, &Variant::right(config))));
         }
         let checkpoint = Checkpoint::open(fixtures.join("checkpoints/yarn")).unwrap();
@@ -101,9 +115,8 @@ mod tests {
         tried.extend(of_adapter(adapter, checkpoint.config()));
         let tried: BTreeSet<&str> = tried.iter().map(|hypothesis| hypothesis.id).collect();
         assert_eq!(tried.difference(&listed).collect::<Vec<_>>(), [&""; 0]);
-        // The others need no recomputing, or depend on the layer or on the cached steps.
-        let others =
-            ["cached_mask_off_by_one", "dtype_rounding", "embedding_scaled", "layer_permuted", "non_finite"];
+        // The others need no recomputing, or depend on the layer.
+        let others = ["dtype_rounding", "embedding_scaled", "layer_permuted", "non_finite"];
         assert_eq!(listed.difference(&tried).copied().collect::<Vec<_>>(), others);
     }
 }

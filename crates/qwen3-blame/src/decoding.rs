@@ -167,7 +167,7 @@ fn predict(
 
 /// The generated ids of a file that continues the reference's prompt, `[batch][steps]`; none when there are no
 /// steps.
-fn generated(file: &Trace, reference: &Reference, vocab: usize) -> Result<Option<Vec<Vec<u32>>>> {
+pub fn generated(file: &Trace, reference: &Reference, vocab: usize) -> Result<Option<Vec<Vec<u32>>>> {
     let [_, seq] = reference.rows.dims();
     let Some(grid) = file.grid("generated_ids")? else {
         return Ok(None);

@@ -79,6 +79,8 @@ pub struct Blame<'a> {
     pub mode: Mode,
     /// How long to look for causes.
     pub time: Duration,
+    /// How many tokens of a row are the prompt's, where those behind it were read one after the other.
+    pub prompt: Option<usize>,
     /// Told what is going on.
     pub progress: &'a mut dyn FnMut(&str),
 }

@@ -11,6 +11,7 @@ use qwen3_trace::{
 };
 
 use crate::decoding::right_logits;
+use crate::extended::examine_steps;
 use crate::kept::precision_kept;
 use crate::steps::step_expectations;
 use crate::weights::embedding_rows;
@@ -97,11 +98,11 @@ pub fn examine(
     checkpoint: &Checkpoint,
     reference: &Reference,
     observed: &Trace,
-    options: ExamineOptions,
+    mut options: ExamineOptions,
 ) -> Result<Examination> {
     let config = checkpoint.config();
     let layers = config.num_hidden_layers;
-    let scope = options.scope.unwrap_or(Scope::whole(layers));
+    let scope = options.scope.take().unwrap_or(Scope::whole(layers));
     let observed = &observed.read_as(config, &reference.rows, options.names, Some(&reference.trace))?;
     let found = observed.check(config, &reference.rows)?;
     let mut unread = observed.unread(config)?;
@@ -157,11 +158,23 @@ pub fn examine(
             scope: scope.clone(),
             mode: Mode::Accumulated,
             time: options.diagnose_for,
+            prompt: None,
             progress: options.progress,
         })?;
         if options.dtype == Precision::F32 {
-            let progress = options.progress;
+            let progress = &mut *options.progress;
             precision_kept(checkpoint, reference, observed, &scope, &verdicts, &mut diagnosis, progress)?;
+        }
+    }
+    if scope.is_whole() {
+        let prompt_passes =
+            verdicts.tensors.iter().all(|tensor| tensor.verdict.pass || tensor.verdict.name == "step_logits");
+        let steps = examine_steps(checkpoint, reference, observed, &mut options, prompt_passes)?;
+        if let Some(steps) = steps {
+            verdicts.steps = steps.verdicts;
+            if !verdicts.steps_pass() && prompt_passes {
+                diagnosis = steps.diagnosis;
+            }
         }
     }
     let (taken, mut left) = (observed.taken().to_vec(), observed.left().clone());

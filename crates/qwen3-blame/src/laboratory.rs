@@ -32,6 +32,8 @@ pub struct Laboratory<'a> {
     norm: Option<Vec<f32>>,
     /// By what the layers' tokens are sent whose experts are nearly tied.
     sent: BTreeMap<StepIndex, Arc<Sent>>,
+    /// How many tokens of a row are the prompt's, where others were read behind it, one after the other.
+    pub prompt: Option<usize>,
     /// When no more mistakes are tried.
     until: Option<Instant>,
     /// Was a mistake left untried?
@@ -55,6 +57,7 @@ impl<'a> Laboratory<'a> {
             loaded: None,
             norm: None,
             sent: BTreeMap::new(),
+            prompt: None,
             until: None,
             gave_up: false,
         }
@@ -63,6 +66,11 @@ impl<'a> Laboratory<'a> {
     /// The same, which tries mistakes until then.
     pub fn until(self, until: Instant) -> Self {
         Self { until: Some(until), ..self }
+    }
+
+    /// The same, where tokens behind those of a prompt were read one after the other.
+    pub fn behind(self, prompt: Option<usize>) -> Self {
+        Self { prompt, ..self }
     }
 
     /// Lets nearly tied experts of layer `step` go the way of a run that was observed, or none.

@@ -12,6 +12,7 @@
 
 mod along;
 mod arithmetic;
+mod cache;
 mod calibrate;
 mod catalogue;
 mod causes;
@@ -24,6 +25,7 @@ mod error_shape;
 mod examine;
 mod experts;
 mod explain;
+mod extended;
 mod feed_forward;
 mod findings;
 mod fits;

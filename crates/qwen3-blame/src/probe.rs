@@ -6,6 +6,7 @@
 
 use qwen3_config::{Qwen3Config, Reach, Rows, Tap};
 
+use crate::cache::{CacheMistake, Slot, Turns};
 use crate::feed_forward::feed_forward;
 use crate::ops::{add, each_chunk, rms_norm};
 use crate::variant::{HeadNorm, Layout, Mask, Rotation, Variant, WeightOffset};
@@ -54,7 +55,13 @@ pub fn run_layer(
     let [q, k, v] = [Tap::QProj, Tap::KProj, Tap::VProj].map(|tap| taps.get(tap).to_vec());
 
     let (q, k) = norm_and_rotate(weights, config, variant, rows, q, k, &mut taps);
-    let context = attend(config, variant, variant.look_back.reach(weights.reach), rows, [&q, &k, &v]);
+    let turned = match variant.cached.map(|cached| cached.mistake) {
+        Some(CacheMistake::Unrotated { .. }) => taps.get(Tap::KNorm).to_vec(),
+        Some(CacheMistake::Twice { .. }) => rotate(config, variant, rows, &k, 0),
+        _ => Vec::new(),
+    };
+    let reach = variant.look_back.reach(weights.reach);
+    let context = attend(config, variant, reach, rows, [&q, &k, &v], &turned);
     taps.keep(Tap::Context, &context);
     let attention = weights.o_proj.adapted(&context, Layout::OutIn, variant);
     taps.keep(Tap::OProj, &attention);
@@ -154,8 +161,13 @@ fn rotate(config: &Qwen3Config, variant: &Variant, rows: &Rows, x: &[f64], offse
     let positions = rows.positions.iter().flatten();
     let row = x.len() / positions.clone().count();
     let mut turned = x.to_vec();
-    for (token, position) in turned.chunks_mut(row).zip(positions) {
-        let position = *position as f64 + offset as f64;
+    let seq = rows.dims()[1];
+    for (index, (token, position)) in turned.chunks_mut(row).zip(positions).enumerate() {
+        let position = match variant.cached {
+            Some(cached) => cached.position(index % seq, *position),
+            None => *position as i64,
+        };
+        let position = (position + offset) as f64;
         let angles = frequencies.iter().map(|f| (position * f).sin_cos());
         let table =
             |angle: f64| arithmetic.in_format(|held| held.rope, vec![arithmetic.held(factor * angle)], 1)[0];
@@ -175,13 +187,15 @@ fn rotate(config: &Qwen3Config, variant: &Variant, rows: &Rows, x: &[f64], offse
     arithmetic.round(arithmetic.in_format(|held| held.rotated, turned, head_dim))
 }
 
-/// Attention before the output projection, `[batch * seq, heads * head_dim]`.
+/// Attention before the output projection, `[batch * seq, heads * head_dim]`. `turned` are keys that are rotated more or
+/// less often than once, where the variant has any.
 fn attend(
     config: &Qwen3Config,
     variant: &Variant,
     reach: Reach,
     rows: &Rows,
     [q, k, v]: [&[f64]; 3],
+    turned: &[f64],
 ) -> Vec<f64> {
     let ([_, seq], head_dim) = (rows.dims(), config.head_dim);
     let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
@@ -212,15 +226,25 @@ fn attend(
                 _ => ((0..seq).collect(), true),
             };
         }
+        let slots = variant.cached.and_then(|cached| cached.slots(rows, row, query, &keys));
+        let slots = slots.unwrap_or_else(|| {
+            keys.iter().map(|token| Slot::Token { row, token: *token, turns: Turns::Once }).collect()
+        });
         for (head, context) in context.chunks_mut(head_dim).enumerate() {
             let q = of(q, token, heads, head);
-            let score = |key: &usize| {
-                let product = arithmetic.dot(q, of(k, row * seq + key, kv_heads, kv_head(head)));
-                arithmetic.held(arithmetic.held(product) * variant.scale)
+            let score = |slot: &Slot| {
+                let key = match *slot {
+                    Slot::Empty => return 0.0,
+                    Slot::Token { row, token, turns } => {
+                        let keys = if turns == Turns::Once { k } else { turned };
+                        of(keys, row * seq + token, kv_heads, kv_head(head))
+                    }
+                };
+                arithmetic.held(arithmetic.held(arithmetic.dot(q, key)) * variant.scale)
             };
             let scores: Vec<f64> =
-                if blind { vec![0.0; keys.len()] } else { keys.iter().map(score).collect() };
-            let count = scores.len();
+                if blind { vec![0.0; slots.len()] } else { slots.iter().map(score).collect() };
+            let count = scores.len().max(1);
             let scores = arithmetic.in_format(|held| held.scores, scores, count);
             let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let weights: Vec<f64> = scores.iter().map(|s| arithmetic.inside((s - largest).exp())).collect();
@@ -229,8 +253,11 @@ fn attend(
                 weights.into_iter().map(|weight| arithmetic.held(arithmetic.inside(weight / total)));
             let weights = arithmetic.in_format(|held| held.softmax, weights.collect(), count);
             let weights = arithmetic.in_format(|held| held.attention, weights, count);
-            for (key, weight) in keys.iter().zip(weights) {
-                let v = of(v, row * seq + key, kv_heads, kv_head(head));
+            for (slot, weight) in slots.iter().zip(weights) {
+                let Slot::Token { row, token, .. } = *slot else {
+                    continue;
+                };
+                let v = of(v, row * seq + token, kv_heads, kv_head(head));
                 for (context, v) in context.iter_mut().zip(v) {
                     *context = arithmetic.inside(*context + weight * v);
                 }
@@ -250,6 +277,7 @@ fn sees(mask: Mask, query: usize, key: usize) -> bool {
         Mask::Missing => true,
         Mask::ShowsNext => key <= query + 1,
         Mask::HidesSelf | Mask::HidesSelfButFirst | Mask::HidesSelfFirstSeesAll => key < query,
+        Mask::Chunks(size) => key <= query && key >= query - query % size,
     }
 }
 

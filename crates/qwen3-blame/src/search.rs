@@ -7,6 +7,7 @@ use qwen3_config::{Precision, Tap};
 
 use crate::Result;
 
+use crate::cache::of_steps;
 use crate::catalogue::{Fit, Hypothesis, at_the_end, in_layers, key_offsets, of_adapter};
 use crate::fits::Fitted;
 use crate::guesses::scale_words;
@@ -171,6 +172,7 @@ impl Search<'_, '_> {
         let [_, seq] = self.laboratory.rows.dims();
         let mut list = Vec::new();
         if self.segment.steps.start < layers {
+            list.extend(self.laboratory.prompt.iter().flat_map(|from| of_steps(self.laboratory.rows, *from)));
             list.extend(in_layers(config, seq));
             if let Some(adapter) = self.laboratory.adapter() {
                 list.extend(of_adapter(adapter, config));

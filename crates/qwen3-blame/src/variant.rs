@@ -5,6 +5,7 @@ use std::sync::Arc;
 use qwen3_config::{Qwen3Config, Reach, Rope};
 
 use crate::arithmetic::Arithmetic;
+use crate::cache::CacheUse;
 use crate::feed_forward::ExpertOrder;
 use crate::low_rank::AdapterUse;
 use crate::sent::Sent;
@@ -35,6 +36,8 @@ pub enum Mask {
     HidesSelfButFirst,
     /// The same, but a query that is left with none sees every key.
     HidesSelfFirstSeesAll,
+    /// Itself and those before it in its chunk of so many tokens.
+    Chunks(usize),
 }
 
 /// How far back the layers look.
@@ -187,6 +190,8 @@ pub struct Variant {
     pub mask: Mask,
     /// The first token in a row whose query has that mask; those before it see what they should.
     pub mask_from: usize,
+    /// What tokens behind the prompt do wrong, if anything.
+    pub cached: Option<CacheUse>,
     /// See [`LookBack`].
     pub look_back: LookBack,
     /// Is attention's input added to its output?
@@ -235,6 +240,7 @@ impl Variant {
             scale: (config.head_dim as f64).powf(-0.5),
             mask: Mask::Causal,
             mask_from: 0,
+            cached: None,
             look_back: LookBack::Own,
             attention_residual: true,
             mlp_residual: true,

@@ -68,7 +68,8 @@ impl<'a> Walk<'a> {
         Ok(Self {
             stored: rounding::stored_limits(&blame)?,
             laboratory: Laboratory::new(blame.checkpoint, &blame.reference.rows)
-                .until(Instant::now() + blame.time),
+                .until(Instant::now() + blame.time)
+                .behind(blame.prompt),
             reference,
             derived: blame.derived,
             observed: blame.observed,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use qwen3_blame::Diagnosis;
-use qwen3_trace::{Mode, Switches, Taken, Verdicts, ignored};
+use qwen3_trace::{Mode, Switches, Taken, Verdicts, figure, ignored};
 use serde::{Deserialize, Serialize};
 
 use crate::label::OBSERVED;
@@ -93,7 +93,23 @@ impl RunResult {
         let compared = format!("compared {} tensors", self.verdicts.of(Mode::Accumulated).count());
         let ignored = ignored(&self.unread, &self.meant);
         let compared = ignored.map_or(compared.clone(), |ignored| format!("{compared}; {ignored}"));
-        [compared].into_iter().chain(readings::taken(&self.taken)).chain(readings::left(&self.left)).collect()
+        let lines = [compared].into_iter().chain(self.steps()).chain(readings::taken(&self.taken));
+        lines.chain(readings::left(&self.left)).collect()
+    }
+
+    /// What is to be said of the tensors of cached steps.
+    fn steps(&self) -> Option<String> {
+        let steps = &self.verdicts.steps;
+        let beyond = steps.iter().filter(|step| !step.pass).min_by_key(|step| step.step);
+        let worst = steps.iter().max_by(|a, b| a.ratio.total_cmp(&b.ratio))?;
+        let shown = beyond.unwrap_or(worst);
+        let what = if beyond.is_some() { "first beyond its limit" } else { "nearest to its limit" };
+        let (within, all) = (steps.iter().filter(|step| step.pass).count(), steps.len());
+        Some(format!(
+            "cached steps: {within} of {all} tensors are within their limits; {what}: {} ({})",
+            shown.tensor,
+            figure(shown.ratio)
+        ))
     }
 
     /// One that did not run to its end, and why.

@@ -95,7 +95,7 @@ pub fn run(backend: &str, status: Status, tensors: Vec<LayerVerdict>) -> RunResu
     let tokens = Vec::new();
     RunResult {
         status,
-        verdicts: Verdicts { tensors, tokens },
+        verdicts: Verdicts { tensors, tokens, steps: Vec::new() },
         ..RunResult::new(Label::new(backend, Precision::F32))
     }
 }
@@ -247,7 +247,7 @@ fn noisy_run(backend: &str, switches: Option<Switches>, layers: usize, broken: b
         switches,
         elapsed_ms: 4200.0 + 9000.0 * noise.next(),
         peak_rss_mb: Some(812.0 + 91.0 * noise.next()),
-        verdicts: Verdicts { tensors, tokens: tokens(broken, &mut noise) },
+        verdicts: Verdicts { tensors, tokens: tokens(broken, &mut noise), steps: Vec::new() },
         diagnosis: if broken { diagnosis(layers) } else { Diagnosis::default() },
         ..run(backend, Status::of(!broken), Vec::new())
     }

@@ -1,6 +1,6 @@
 //! What reports of an older form have otherwise.
 
-use qwen3_trace::{LayerVerdict, TokenVerdict, Verdicts};
+use qwen3_trace::{LayerVerdict, StepVerdict, TokenVerdict, Verdicts};
 use serde::{Deserialize, Deserializer};
 
 /// Null is what is not there.
@@ -16,7 +16,12 @@ pub fn verdicts<'de, D: Deserializer<'de>>(from: D) -> Result<Verdicts, D::Error
     struct Fields {
         tensors: Option<Vec<LayerVerdict>>,
         tokens: Option<Vec<TokenVerdict>>,
+        steps: Option<Vec<StepVerdict>>,
     }
-    let Fields { tensors, tokens } = Fields::deserialize(from)?;
-    Ok(Verdicts { tensors: tensors.unwrap_or_default(), tokens: tokens.unwrap_or_default() })
+    let Fields { tensors, tokens, steps } = Fields::deserialize(from)?;
+    Ok(Verdicts {
+        tensors: tensors.unwrap_or_default(),
+        tokens: tokens.unwrap_or_default(),
+        steps: steps.unwrap_or_default(),
+    })
 }

@@ -75,7 +75,7 @@ impl<'a> Judge<'a> {
             None => Vec::new(),
         };
         tensors.extend(self.step_logits(observed, &tokens)?);
-        Ok(Verdicts { tensors, tokens })
+        Ok(Verdicts { tensors, tokens, steps: Vec::new() })
     }
 
     /// Every tensor of `observed` in `mode` that has an expectation, in the order of computation; `derived`
@@ -168,6 +168,18 @@ impl<'a> Judge<'a> {
             return Ok(());
         }
         step::judge(self.reference, self.limits.dtype(), observed, expected, verdicts)
+    }
+
+    /// Error over limit of the tensor of `site`, padding left out of neither.
+    pub fn ratio(&self, site: Site, expected: &[f64], observed: &[f64]) -> f64 {
+        let [batch, seq] = self.reference.rows.dims();
+        let shape = site.tap.shape(self.config, batch, seq);
+        let kept = |values| self.reference.rows.without_padding(&shape, site.tap.sequence_axis(), values);
+        let (expected, observed) = (kept(expected), kept(observed));
+        match self.tolerance {
+            Some(tolerance) => tolerance.ratio(&observed, &expected),
+            None => self.limits.of(&site.to_string(), &expected).ratio(&observed, &expected),
+        }
     }
 
     /// In patched mode: the logits of the last token, the reference injected behind each layer.

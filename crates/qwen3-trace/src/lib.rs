@@ -65,4 +65,4 @@ pub use tolerance::Tolerance;
 pub use trace::Trace;
 pub use unread::{ignored, meant};
 pub use verdict::{Compared, NOT_FINITE, Verdict};
-pub use verdicts::{LayerVerdict, Neighbours, Verdicts};
+pub use verdicts::{LayerVerdict, Neighbours, StepVerdict, Verdicts};

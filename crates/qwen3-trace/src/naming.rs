@@ -13,6 +13,8 @@ pub use self::given::Names;
 pub enum Meaning {
     /// What passes through the model at one of these places: shape and values tell at which.
     Sites(Vec<Site>),
+    /// What comes out of the last layer.
+    LastLayer,
     /// Queries, keys and values of a layer, side by side along the last axis.
     PackedQkv(usize),
     /// A key that is no place in the model, as `input_ids`.
@@ -40,6 +42,12 @@ pub fn meaning(name: &str) -> Option<Meaning> {
     llama_cpp::meaning(name).or_else(|| modules::meaning(name))
 }
 
+/// Is it the name of a module whose tensor is another's, too, as a block's is that of its last projection?
+pub fn is_alias(name: &str) -> bool {
+    const ENDS: [&str; 5] = ["self_attn", "attn", "mlp.down_proj", "mlp.experts", "block_sparse_moe"];
+    name.contains(".input") || ENDS.iter().any(|end| name.ends_with(end))
+}
+
 fn last_part(name: &str) -> &str {
     name.rsplit(['.', '/']).next().unwrap_or(name)
 }
@@ -52,6 +60,7 @@ mod tests {
     fn keys(name: &str) -> Option<Vec<String>> {
         Some(match meaning(name)? {
             Meaning::Sites(sites) => sites.iter().map(Site::to_string).collect(),
+            Meaning::LastLayer => vec!["last".into()],
             Meaning::PackedQkv(layer) => vec![format!("qkv of {layer}")],
             Meaning::Key(key) => vec![key.into()],
             Meaning::Uncompared(_) => Vec::new(),
@@ -89,7 +98,12 @@ mod tests {
             ("norm", &["final_norm_output"]),
             ("model.embed_tokens", &["embedding_output"]),
             ("lm_head", &["logits"]),
-            ("model.layers.0.inputs.input_ids", &["input_ids"]),
+            ("inputs.kwargs.input_ids", &["input_ids"]),
+            ("model.layers.1.inputs.args.0", &["layer_00_output"]),
+            ("model.layers.0.inputs.args.0", &["embedding_output"]),
+            ("model.layers.0.self_attn.o_proj.inputs.args.0", &["layer_00.self_attn.context"]),
+            ("model.layers.0.self_attn.inputs.kwargs.hidden_states", &[]),
+            ("model.norm.inputs.args.0", &["last"]),
         ] {
             assert_eq!(
                 keys(name).as_deref(),

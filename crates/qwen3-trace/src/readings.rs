@@ -6,7 +6,7 @@ use qwen3_config::{Qwen3Config, Rows, Site, Tap};
 use serde::{Deserialize, Serialize};
 
 use crate::layout::{Layout, Sizes};
-use crate::naming::{Meaning, Names, meaning};
+use crate::naming::{Meaning, Names, is_alias, meaning};
 use crate::stored_floors::StoredFloors;
 use crate::unread::OTHERS;
 use crate::{Array, Trace, TraceError, Values};
@@ -55,7 +55,7 @@ pub(crate) struct Readings {
 enum Rank {
     Key,
     Given,
-    /// Called as the key is.
+    /// What the tensor itself is called.
     Usual,
     /// Another tensor with the same values.
     Alias,
@@ -86,7 +86,7 @@ impl Trace {
     ) -> Result<Self, TraceError> {
         let mut readings = Readings::default();
         let mut candidates = Vec::new();
-        let mut given = 0;
+        let (mut given, last) = (0, config.num_hidden_layers - 1);
         for name in self.names() {
             let said = names.and_then(|names| names.key(&name));
             given += usize::from(said.is_some());
@@ -94,8 +94,10 @@ impl Trace {
                 Some(None) => {
                     readings.left.insert(name, "not to be compared, by --names".into());
                 }
-                Some(Some(key)) => self.sort(&name, &key, Rank::Given, &mut candidates, &mut readings)?,
-                None => self.sort(&name, &name, Rank::Key, &mut candidates, &mut readings)?,
+                Some(Some(key)) => {
+                    self.sort(&name, &key, Rank::Given, last, &mut candidates, &mut readings)?
+                }
+                None => self.sort(&name, &name, Rank::Key, last, &mut candidates, &mut readings)?,
             }
         }
         if let Some(names) = names.filter(|_| given == 0) {
@@ -141,6 +143,7 @@ impl Trace {
         name: &str,
         called: &str,
         rank: Rank,
+        last: usize,
         candidates: &mut Vec<Candidate>,
         readings: &mut Readings,
     ) -> Result<(), TraceError> {
@@ -172,10 +175,11 @@ impl Trace {
                 return Err(TraceError::malformed(self.path(), reason));
             }
             (_, Some(Meaning::Sites(sites))) => {
-                let usual = sites.len() > 1
-                    || sites.iter().any(|site| rest.ends_with(&format!(".{}", site.tap.name())));
-                let rank = if usual || !rest.contains('.') { Rank::Usual } else { Rank::Alias };
+                let rank = if is_alias(rest) { Rank::Alias } else { Rank::Usual };
                 add(rank, sites, false);
+            }
+            (_, Some(Meaning::LastLayer)) => {
+                add(Rank::Alias, vec![Site::inside(last, Tap::LayerOutput)], false)
             }
             (_, Some(Meaning::PackedQkv(layer))) => {
                 for tap in [Tap::QProj, Tap::KProj, Tap::VProj] {

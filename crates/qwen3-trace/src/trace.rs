@@ -1,7 +1,7 @@
 //! Activations in a file: the reference's, ours, or somebody else's.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -9,7 +9,7 @@ use qwen3_config::{Qwen3Config, Rows, Site};
 
 use crate::error::ensure;
 use crate::names::layer_of;
-use crate::readings::{Reading, Readings};
+use crate::readings::{Reading, Readings, without_step};
 use crate::recorder::part_of;
 use crate::{Array, Taken, TensorFile, TraceError, Values};
 
@@ -30,6 +30,39 @@ enum Source {
     File(Rc<TensorFile>),
     /// A folder of files, one for each part of the model; the one that was opened last is kept.
     Recording(RefCell<Option<(String, Rc<TensorFile>)>>),
+    /// What was put together of other files.
+    Memory(Rc<BTreeMap<String, Array>>),
+}
+
+/// Where a tensor was found.
+enum Found {
+    /// In a file, under a name.
+    File(Rc<TensorFile>, String),
+    Memory(Array),
+}
+
+impl Found {
+    fn shape(&self) -> Result<Vec<usize>, TraceError> {
+        match self {
+            Self::File(file, name) => file.shape(name),
+            Self::Memory(array) => Ok(array.shape.clone()),
+        }
+    }
+
+    /// The tensor, whose values need not be finite.
+    fn read_any(self) -> Result<Array, TraceError> {
+        match self {
+            Self::File(file, name) => file.read_any(&name),
+            Self::Memory(array) => Ok(array),
+        }
+    }
+
+    fn read(self) -> Result<Array, TraceError> {
+        match self {
+            Self::File(file, name) => file.read(&name),
+            Self::Memory(array) => Ok(array),
+        }
+    }
 }
 
 impl Trace {
@@ -57,13 +90,24 @@ impl Trace {
         }
     }
 
-    /// The file with tensor `key`, if there is one, and the tensor's name in it.
-    fn find(&self, key: &str) -> Result<Option<(Rc<TensorFile>, String)>, TraceError> {
+    /// Tensors in memory that are of the file `path`.
+    pub fn in_memory(path: &Path, tensors: BTreeMap<String, Array>) -> Self {
+        Self {
+            path: path.into(),
+            source: Source::Memory(Rc::new(tensors)),
+            prefix: String::new(),
+            readings: Readings::default(),
+        }
+    }
+
+    /// Tensor `key`, if there is one.
+    fn find(&self, key: &str) -> Result<Option<Found>, TraceError> {
         let name = match self.readings.by_key.get(key) {
             Some(reading) => reading.name.clone(),
             None => format!("{}{key}", self.prefix),
         };
         let file = match &self.source {
+            Source::Memory(tensors) => return Ok(tensors.get(&name).cloned().map(Found::Memory)),
             Source::File(file) => Rc::clone(file),
             Source::Recording(opened) => {
                 let part = part_of(&name);
@@ -82,7 +126,7 @@ impl Trace {
                 }
             }
         };
-        Ok(file.has(&name).then_some((file, name)))
+        Ok(file.has(&name).then_some(Found::File(file, name)))
     }
 
     /// Is there a tensor `key`?
@@ -98,12 +142,12 @@ impl Trace {
     /// # Errors
     /// When its header is malformed.
     pub fn shape(&self, key: &str) -> Result<Option<Vec<usize>>, TraceError> {
-        let Some((file, name)) = self.find(key)? else {
+        let Some(found) = self.find(key)? else {
             return Ok(None);
         };
         match self.readings.by_key.get(key) {
             Some(Reading { layout: Some(_), shape, .. }) => Ok(Some(shape.clone())),
-            _ => file.shape(&name).map(Some),
+            _ => found.shape().map(Some),
         }
     }
 
@@ -128,11 +172,11 @@ impl Trace {
     /// # Errors
     /// When it is malformed or holds integers.
     pub fn array(&self, key: &str) -> Result<Option<Array>, TraceError> {
-        let Some((file, name)) = self.find(key)? else {
+        let Some(found) = self.find(key)? else {
             return Ok(None);
         };
-        let array = file.read_any(&name)?;
-        let values = array.floats(&name).map_err(|error| in_file(&file, error))?;
+        let array = found.read_any()?;
+        let values = array.floats(key).map_err(|error| self.in_file(error))?;
         Ok(Some(match self.readings.by_key.get(key) {
             Some(Reading { layout: Some(layout), shape, .. }) => {
                 Array { shape: shape.clone(), values: Values::Float(layout.apply(values)) }
@@ -146,8 +190,8 @@ impl Trace {
     /// # Errors
     /// When it is not, or is malformed.
     pub fn check_finite(&self, key: &str) -> Result<(), TraceError> {
-        if let Some((file, name)) = self.find(key)? {
-            file.read(&name)?;
+        if let Some(found) = self.find(key)? {
+            found.read()?;
         }
         Ok(())
     }
@@ -165,19 +209,24 @@ impl Trace {
     /// # Errors
     /// When it is malformed, holds floats or is no matrix.
     pub fn grid(&self, key: &str) -> Result<Option<Vec<Vec<i64>>>, TraceError> {
-        let Some((file, name)) = self.find(key)? else {
+        let Some(found) = self.find(key)? else {
             return Ok(None);
         };
-        let array = file.read(&name)?;
-        let values = array.ints(key).map_err(|error| in_file(&file, error))?;
+        let array = found.read()?;
+        let values = array.ints(key).map_err(|error| self.in_file(error))?;
         let columns = match array.shape[..] {
             [_, columns] | [columns] => columns,
             _ => {
                 let reason = format!("tensor `{key}`: shape {:?} is no matrix", array.shape);
-                return Err(TraceError::malformed(file.path(), reason));
+                return Err(TraceError::malformed(&self.path, reason));
             }
         };
         Ok(Some(values.chunks(columns).map(<[i64]>::to_vec).collect()))
+    }
+
+    /// An error about a tensor's values, with the file.
+    fn in_file(&self, error: TraceError) -> TraceError {
+        TraceError::malformed(&self.path, error.to_string())
     }
 
     /// The file or folder.
@@ -189,6 +238,7 @@ impl Trace {
     pub fn names(&self) -> Vec<String> {
         match &self.source {
             Source::File(file) => file.names(),
+            Source::Memory(tensors) => tensors.keys().cloned().collect(),
             Source::Recording(_) => Vec::new(),
         }
     }
@@ -221,6 +271,19 @@ impl Trace {
             || self.taken().iter().any(|taken| taken.name == name)
     }
 
+    /// The numbers of the cached steps that there are tensors of.
+    pub fn steps(&self, config: &Qwen3Config) -> BTreeSet<usize> {
+        let names = self.names();
+        let keys = names.iter().chain(self.readings.by_key.keys());
+        let number = |key: &String| {
+            let (step, rest) = without_step(key);
+            let site: Site = rest.parse().ok()?;
+            let there = site.layer.is_none_or(|layer| layer < config.num_hidden_layers);
+            step.strip_prefix("step_")?.strip_suffix('.')?.parse().ok().filter(|_| there)
+        };
+        keys.filter_map(number).collect()
+    }
+
     /// Checks the shape of every tensor that has one of the keys above. Layers that the config lacks are an error; keys
     /// that are none of these are left alone. Gives what was found, in the order of computation.
     ///
@@ -248,9 +311,4 @@ impl Trace {
         })?;
         Ok(found)
     }
-}
-
-/// An error about a tensor's values, with the file that the tensor is in.
-fn in_file(file: &TensorFile, error: TraceError) -> TraceError {
-    TraceError::malformed(file.path(), error.to_string())
 }

@@ -6,6 +6,7 @@ use qwen3_config::{Qwen3Config, Site};
 use strsim::{normalized_levenshtein, osa_distance};
 
 use crate::error::ensure;
+use crate::readings::without_step;
 use crate::stored_floors::StoredFloors;
 use crate::{Trace, TraceError};
 
@@ -24,7 +25,9 @@ impl Trace {
         let known = known(config);
         let mut unread = Vec::new();
         for name in self.names() {
-            if known.contains(&name) || StoredFloors::has_name(&name) || self.is_known(&name) {
+            let of_step =
+                !without_step(&name).0.is_empty() && known.iter().any(|key| key == without_step(&name).1);
+            if known.contains(&name) || of_step || StoredFloors::has_name(&name) || self.is_known(&name) {
                 continue;
             }
             let meant = known.iter().find(|known| is_slip(&name, known));

@@ -52,6 +52,19 @@ pub struct Neighbours {
     pub observed: Vec<Option<f64>>,
 }
 
+/// One tensor of the cached steps behind a prompt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepVerdict {
+    /// Its key, in the first step that is beyond its limit, or the one that is nearest to it.
+    pub tensor: String,
+    /// The number of that step.
+    pub step: usize,
+    /// Error over limit of the step that is off most; at most 1 passes.
+    pub ratio: f64,
+    /// Do all steps pass?
+    pub pass: bool,
+}
+
 /// Everything that was judged of one run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Verdicts {
@@ -59,17 +72,27 @@ pub struct Verdicts {
     pub tensors: Vec<LayerVerdict>,
     /// Every generated token.
     pub tokens: Vec<TokenVerdict>,
+    /// Every tensor of the cached steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepVerdict>,
 }
 
 impl Verdicts {
     /// Was anything judged?
     pub fn is_empty(&self) -> bool {
-        self.tensors.is_empty() && self.tokens.is_empty()
+        self.tensors.is_empty() && self.tokens.is_empty() && self.steps.is_empty()
     }
 
     /// Does everything pass?
     pub fn pass(&self) -> bool {
-        self.tensors.iter().all(|tensor| tensor.verdict.pass) && self.wrong_token().is_none()
+        self.tensors.iter().all(|tensor| tensor.verdict.pass)
+            && self.wrong_token().is_none()
+            && self.steps_pass()
+    }
+
+    /// Do all cached steps pass?
+    pub fn steps_pass(&self) -> bool {
+        self.steps.iter().all(|step| step.pass)
     }
 
     /// The tensors of a mode.

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use qwen3_checkpoint::Checkpoint;
 use qwen3_config::{Qwen3Config, Tap};
 use qwen3_trace::{Names, Reference, Site, Trace, TraceError};
 use safetensors::Dtype;
@@ -18,15 +17,21 @@ struct Given {
 }
 
 impl Given {
-    /// A prompt of one row without padding, with all taps.
+    /// A prompt of one row of seven tokens, with all taps, whose values are random.
     fn new() -> Self {
-        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
-        let checkpoint = Checkpoint::open(fixtures.join("checkpoints/gqa-tied")).unwrap();
-        let config = checkpoint.config().clone();
-        let reference = fixtures.join("gqa-tied/prompt1/reference.npz");
-        let reference = Reference::open(&reference, &config, true).unwrap();
-        assert!(reference.rows.visible.concat().iter().all(|seen| *seen));
-        Self { config, reference, folder: tempfile::tempdir().unwrap() }
+        let config = Qwen3Config { num_hidden_layers: 2, ..Qwen3Config::tiny() };
+        let folder = tempfile::tempdir().unwrap();
+        let sparse = |site: &Site| site.tap.is_of_experts();
+        let tensors = Site::all(2).filter(|site| !sparse(site)).enumerate().map(|(seed, site)| {
+            let shape = site.tap.shape(&config, 1, 7);
+            let value = |i: usize| ((i * i + 1) as f32 * (1.7 + 0.37 * seed as f32)).sin();
+            (site.to_string(), shape.clone(), (0..shape.iter().product()).map(value).collect())
+        });
+        let tensors: Vec<Tensor> = tensors.collect();
+        let file = folder.path().join("reference.safetensors");
+        write(&file, &tensors, true);
+        let reference = Reference::open(&file, &config, true).unwrap();
+        Self { config, reference, folder }
     }
 
     fn values(&self, key: &str) -> (Vec<usize>, Vec<f32>) {
@@ -43,12 +48,7 @@ impl Given {
 
     fn file(&self, tensors: &[Tensor]) -> PathBuf {
         let file = self.folder.path().join("mine.safetensors");
-        let bytes = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
-        let bytes: Vec<Vec<u8>> = tensors.iter().map(|(.., values)| bytes(values)).collect();
-        let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
-            (name.clone(), TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
-        });
-        safetensors::serialize_to_file(views, None, &file).unwrap();
+        write(&file, tensors, false);
         file
     }
 
@@ -69,6 +69,19 @@ impl Given {
         assert_eq!(taken.collect::<Vec<_>>(), [(key, words)], "{name}");
         assert_eq!(trace.unread(&self.config).unwrap(), [""; 0]);
     }
+}
+
+/// Writes tensors, and the ids of a prompt.
+fn write(file: &Path, tensors: &[Tensor], with_ids: bool) {
+    let bytes = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    let bytes: Vec<Vec<u8>> = tensors.iter().map(|(.., values)| bytes(values)).collect();
+    let ids: Vec<u8> = (0..7_i64).flat_map(i64::to_le_bytes).collect();
+    let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
+        (name.clone(), TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
+    });
+    let ids =
+        with_ids.then(|| ("input_ids".to_string(), TensorView::new(Dtype::I64, vec![1, 7], &ids).unwrap()));
+    safetensors::serialize_to_file(views.chain(ids), None, file).unwrap();
 }
 
 /// The values with axes in another order.

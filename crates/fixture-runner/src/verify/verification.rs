@@ -168,7 +168,7 @@ impl<'a> Verification<'a> {
         tensors.extend(judge.tensors(Mode::Isolated, &isolated, expected.derived)?);
         tensors.extend(judge.patched(&made(out, Mode::Patched))?);
         let tokens = judge.tokens(&accumulated)?;
-        Ok(Verdicts { tensors, tokens })
+        Ok(Verdicts { tensors, tokens, steps: Vec::new() })
     }
 
     /// Where and why what a worker wrote to `out` goes wrong.
@@ -193,6 +193,7 @@ impl<'a> Verification<'a> {
             scope: self.given.scope.clone(),
             mode,
             time: self.args.shared.diagnose_for(),
+            prompt: None,
             progress: &mut |what| progress::say(label, what),
         })?)
     }

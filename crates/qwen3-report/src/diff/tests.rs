@@ -31,7 +31,7 @@ fn run(change: impl FnOnce(&mut RunResult)) -> RunResult {
     let mut run = RunResult {
         elapsed_ms: 1000.0,
         switches: Some(Switches { fusion: true, autotune: true }),
-        verdicts: Verdicts { tensors, tokens: vec![token(0, 12, 12), token(1, 7, 7)] },
+        verdicts: Verdicts { tensors, tokens: vec![token(0, 12, 12), token(1, 7, 7)], steps: Vec::new() },
         ..sample::run("wgpu", Status::Pass, Vec::new())
     };
     change(&mut run);

@@ -1,5 +1,5 @@
 //! Paths of modules, as Transformers and vLLM have them: `model.layers.3.self_attn.q_proj`. What such a tensor holds is
-//! the module's output.
+//! the module's output, or with `.inputs.args.0` behind it, as Transformers' debugging utilities have it, its input.
 
 use qwen3_config::{Site, Tap};
 
@@ -7,18 +7,28 @@ use super::Meaning;
 
 pub(super) fn meaning(name: &str) -> Option<Meaning> {
     let path = name.replace('/', ".");
-    let (path, input) = match path.strip_suffix(".input").or_else(|| path.strip_suffix(".inputs")) {
+    let ends = [".inputs.args.0", ".inputs.kwargs.hidden_states", ".inputs.0", ".inputs", ".input"];
+    let (path, input) = match ends.iter().find_map(|end| path.strip_suffix(end)) {
         Some(path) => (path, true),
         None => (without_output(&path), false),
     };
     let parts: Vec<&str> = path.split('.').collect();
     let Some(at) = parts.iter().rposition(|part| *part == "layers") else {
-        return (!input).then(|| outside(parts.last()?)).flatten();
+        return match (input, *parts.last()?) {
+            (true, "norm") => Some(Meaning::LastLayer),
+            (true, _) => None,
+            (false, module) => outside(module),
+        };
     };
     let layer: usize = parts.get(at + 1)?.parse().ok()?;
     let inside = parts[at + 2..].join(".");
     if input {
-        return (inside == "self_attn.o_proj").then(|| Meaning::inside(layer, Tap::Context));
+        return match (&*inside, layer.checked_sub(1)) {
+            ("", Some(before)) => Some(Meaning::inside(before, Tap::LayerOutput)),
+            ("", None) => Some(Meaning::outside(Tap::Embedding)),
+            ("self_attn.o_proj", _) => Some(Meaning::inside(layer, Tap::Context)),
+            _ => Some(Meaning::Uncompared("what goes into a module")),
+        };
     }
     of_layer(layer, &inside)
 }
