@@ -58,8 +58,8 @@ pub fn run(args: &Args) -> Result<u8> {
             folder.display()
         );
     }
-    for file in [&shared.reference, &shared.observed].into_iter().flatten() {
-        ensure!(file.is_file(), "there is no file {}", file.display());
+    for path in [&shared.reference, &shared.observed].into_iter().flatten() {
+        ensure!(path.is_file() || path.is_dir(), "there is no file or folder {}", path.display());
     }
     launch::check_outputs([("--json", &shared.json), ("--junit", &shared.junit), ("--html", &shared.html)])?;
 

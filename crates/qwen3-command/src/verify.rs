@@ -18,12 +18,13 @@ pub struct VerifyArgs {
     /// it (`cargo xtask reference --adapter`).
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
-    /// What should come out (`cargo xtask reference` makes it). Without one, the backends are compared
-    /// with each other.
-    #[arg(long, value_name = "FILE")]
+    /// What should come out (`cargo xtask reference` makes it), in any format of --observed. Without one, the backends
+    /// are compared with each other.
+    #[arg(long, value_name = "PATH")]
     pub reference: Option<PathBuf>,
-    /// Activations to check instead of ours, npz or safetensors, under the reference's keys, any subset.
-    #[arg(long, value_name = "FILE", requires = "reference")]
+    /// Activations to check instead of ours, under the reference's keys, any subset: a file .safetensors, .npz, .npy, or
+    /// .pt, .pth, .bin of torch.save; or a folder of .npy files.
+    #[arg(long, value_name = "PATH", requires = "reference")]
     pub observed: Option<PathBuf>,
     /// The backends to run on, separated by commas; when left out the fastest that needs nothing installed.
     #[arg(long, value_delimiter = ',', value_name = "NAME", default_value = DEFAULT_BACKEND.name(), value_parser = backend_word())]

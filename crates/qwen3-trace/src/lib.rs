@@ -1,8 +1,8 @@
 //! What passes through a Qwen3 model, in files, and whether it is right.
 //!
-//! [`TensorFile`] reads safetensors and npz. A [`Reference`] is what should come out of a prompt, a [`Trace`]
-//! what did; [`Judge`] compares them tensor by tensor within [`Limits`], and gives [`Verdicts`]. A tensor is
-//! judged here and nowhere else. The crate needs no tensor library.
+//! [`TensorFile`] reads safetensors, NumPy's and PyTorch's files. A [`Reference`] is what should come out of a
+//! prompt, a [`Trace`] what did; [`Judge`] compares them tensor by tensor within [`Limits`], and gives
+//! [`Verdicts`]. A tensor is judged here and nowhere else. The crate needs no tensor library.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 

@@ -1,34 +1,47 @@
-//! Tensors in files, `.safetensors` and `.npz`.
+//! Tensors in files and folders: a [`Format`] each, below this module.
 //!
 //! They are read as if they were hostile: no number in a header is trusted before it has been compared with
-//! the bytes that are there.
+//! the bytes that are there, and nothing that a file asks for is executed.
 
+mod archive;
 mod decode;
+mod npy;
+mod npy_files;
 mod npz;
+mod pickle;
+mod safetensors;
+mod strided;
 #[cfg(test)]
 mod tests;
+mod torch;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
-use qwen3_checkpoint::{SafetensorsFile, open_regular};
+use qwen3_checkpoint::open_regular;
 use qwen3_config::Precision;
-use safetensors::Dtype;
-use safetensors::tensor::TensorInfo;
 
 use self::decode::{Element, check_finite, decode, values};
+use self::npy_files::NpyFiles;
 use self::npz::Npz;
+use self::safetensors::Safetensors;
+use self::torch::Torch;
 use crate::TraceError;
 
 /// A tensor larger than this is not read: it has to fit into memory, and is there twice while it is decoded.
 const MAX_TENSOR_BYTES: u64 = 4 << 30;
+/// Bytes of a tensor's name in formats that put it together from parts.
+const MAX_NAME: usize = 1024;
+/// What may be opened.
+const KNOWN: &str = "neither .safetensors, .npz, .npy, .pt, .pth nor .bin";
 
 /// The values of a tensor, in C order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Values {
     /// Every floating-point dtype, rounded to f32 from f64.
     Float(Vec<f32>),
-    /// Every integer dtype.
+    /// Every integer dtype, and booleans as 0 and 1.
     Int(Vec<i64>),
 }
 
@@ -78,14 +91,14 @@ impl Array {
     }
 }
 
-/// An open tensor file of any size; a tensor is in memory when it is read.
+/// An open file or folder of tensors, of any size; a tensor is in memory when it is read.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), qwen3_trace::TraceError> {
 /// use std::path::Path;
 ///
 /// use qwen3_trace::TensorFile;
-/// let file = TensorFile::open(Path::new("ref/prompt1/reference.npz"))?; // or .safetensors
+/// let file = TensorFile::open(Path::new("ref/prompt1/reference.npz"))?; // or .safetensors, .pt, ..
 /// let shape = file.shape("layer_00_output")?; // [batch, seq, hidden_size]
 /// let values = file.read("layer_00_output")?;
 /// assert_eq!(values.wide("layer_00_output")?.len(), shape.iter().product::<usize>());
@@ -95,40 +108,65 @@ impl Array {
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
-    format: Format,
+    format: Box<dyn Format>,
 }
 
-#[derive(Debug)]
-enum Format {
-    Safetensors(SafetensorsFile),
-    Npz(Npz),
+/// The tensors of a file or folder by their names.
+trait Format: fmt::Debug + Send {
+    /// The names of all tensors.
+    fn names(&self) -> Vec<String>;
+
+    /// Is there a tensor of this name?
+    fn has(&self, name: &str) -> bool;
+
+    /// A tensor's shape, of which as little as possible is read.
+    fn shape(&self, name: &str) -> Result<Vec<usize>, TraceError>;
+
+    /// A tensor as it is stored.
+    fn stored(&self, name: &str) -> Result<Stored, TraceError>;
+
+    /// The files of a folder that hold no tensor.
+    fn others(&self) -> &[String] {
+        &[]
+    }
+}
+
+/// The bytes of a tensor: little-endian values in C order, as many as its shape has.
+struct Stored {
+    element: Element,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
 }
 
 impl TensorFile {
-    /// Reads a file with the ending `.safetensors`, `.safetensor` or `.npz`, and checks its list of tensors.
+    /// Opens tensors and checks their list. By the ending: `.safetensors` (`.safetensor`), `.npz`, `.npy` (one tensor,
+    /// of the file's name), and what `torch.save` writes as `.pt`, `.pth` or `.bin`: tensors in dictionaries, lists and
+    /// tuples, whose keys and numbers are joined with dots; a tensor alone has the file's name. In a folder `.npy` files
+    /// are tensors under their paths in it.
     ///
     /// # Errors
-    /// When the file cannot be read, has another ending, or is malformed.
+    /// When it cannot be read, is none of these, or is malformed; a pickle that asks for anything but tensors is
+    /// refused, and nothing of it is executed.
     pub fn open(path: &Path) -> Result<Self, TraceError> {
+        if path.is_dir() {
+            return Ok(Self { path: path.into(), format: Box::new(NpyFiles::in_folder(path)?) });
+        }
         // A file that is not there is not one with a wrong ending.
         open_regular(path)?;
         let ending = path.extension().and_then(|ending| ending.to_str());
-        let format = match ending {
-            Some("safetensors" | "safetensor") => Format::Safetensors(SafetensorsFile::open(path)?),
-            Some("npz") => Format::Npz(Npz::open(path)?),
-            _ => {
-                return Err(TraceError::malformed(path, "neither .safetensors nor .npz"));
-            }
+        let format: Box<dyn Format> = match ending {
+            Some("safetensors" | "safetensor") => Box::new(Safetensors::open(path)?),
+            Some("npz") => Box::new(Npz::open(path)?),
+            Some("npy") => Box::new(NpyFiles::one(path)?),
+            Some("pt" | "pth" | "bin") => Box::new(Torch::open(path)?),
+            _ => return Err(TraceError::malformed(path, KNOWN)),
         };
         Ok(Self { path: path.into(), format })
     }
 
     /// Is there a tensor of this name?
     pub fn has(&self, name: &str) -> bool {
-        match &self.format {
-            Format::Safetensors(file) => file.info(name).is_some(),
-            Format::Npz(file) => file.has(name),
-        }
+        self.format.has(name)
     }
 
     /// The shape of a tensor, of which its header alone is read.
@@ -136,10 +174,7 @@ impl TensorFile {
     /// # Errors
     /// When there is none of this name, or its header does not fit the bytes that are there.
     pub fn shape(&self, name: &str) -> Result<Vec<usize>, TraceError> {
-        match &self.format {
-            Format::Safetensors(file) => Ok(self.info(file, name)?.shape.clone()),
-            Format::Npz(file) => file.shape(name),
-        }
+        self.format.shape(name)
     }
 
     /// Decodes a tensor.
@@ -160,59 +195,20 @@ impl TensorFile {
     /// # Errors
     /// As [`read`](Self::read), but for the last.
     pub fn read_any(&self, name: &str) -> Result<Array, TraceError> {
-        match &self.format {
-            Format::Safetensors(file) => {
-                let (dtype, shape, bytes) = self.stored(file, name)?;
-                let element = match dtype {
-                    Dtype::F16 => Element::F16,
-                    Dtype::BF16 => Element::BF16,
-                    Dtype::F32 => Element::F32,
-                    Dtype::F64 => Element::F64,
-                    Dtype::I32 => Element::I32,
-                    Dtype::I64 => Element::I64,
-                    other => {
-                        let expected = "F16, BF16, F32, F64, I32 or I64";
-                        return Err(self.dtype_error(name, expected, other));
-                    }
-                };
-                decode(&self.path, name, shape, element, &bytes)
-            }
-            Format::Npz(file) => file.read(name),
-        }
-    }
-
-    fn info<'a>(&self, file: &'a SafetensorsFile, name: &str) -> Result<&'a TensorInfo, TraceError> {
-        let none = || TraceError::NoTensor { file: self.path.clone(), tensor: name.into() };
-        file.info(name).ok_or_else(none)
-    }
-
-    /// A tensor's dtype, shape and bytes.
-    fn stored(&self, file: &SafetensorsFile, name: &str) -> Result<(Dtype, Vec<usize>, Vec<u8>), TraceError> {
-        let info = self.info(file, name)?;
-        let length = info.data_offsets.1 - info.data_offsets.0;
-        check_size(&self.path, name, length as u64)?;
-        let bytes = file.read(name, 0..length)?;
-        Ok((info.dtype, info.shape.clone(), bytes))
-    }
-
-    fn dtype_error(&self, name: &str, expected: &'static str, found: Dtype) -> TraceError {
-        TraceError::DType {
-            file: self.path.clone(),
-            tensor: name.into(),
-            expected,
-            found: format!("{found:?}"),
-        }
+        decode(&self.path, name, self.format.stored(name)?)
     }
 
     /// The names of all tensors, without the `.npy` of an npz's entries.
     pub fn names(&self) -> Vec<String> {
-        match &self.format {
-            Format::Safetensors(file) => file.names().map(String::from).collect(),
-            Format::Npz(file) => file.names(),
-        }
+        self.format.names()
     }
 
-    /// Where the file lies.
+    /// The files of a folder that hold no tensor, by their paths in it; hidden ones are left out.
+    pub fn others(&self) -> &[String] {
+        self.format.others()
+    }
+
+    /// Where the file or folder lies.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -220,21 +216,13 @@ impl TensorFile {
     /// The bits of a half-precision tensor, and which of the two half precisions they are in.
     ///
     /// # Errors
-    /// When there is none of this name, or it is empty, of another dtype, or not finite; an npz file, whose
-    /// dtypes do not include bf16, has none.
+    /// When there is none of this name, or it is empty, of another dtype, or not finite.
     pub fn read_bits(&self, name: &str) -> Result<(Precision, Vec<u16>), TraceError> {
-        let Format::Safetensors(file) = &self.format else {
-            return Err(TraceError::Values {
-                tensor: name.into(),
-                expected: "a half-precision tensor in a safetensors file",
-                found: "an npz file",
-            });
-        };
-        let (dtype, shape, bytes) = self.stored(file, name)?;
-        let (precision, widen): (_, fn(u16) -> f32) = match dtype {
-            Dtype::F16 => (Precision::F16, |bits| f16::from_bits(bits).to_f32()),
-            Dtype::BF16 => (Precision::BF16, |bits| bf16::from_bits(bits).to_f32()),
-            other => return Err(self.dtype_error(name, "F16 or BF16", other)),
+        let Stored { element, shape, bytes } = self.format.stored(name)?;
+        let (precision, widen): (_, fn(u16) -> f32) = match element {
+            Element::F16 => (Precision::F16, |bits| f16::from_bits(bits).to_f32()),
+            Element::BF16 => (Precision::BF16, |bits| bf16::from_bits(bits).to_f32()),
+            other => return Err(dtype_error(&self.path, name, "F16 or BF16", format!("{other:?}"))),
         };
         if bytes.is_empty() {
             return Err(TraceError::Empty { file: self.path.clone(), tensor: name.into(), shape });
@@ -245,14 +233,36 @@ impl TensorFile {
     }
 }
 
+fn no_tensor(file: &Path, name: &str) -> TraceError {
+    TraceError::NoTensor { file: file.into(), tensor: name.into() }
+}
+
+fn dtype_error(file: &Path, name: &str, expected: &'static str, found: String) -> TraceError {
+    TraceError::DType { file: file.into(), tensor: name.into(), expected, found }
+}
+
+/// What is wrong with a tensor of a file.
+fn malformed(file: &Path, name: &str, reason: impl fmt::Display) -> TraceError {
+    TraceError::Tensor { file: file.into(), tensor: name.into(), reason: reason.to_string() }
+}
+
+/// Fails for a name that is longer than [`MAX_NAME`].
+fn check_name(name: &str) -> Result<(), String> {
+    if name.len() > MAX_NAME {
+        return Err(format!("a name of more than {MAX_NAME} bytes: `{}`", shown(name)));
+    }
+    Ok(())
+}
+
+/// A name in an error.
+fn shown(name: &str) -> String {
+    name.chars().take(120).flat_map(char::escape_debug).collect()
+}
+
 /// Fails for a tensor that takes more than [`MAX_TENSOR_BYTES`].
 fn check_size(path: &Path, tensor: &str, bytes: u64) -> Result<(), TraceError> {
     if bytes > MAX_TENSOR_BYTES {
-        return Err(TraceError::Tensor {
-            file: path.into(),
-            tensor: tensor.into(),
-            reason: format!("{bytes} bytes, at most {MAX_TENSOR_BYTES} are read"),
-        });
+        return Err(malformed(path, tensor, format!("{bytes} bytes, at most {MAX_TENSOR_BYTES} are read")));
     }
     Ok(())
 }

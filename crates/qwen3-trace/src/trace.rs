@@ -66,10 +66,10 @@ impl Found {
 }
 
 impl Trace {
-    /// Opens an npz or safetensors file.
+    /// Opens a file or folder of tensors, as [`TensorFile::open`] reads them.
     ///
     /// # Errors
-    /// When the file cannot be read or is malformed.
+    /// When it cannot be read or is malformed.
     pub fn open(path: &Path) -> Result<Self, TraceError> {
         Ok(Self {
             path: path.into(),
@@ -282,6 +282,14 @@ impl Trace {
             step.strip_prefix("step_")?.strip_suffix('.')?.parse().ok().filter(|_| there)
         };
         keys.filter_map(number).collect()
+    }
+
+    /// The files beside the tensors that hold none, in a folder of `.npy` files.
+    pub fn others(&self) -> &[String] {
+        match &self.source {
+            Source::File(file) => file.others(),
+            Source::Recording(_) | Source::Memory(_) => &[],
+        }
     }
 
     /// Checks the shape of every tensor that has one of the keys above. Layers that the config lacks are an error; keys

@@ -17,7 +17,7 @@ pub(crate) const OTHERS: [&str; 7] =
 const SLIP: usize = 2;
 
 impl Trace {
-    /// The names of tensors that are none of the keys of a reference.
+    /// The names of tensors that are none of the keys of a reference, and of files beside them that hold no tensor.
     ///
     /// # Errors
     /// When one is nearly such a key, as `layer_1_output` and `Layer_02_output` are: naming both.
@@ -37,6 +37,7 @@ impl Trace {
             })?;
             unread.push(name);
         }
+        unread.extend_from_slice(self.others());
         unread.sort();
         Ok(unread)
     }

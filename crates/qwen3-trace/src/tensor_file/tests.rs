@@ -1,8 +1,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use safetensors::Dtype;
-use safetensors::tensor::{TensorView, serialize};
+use ::safetensors::Dtype;
+use ::safetensors::tensor::{TensorView, serialize};
 use tempfile::TempDir;
 
 use super::*;
@@ -11,7 +11,7 @@ use qwen3_checkpoint::CheckpointError::{Io, Malformed};
 use qwen3_config::Precision;
 
 /// Writes a file in a folder of its own.
-fn written(name: &str, bytes: &[u8]) -> (TempDir, PathBuf) {
+pub(super) fn written(name: &str, bytes: &[u8]) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     fs::write(&path, bytes).unwrap();
@@ -51,6 +51,10 @@ fn safetensors_of_every_dtype() {
         ("bf16", Dtype::BF16, &[1, 2], &bf16),
         ("f32", Dtype::F32, &[2, 1], &f32),
         ("f64", Dtype::F64, &[2], &f64),
+        ("bool", Dtype::BOOL, &[3], &[0, 1, 255]),
+        ("u8", Dtype::U8, &[1], &[255]),
+        ("i8", Dtype::I8, &[1], &[255]),
+        ("i16", Dtype::I16, &[1], &[0xfe, 0xff]),
         ("i32", Dtype::I32, &[2], &i32),
         ("i64", Dtype::I64, &[2], &i64),
         ("scalar", Dtype::F32, &[], &f32[..4]),
@@ -62,6 +66,10 @@ fn safetensors_of_every_dtype() {
     assert_eq!(read("bf16"), Array { shape: vec![1, 2], values: Values::Float(vec![1.0, -2.5]) });
     assert_eq!(read("f32"), Array { shape: vec![2, 1], values: Values::Float(vec![1.5, -0.1]) });
     assert_eq!(read("f64").values, Values::Float(vec![0.1, -0.0]));
+    assert_eq!(read("bool").values, Values::Int(vec![0, 1, 1]));
+    assert_eq!(read("u8").values, Values::Int(vec![255]));
+    assert_eq!(read("i8").values, Values::Int(vec![-1]));
+    assert_eq!(read("i16").values, Values::Int(vec![-2]));
     assert_eq!(read("i32").values, Values::Int(vec![7, -7]));
     assert_eq!(read("i64").values, Values::Int(vec![i64::MAX, i64::MIN]));
     assert_eq!(read("scalar"), Array { shape: vec![], values: Values::Float(vec![1.5]) });
@@ -123,16 +131,15 @@ fn safetensors_that_cannot_be_used() {
 #[test]
 fn tensors_that_cannot_be_used() {
     let bytes = tensors(&[
-        ("bool", Dtype::BOOL, &[1], &[1]),
+        ("f8", Dtype::F8_E4M3, &[1], &[1]),
         ("empty", Dtype::F32, &[3, 0], &[]),
         ("inf", Dtype::F64, &[2], &le(&[1.0_f64, 1e39].map(f64::to_le_bytes))),
         ("nan", Dtype::F32, &[3], &le(&[0.0, 1.0, f32::NAN].map(f32::to_le_bytes))),
     ]);
     let file = open("a.safetensors", &bytes).unwrap();
     let message = |name: &str| file.read(name).unwrap_err().to_string();
-    assert!(
-        message("bool").ends_with("tensor `bool` has dtype BOOL, expected F16, BF16, F32, F64, I32 or I64")
-    );
+    let expected = "F16, BF16, F32, F64, I64, I32, I16, I8, U8 or BOOL";
+    assert!(message("f8").ends_with(&format!("tensor `f8` has dtype F8_E4M3, expected {expected}")));
     assert!(message("empty").ends_with("tensor `empty` of shape [3, 0] has no elements"));
     assert!(message("inf").ends_with("tensor `inf` is inf at flat index 1"));
     assert!(message("nan").ends_with("a.safetensors: tensor `nan` is NaN at flat index 2"));
@@ -141,7 +148,11 @@ fn tensors_that_cannot_be_used() {
 
 #[test]
 fn files_that_cannot_be_used() {
-    assert!(matches!(open("a.bin", &[]), Err(E::File(Malformed { .. }))));
+    let message = |name: &str| open(name, &[]).unwrap_err().to_string();
+    assert!(message("a.gguf").ends_with("a.gguf: neither .safetensors, .npz, .npy, .pt, .pth nor .bin"));
+    for name in ["a.bin", "a.pt", "a.npz", "a.safetensors"] {
+        assert!(message(name).contains(name), "{}", message(name));
+    }
     assert!(matches!(TensorFile::open(Path::new("/nowhere/a.npz")), Err(E::File(Io { .. }))));
 }
 
@@ -160,10 +171,11 @@ fn a_tensor_that_does_not_fit_into_memory() {
 }
 
 #[test]
-fn a_folder_is_no_file() {
+fn a_folder_without_tensors() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.npz");
     fs::create_dir(&path).unwrap();
+    fs::write(path.join("a.txt"), "").unwrap();
     let error = TensorFile::open(&path).unwrap_err().to_string();
-    assert!(error.ends_with("not a regular file"), "{error}");
+    assert!(error.ends_with("a.npz: a folder with no .npy file"), "{error}");
 }
