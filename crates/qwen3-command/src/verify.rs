@@ -23,7 +23,8 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "PATH")]
     pub reference: Option<PathBuf>,
     /// Activations to check instead of ours, under the reference's keys, any subset: a file .safetensors, .npz, .npy, or
-    /// .pt, .pth, .bin of torch.save; or a folder of .npy files.
+    /// .pt, .pth, .bin of torch.save; a folder of .npy files; or what Transformers' model_addition_debugger_context
+    /// wrote, its folder or *_FULL_TENSORS.json.
     #[arg(long, value_name = "PATH", requires = "reference")]
     pub observed: Option<PathBuf>,
     /// The backends to run on, separated by commas; when left out the fastest that needs nothing installed.

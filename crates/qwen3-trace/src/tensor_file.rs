@@ -4,11 +4,13 @@
 //! the bytes that are there, and nothing that a file asks for is executed.
 
 mod archive;
+mod debug_tree;
 mod decode;
 mod npy;
 mod npy_files;
 mod npz;
 mod pickle;
+mod printed;
 mod safetensors;
 mod strided;
 #[cfg(test)]
@@ -22,6 +24,7 @@ use half::{bf16, f16};
 use qwen3_checkpoint::open_regular;
 use qwen3_config::Precision;
 
+use self::debug_tree::DebugTree;
 use self::decode::{Element, check_finite, decode, values};
 use self::npy_files::NpyFiles;
 use self::npz::Npz;
@@ -34,7 +37,7 @@ const MAX_TENSOR_BYTES: u64 = 4 << 30;
 /// Bytes of a tensor's name in formats that put it together from parts.
 const MAX_NAME: usize = 1024;
 /// What may be opened.
-const KNOWN: &str = "neither .safetensors, .npz, .npy, .pt, .pth nor .bin";
+const KNOWN: &str = "neither .safetensors, .npz, .npy, .pt, .pth, .bin nor a *_FULL_TENSORS.json";
 
 /// The values of a tensor, in C order.
 #[derive(Clone, Debug, PartialEq)]
@@ -141,15 +144,21 @@ struct Stored {
 impl TensorFile {
     /// Opens tensors and checks their list. By the ending: `.safetensors` (`.safetensor`), `.npz`, `.npy` (one tensor,
     /// of the file's name), and what `torch.save` writes as `.pt`, `.pth` or `.bin`: tensors in dictionaries, lists and
-    /// tuples, whose keys and numbers are joined with dots; a tensor alone has the file's name. In a folder `.npy` files
-    /// are tensors under their paths in it.
+    /// tuples, whose keys and numbers are joined with dots; a tensor alone has the file's name. A `.json` is the
+    /// `*_FULL_TENSORS.json` of Transformers' `model_addition_debugger_context`: each module's output under its path
+    /// below the model, a tensor that it was given as `<path>.inputs.args.0` or `<path>.inputs.kwargs.<name>`. A folder
+    /// has such a file, or `.npy` files that are tensors under their paths in it.
     ///
     /// # Errors
     /// When it cannot be read, is none of these, or is malformed; a pickle that asks for anything but tensors is
     /// refused, and nothing of it is executed.
     pub fn open(path: &Path) -> Result<Self, TraceError> {
         if path.is_dir() {
-            return Ok(Self { path: path.into(), format: Box::new(NpyFiles::in_folder(path)?) });
+            let format: Box<dyn Format> = match DebugTree::in_folder(path)? {
+                Some(file) => Box::new(DebugTree::open(&file)?),
+                None => Box::new(NpyFiles::in_folder(path)?),
+            };
+            return Ok(Self { path: path.into(), format });
         }
         // A file that is not there is not one with a wrong ending.
         open_regular(path)?;
@@ -159,6 +168,7 @@ impl TensorFile {
             Some("npz") => Box::new(Npz::open(path)?),
             Some("npy") => Box::new(NpyFiles::one(path)?),
             Some("pt" | "pth" | "bin") => Box::new(Torch::open(path)?),
+            Some("json") => Box::new(DebugTree::open(path)?),
             _ => return Err(TraceError::malformed(path, KNOWN)),
         };
         Ok(Self { path: path.into(), format })

@@ -9,7 +9,8 @@ use clap::Parser;
 use qwen3_command::VerifyArgs;
 
 const NOTES: &str = "\
-Activations are safetensors, npz, npy (one file or a folder) or files of torch.save, under the reference's keys, any subset: embedding_output, layer_00_output ..,
+Activations are safetensors, npz, npy (one file or a folder), files of torch.save, or what Transformers'
+model_addition_debugger_context wrote, under the reference's keys, any subset: embedding_output, layer_00_output ..,
 final_norm_output, logits, step_logits, generated_ids, and inside a layer layer_00.input_layernorm,
 layer_00.self_attn.q_proj (k_proj, v_proj, q_norm, k_norm, q_rope, k_rope, context, o_proj),
 layer_00.post_attention_layernorm, layer_00.mlp.

@@ -37,7 +37,7 @@ impl NpyFiles {
         let mut found = Self { path: path.into(), files: BTreeMap::new(), others: Vec::new() };
         found.walk(path, "", MAX_DEPTH, &mut 0)?;
         if found.files.is_empty() {
-            let reason = "a folder with no .npy file";
+            let reason = "a folder with neither .npy files nor a *_FULL_TENSORS.json";
             return Err(TraceError::malformed(path, reason));
         }
         found.others.sort();

@@ -23,6 +23,18 @@ pub(super) fn open(name: &str, bytes: &[u8]) -> Result<TensorFile, E> {
     TensorFile::open(&path)
 }
 
+/// A file of f32 tensors.
+pub(super) fn floats(list: &[(&str, &[usize], &[f32])]) -> Vec<u8> {
+    let bytes: Vec<Vec<u8>> = list
+        .iter()
+        .map(|(_, _, values)| values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        .collect();
+    let views = list.iter().zip(&bytes);
+    let views: Vec<_> =
+        views.map(|((name, shape, _), bytes)| (*name, Dtype::F32, *shape, &bytes[..])).collect();
+    tensors(&views)
+}
+
 fn tensors(list: &[(&str, Dtype, &[usize], &[u8])]) -> Vec<u8> {
     let views = list
         .iter()
@@ -149,8 +161,11 @@ fn tensors_that_cannot_be_used() {
 #[test]
 fn files_that_cannot_be_used() {
     let message = |name: &str| open(name, &[]).unwrap_err().to_string();
-    assert!(message("a.gguf").ends_with("a.gguf: neither .safetensors, .npz, .npy, .pt, .pth nor .bin"));
-    for name in ["a.bin", "a.pt", "a.npz", "a.safetensors"] {
+    assert!(
+        message("a.gguf")
+            .ends_with("a.gguf: neither .safetensors, .npz, .npy, .pt, .pth, .bin nor a *_FULL_TENSORS.json")
+    );
+    for name in ["a.bin", "a.pt", "a.npz", "a.json", "a.safetensors"] {
         assert!(message(name).contains(name), "{}", message(name));
     }
     assert!(matches!(TensorFile::open(Path::new("/nowhere/a.npz")), Err(E::File(Io { .. }))));
@@ -177,5 +192,5 @@ fn a_folder_without_tensors() {
     fs::create_dir(&path).unwrap();
     fs::write(path.join("a.txt"), "").unwrap();
     let error = TensorFile::open(&path).unwrap_err().to_string();
-    assert!(error.ends_with("a.npz: a folder with no .npy file"), "{error}");
+    assert!(error.ends_with("a.npz: a folder with neither .npy files nor a *_FULL_TENSORS.json"), "{error}");
 }
