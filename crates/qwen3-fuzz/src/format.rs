@@ -26,6 +26,12 @@ pub enum Format {
     Record,
     /// References and activations in `.npz`.
     Npz,
+    /// Activations in `.npy` files.
+    Npy,
+    /// Activations that `torch.save` wrote.
+    Torch,
+    /// Activations that Transformers' debugging utilities wrote.
+    DebugTree,
     /// `manifest.json` and what it lists.
     Manifest,
     /// Messages and tools of a conversation.
@@ -40,7 +46,7 @@ pub enum Format {
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Safetensors,
         Self::Index,
         Self::Config,
@@ -49,6 +55,9 @@ impl Format {
         Self::GenerationConfig,
         Self::Record,
         Self::Npz,
+        Self::Npy,
+        Self::Torch,
+        Self::DebugTree,
         Self::Manifest,
         Self::Messages,
         Self::Report,
@@ -67,6 +76,9 @@ impl Format {
             Self::GenerationConfig => "generation-config",
             Self::Record => "record",
             Self::Npz => "npz",
+            Self::Npy => "npy",
+            Self::Torch => "torch",
+            Self::DebugTree => "debug-tree",
             Self::Manifest => "manifest",
             Self::Messages => "messages",
             Self::Report => "report",
@@ -149,6 +161,8 @@ pub fn plans(format: Format) -> Vec<Plan> {
     let runner = |line, base: &[Base], targets: &[&'static str]| {
         Plan::new(Program::FixtureRunner, line, base, targets)
     };
+    let verifier =
+        |line, base: &[Base], targets: &[&'static str]| Plan::new(Program::Qwen3Verify, line, base, targets);
     match format {
         Format::Safetensors => {
             let file = &["model.safetensors"];
@@ -238,6 +252,32 @@ pub fn plans(format: Format) -> Vec<Plan> {
                 &["observed.npz", "observed.npz", "reference.npz"],
             ),
         ],
+        Format::Npy => vec![
+            verifier(
+                "--model in --reference in/reference.npz --observed in/observed --diagnose-for 1",
+                &[GQA, REFERENCE, &[("npy", "observed")]],
+                &["observed/layer_00_output.npy", "observed/final_norm_output.npy"],
+            ),
+            verifier(
+                "--model in --reference in/reference.npz --observed in/layer_00_output.npy --diagnose-for 1",
+                &[GQA, REFERENCE, &[("npy/layer_00_output.npy", "layer_00_output.npy")]],
+                &["layer_00_output.npy"],
+            ),
+        ],
+        Format::Torch => vec![verifier(
+            "--model in --reference in/reference.npz --observed in/observed.pt --diagnose-for 1",
+            &[GQA, REFERENCE, &[("observed.pt", "observed.pt")]],
+            &["observed.pt"],
+        )],
+        Format::DebugTree => vec![verifier(
+            "--model in --reference in/reference.npz --observed in/observed --diagnose-for 1",
+            &[GQA, REFERENCE, &[("tree", "observed")]],
+            &[
+                "observed/Model_debug_tree_FULL_TENSORS.json",
+                "observed/Model_debug_tree_FULL_TENSORS.json",
+                "observed/Model.layer_00_output_outputs.safetensors",
+            ],
+        )],
         Format::Manifest => vec![
             runner("parity --list --manifest in/manifest.json", &[MANIFEST], &["manifest.json"]),
             runner("parity --filter norm --manifest in/manifest.json", &[MANIFEST], &["manifest.json"]),

@@ -124,6 +124,12 @@ fn changed(random: &mut Random, format: Format, target: &str, good: &[u8]) -> (V
         (_, Some("bpk")) => return mutate::record::mutate(random, good),
         (_, Some("safetensors")) => safetensors::mutate(random, good),
         (_, Some("npz")) => mutate::zip::mutate(random, good),
+        (_, Some("pt")) => mutate::pickle::mutate(random, good),
+        (_, Some("npy")) => {
+            let mut array = good.to_vec();
+            let what = mutate::npy::mutate(random, &mut array);
+            (array, what)
+        }
         (_, Some("jinja")) => template::mutate(random, &String::from_utf8_lossy(good)),
         ("tokenizer.json", _) => mutate::tokenizer::mutate(random, good),
         ("tokenizer_config.json", _) if format == Format::Template => inside(random, good),

@@ -4,6 +4,7 @@ pub mod bytes;
 pub mod file;
 pub mod json;
 pub mod npy;
+pub mod pickle;
 pub mod record;
 pub mod safetensors;
 pub mod template;

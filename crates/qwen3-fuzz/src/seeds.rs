@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::json::Json;
-use crate::mutate::{npy, safetensors, zip};
+use crate::mutate::{npy, pickle, safetensors, zip};
 use crate::process::{End, Limits, run};
 use crate::program::{Program, Programs};
 use crate::scratch::Scratch;
@@ -75,8 +75,8 @@ impl Seeds {
         Ok(())
     }
 
-    /// A file or folder by its name here: `model.bpk`, `verify.json`, `parity.json`, `manifest` or a path below
-    /// `fixtures`.
+    /// A file or folder by its name here: `model.bpk`, `verify.json`, `parity.json`, `manifest`, `npy`, `tree`, .. or a
+    /// path below `fixtures`.
     pub fn path(&self, name: &str) -> PathBuf {
         let made = self.made.input(name);
         if made.exists() { made } else { self.root.join("fixtures").join(name) }
@@ -106,10 +106,14 @@ impl Seeds {
         Ok(())
     }
 
-    /// Writes the f32 arrays of a reference as safetensors.
+    /// Writes the f32 arrays of a reference in the other formats of activations.
     fn observed(&self) -> Result<()> {
         let arrays = zip::read(&self.read("gqa-tied/prompt1/reference.npz")?).context("no npz")?;
         let (mut header, mut data) = (Vec::new(), Vec::new());
+        let (mut tensors, mut calls) = (Vec::new(), Vec::new());
+        let (folder, tree) = (self.made.input("npy"), self.made.input("tree"));
+        fs::create_dir(&folder)?;
+        fs::create_dir(&tree)?;
         for (name, npy) in arrays {
             let name = name.trim_end_matches(".npy");
             if !name.starts_with("layer_") && !name.ends_with("_output") {
@@ -122,8 +126,20 @@ impl Seeds {
                     json!({"dtype": "F32", "shape": shape, "data_offsets": [start, end]}),
                 ));
                 data.extend(values);
+                fs::write(folder.join(format!("{name}.npy")), &npy)?;
+                let file = format!("Model.{name}_outputs.safetensors");
+                let one =
+                    json!({"data": {"dtype": "F32", "shape": shape, "data_offsets": [0, values.len()]}});
+                fs::write(tree.join(&file), safetensors::join(&Json::from(&one).bytes(), values))?;
+                let size = format!("torch.Size({shape:?})");
+                let output = json!({"shape": size, "dtype": "torch.float32", "value": format!("./{file}")});
+                calls.push(json!({"module_path": format!("Model.{name}"), "outputs": output}));
+                tensors.push((name.to_string(), shape, values.to_vec()));
             }
         }
+        fs::write(self.made.input("observed.pt"), pickle::good(&tensors))?;
+        let calls = json!({"module_path": "Model", "children": calls});
+        fs::write(tree.join("Model_debug_tree_FULL_TENSORS.json"), Json::from(&calls).bytes())?;
         ensure!(!header.is_empty(), "no float32 arrays");
         let header = Json::from(&Value::Object(header.into_iter().collect())).bytes();
         fs::write(self.made.input("observed.safetensors"), safetensors::join(&header, &data))?;

@@ -105,7 +105,7 @@ fn written(members: &[Member], lie: impl FnOnce(&mut [u32; 3])) -> Vec<u8> {
     out
 }
 
-/// A changed npz.
+/// A changed npz, or another archive.
 pub fn mutate(random: &mut Random, file: &[u8]) -> (Vec<u8>, String) {
     let Some(mut arrays) = read(file) else { return (file.to_vec(), "no npz".into()) };
     let chosen = random.below(arrays.len());
@@ -181,6 +181,11 @@ pub fn mutate(random: &mut Random, file: &[u8]) -> (Vec<u8>, String) {
         }
     });
     (bytes, format!("{name}: {what}{lied}"))
+}
+
+/// An archive without lies.
+pub fn join(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+    written(&members(files, STORED), |_| {})
 }
 
 fn members(arrays: &[(String, Vec<u8>)], method: u16) -> Vec<Member> {

@@ -19,7 +19,7 @@ use crate::TraceError;
 /// A `data.pkl` larger than this is not one of tensors: it has a hundred bytes of each.
 const MAX_PICKLE_BYTES: u64 = 16 << 20;
 /// What a view may take that is larger than its storage, where dimensions are expanded.
-const MAX_EXPANDED_BYTES: u64 = 256 << 20;
+const MAX_EXPANDED_BYTES: u64 = 64 << 20;
 /// What a file of PyTorch before 1.6 has near its beginning: `torch.serialization.MAGIC_NUMBER`.
 const OLD_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 

@@ -131,7 +131,7 @@ fn claims_are_compared_with_the_bytes_that_are_there() {
         (12, 0, &[3, 4], &[5, 1], "takes 14 elements"),
         (huge, 0, &[huge], &[1], "at most 4294967296 are read"),
         (12, 0, &[huge], &[0], "at most 4294967296 are read"),
-        (12, 0, &[1 << 27], &[0], "48 bytes expanded to 536870912, at most 268435456"),
+        (12, 0, &[1 << 27], &[0], "48 bytes expanded to 536870912, at most 67108864"),
         (12, 0, &[huge, huge], &[0, 0], "is no layout"),
         (12, 0, &[2], &[i64::MAX], "takes 9223372036854775808 elements"),
         (12, 0, &[4], &[i64::MAX], "is no layout"),
