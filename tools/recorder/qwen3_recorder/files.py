@@ -5,9 +5,19 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
+
+@dataclass
+class Written:
+    """A file of activations, its keys, and the names of what was looked for and is not there."""
+
+    path: Path
+    keys: list[str]
+    missing: list[str] = field(default_factory=list)
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:
@@ -39,6 +49,12 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     except BaseException:
         os.unlink(part)
         raise
+
+
+def write(path: Path, arrays: Mapping[str, np.ndarray], missing: list[str]) -> Written:
+    """Writes a file of activations."""
+    write_npz(path, arrays)
+    return Written(path, list(arrays), missing)
 
 
 def size(path: Path) -> str:
