@@ -83,6 +83,41 @@ def loaded(model: Any) -> tuple[ModelProto, Path | None]:
         raise ValueError(f"{file} is not an ONNX model: {error}") from error
 
 
+def prompt_inputs(file: Path, ids: np.ndarray, mask: np.ndarray | None) -> dict[str, np.ndarray]:
+    """The inputs of a file's graph for a prompt [batch, seq] without anything before it.
+
+    Positions count from the first token that is no padding; a cache has a length of 0.
+
+    Raises:
+        ValueError: the graph has an input of another kind.
+    """
+    import onnx
+
+    proto, _ = loaded(file)
+    weights = {value.name for value in proto.graph.initializer}
+    seen = np.ones_like(ids) if mask is None else mask
+    known = {
+        "input_ids": ids,
+        "attention_mask": seen,
+        "position_ids": np.maximum(seen.cumsum(1) - 1, 0),
+        "use_cache_branch": np.array([False]),
+    }
+    result = {}
+    for value in proto.graph.input:
+        kind = value.type.tensor_type
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
+        if value.name in known:
+            result[value.name] = known[value.name].astype(dtype)
+        elif value.name.startswith("past_key_values."):
+            sizes = [dim.dim_value for dim in kind.shape.dim]
+            if len(sizes) != 4 or not (sizes[1] and sizes[3]):
+                raise ValueError(f"{file}: {value.name} has not the shape [batch, kv_heads, past, head_dim]")
+            result[value.name] = np.zeros((len(ids), sizes[1], 0, sizes[3]), dtype)
+        elif value.name not in weights:
+            raise ValueError(f"{file}: what the input {value.name} is for is not known: call record_onnx with all inputs")
+    return result
+
+
 def with_outputs(model: ModelProto, names: Any) -> ModelProto:
     """A copy of the model that returns these values too; bfloat16, which numpy has not, as float32."""
     import onnx

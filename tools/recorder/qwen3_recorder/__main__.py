@@ -1,0 +1,6 @@
+"""Starts the command."""
+
+from .command import main
+
+if __name__ == "__main__":
+    main()
