@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
@@ -163,13 +163,15 @@ def check_tokens(prompt: Prompt, count: int) -> None:
         raise ValueError(f"token {wrong[0]} of the reference is none of the model, whose vocabulary has {count}")
 
 
-def report(written: Written, reference: Path, dtype: str) -> str:
+def report(written: Written, options: argparse.Namespace, dtype: str) -> str:
     """What was written, and what to do with it."""
     lines = [f"{written.path}: {len(written.keys)} tensors, {files.size(written.path)}"]
     if written.missing:
         more = f" and {len(written.missing) - MOST} more" if len(written.missing) > MOST else ""
         lines.append(f"not there: {', '.join(written.missing[:MOST])}{more}")
-    words = ["cargo", "xtask", "verify", "--model", "DIR", "--reference", str(reference)]
+    # Of the others, the checkpoint that they come from is not known.
+    model = str(options.model) if options.engine == "transformers" else "DIR"
+    words = ["cargo", "xtask", "verify", "--model", model, "--reference", str(options.reference)]
     words += ["--observed", str(written.path), "--dtype", dtype]
     return "\n".join([*lines, f"next: {shlex.join(words)}"])
 
@@ -188,7 +190,7 @@ def main(arguments: list[str] | None = None) -> None:
         files.check_output(options.out)
         prompt = read_prompt(options.reference)
         written, dtype = RUNS[options.engine](options, prompt)
-        print(report(written, options.reference, dtype))
+        print(report(written, options, dtype))
     except ImportError as error:
         print(f"unavailable: {one_line(error)}", file=sys.stderr)
         sys.exit(3)

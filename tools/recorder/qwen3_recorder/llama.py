@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -128,7 +128,7 @@ class Engine:
                 raise ValueError(f"{name} is no parameter of llama.cpp's contexts or models")
             setattr(owner, name, value)
 
-    def __enter__(self) -> Engine:
+    def __enter__(self) -> Self:
         """Loads the model."""
         api = self.api
         api.llama_log_set(self.log, ctypes.c_void_p())
@@ -173,7 +173,7 @@ class Engine:
             if ask:
                 return self.watch.wants(node)
             self.watch.copy(node)
-        except Exception as error:  # none may pass through C
+        except Exception as error:  # noqa: BLE001 - none may pass through C
             self.failed = error
         return not ask
 

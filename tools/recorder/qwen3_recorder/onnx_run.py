@@ -114,7 +114,9 @@ def prompt_inputs(file: Path, ids: np.ndarray, mask: np.ndarray | None) -> dict[
                 raise ValueError(f"{file}: {value.name} has not the shape [batch, kv_heads, past, head_dim]")
             result[value.name] = np.zeros((len(ids), sizes[1], 0, sizes[3]), dtype)
         elif value.name not in weights:
-            raise ValueError(f"{file}: what the input {value.name} is for is not known: call record_onnx with all inputs")
+            raise ValueError(
+                f"{file}: what the input {value.name} is for is not known: call record_onnx with all inputs"
+            )
     return result
 
 

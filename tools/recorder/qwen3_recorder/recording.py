@@ -72,8 +72,9 @@ class Recording:
         import torch
 
         with ExitStack() as stack:
-            # Compiled code has no hooks.
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            # Code that is compiled already has no hooks. Before PyTorch 2.6 it cannot be told to stand back.
+            if hasattr(torch.compiler, "set_stance"):
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
             self.hook_ends(stack)
             for number, parts in self.decoder.layers.items():
                 self.hook(stack, parts[""], keys.layer_output(number))
@@ -84,7 +85,7 @@ class Recording:
             self.hooks = stack.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Removes the hooks and, unless the block failed, writes the file."""
         self.hooks.close()
         if kind is None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from qwen3_recorder import record
 from transformers import AutoModelForCausalLM
+
+from qwen3_recorder import record
 
 TOOLS = Path(__file__).resolve().parents[2]
 FIXTURES = TOOLS.parent / "fixtures"
@@ -46,7 +47,9 @@ def recorded(model: torch.nn.Module, out: Path, run: Callable[[], Any], **option
     return read(out)
 
 
-def greedy(model: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor, passes: int, chunk: int | None = None) -> None:
+def greedy(
+    model: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor, passes: int, chunk: int | None = None
+) -> None:
     """A prompt in chunks, then `passes` cached passes of one token each, chosen by the logits before."""
     cache = None
     length = ids.shape[1]

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import support
 import torch
-from qwen3_recorder import files, record
 from torch import nn
 from transformers.models.qwen3 import modeling_qwen3
+
+from qwen3_recorder import files, record
 
 
 def hooks(model: nn.Module) -> int:

@@ -9,9 +9,10 @@ import pytest
 import support
 import torch
 from peft import PeftModel
-from qwen3_recorder import record
 from torch import nn
 from transformers import AutoModel
+
+from qwen3_recorder import record
 
 
 def check(found: support.Arrays, expected: support.Arrays, layers: int, *more: str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import support
 import torch
+
 from qwen3_recorder import keys
 
 CASES = ["gqa-tied", "mha-untied", "experts", "experts-mixed", "bias-tied", "window", "trained-tiny"]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import support
 import torch
+
 from qwen3_recorder import keys, record
 
 
@@ -65,7 +66,10 @@ def test_one_new_token_has_its_logits(out: Path) -> None:
 def test_a_prompt_in_chunks(chunk: int, out: Path) -> None:
     model, expected = support.load("gqa-tied"), support.reference("gqa-tied")
     ids = torch.from_numpy(expected["input_ids"])
-    run = lambda: support.greedy(model, ids, torch.ones_like(ids), 2, chunk)  # noqa: E731
+
+    def run() -> None:
+        support.greedy(model, ids, torch.ones_like(ids), 2, chunk)
+
     # Chunks of 2 and 4 leave a single token, which would be taken for a generated one.
     found = support.recorded(model, out, run, prompt_length=ids.shape[1])
     assert np.array_equal(found["input_ids"], expected["input_ids"])
@@ -87,7 +91,10 @@ def test_steps_beyond_the_limit_have_logits_only(out: Path) -> None:
     model, expected = support.load("gqa-tied"), support.reference("gqa-tied")
     ids = torch.from_numpy(expected["input_ids"])
     found = support.recorded(model, out, lambda: support.greedy(model, ids, torch.ones_like(ids), 4), steps=2)
-    assert {key.partition(".")[0] for key in found if key[:5] == "step_" and key[5].isdigit()} == {"step_001", "step_002"}
+    assert {key.partition(".")[0] for key in found if key[:5] == "step_" and key[5].isdigit()} == {
+        "step_001",
+        "step_002",
+    }
     assert np.array_equal(found["generated_ids"], expected["generated_ids"][:, : ids.shape[1] + 5])
     right = expected["step_logits"][:, :5]
     assert np.abs(found["step_logits"] - right).max() <= 4 * expected["noise_floor.f32.step_logits"][0]
