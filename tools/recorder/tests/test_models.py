@@ -54,6 +54,20 @@ def test_without_a_head(out: Path) -> None:
     assert not {"logits", "step_logits"} & set(found)
 
 
+def test_logits_of_a_head_or_of_what_is_returned(out: Path) -> None:
+    model, expected = support.load("gqa-tied"), support.reference("gqa-tied")
+    ids = torch.from_numpy(expected["input_ids"])
+    # A tuple, which does not tell what is in it.
+    check(support.recorded(model, out, lambda: model(ids, return_dict=False)), expected, 3, "logits")
+    head = model.lm_head
+    del model.lm_head
+    model.__dict__["lm_head"] = head.forward
+    with record(model, out) as recording, torch.no_grad():
+        model(ids)
+    assert recording.missing == ["lm_head"]
+    check(support.read(out), expected, 3, "logits")
+
+
 @pytest.mark.parametrize("of_layers", [False, True])
 def test_compiled(of_layers: bool, out: Path) -> None:
     model, expected = support.load("gqa-tied"), support.reference("gqa-tied")
