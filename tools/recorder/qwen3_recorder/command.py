@@ -85,7 +85,7 @@ def parser() -> Parser:
     return result
 
 
-def run_transformers(options: argparse.Namespace, prompt: Prompt) -> tuple[Written, str]:
+def run_transformers(options: argparse.Namespace, prompt: Prompt) -> Written:
     """A checkpoint in Hugging Face's layout, decoding greedily with a cache."""
     try:
         import torch
@@ -120,14 +120,14 @@ def run_transformers(options: argparse.Namespace, prompt: Prompt) -> tuple[Writt
                 if step + 1 < passes:
                     ids, cache = made.logits[:, -1:].argmax(-1), made.past_key_values
                     mask = torch.cat((mask, torch.ones_like(ids)), 1)
-    return Written(options.out, recording.written, recording.missing), DTYPES[options.dtype]
+    return Written(options.out, recording.written, recording.missing, DTYPES[options.dtype])
 
 
-def run_llama_cpp(options: argparse.Namespace, prompt: Prompt) -> tuple[Written, str]:
+def run_llama_cpp(options: argparse.Namespace, prompt: Prompt) -> Written:
     """A GGUF file, decoding greedily with a cache."""
     from .llama import record_llama_cpp
 
-    written = record_llama_cpp(
+    return record_llama_cpp(
         options.model,
         prompt.ids,
         options.out,
@@ -137,19 +137,17 @@ def run_llama_cpp(options: argparse.Namespace, prompt: Prompt) -> tuple[Written,
         kv_cache=options.kv_cache,
         threads=options.threads,
     )
-    # What rounds most: weights of the file are not known here.
-    return written, "f32" if options.kv_cache == "f32" else "f16"
 
 
-def run_onnx(options: argparse.Namespace, prompt: Prompt) -> tuple[Written, str]:
+def run_onnx(options: argparse.Namespace, prompt: Prompt) -> Written:
     """An ONNX file: one pass over the prompt, with an empty cache where the graph has one."""
     from .onnx_run import prompt_inputs, record_onnx
 
     inputs = prompt_inputs(options.model, prompt.ids, prompt.mask)
-    return record_onnx(options.model, inputs, options.out, inside=not options.outputs_only), "f32"
+    return record_onnx(options.model, inputs, options.out, inside=not options.outputs_only)
 
 
-RUNS: dict[str, Callable[[argparse.Namespace, Prompt], tuple[Written, str]]] = {
+RUNS: dict[str, Callable[[argparse.Namespace, Prompt], Written]] = {
     "transformers": run_transformers,
     "llama-cpp": run_llama_cpp,
     "onnx": run_onnx,
@@ -163,7 +161,7 @@ def check_tokens(prompt: Prompt, count: int) -> None:
         raise ValueError(f"token {wrong[0]} of the reference is none of the model, whose vocabulary has {count}")
 
 
-def report(written: Written, options: argparse.Namespace, dtype: str) -> str:
+def report(written: Written, options: argparse.Namespace) -> str:
     """What was written, and what to do with it."""
     lines = [f"{written.path}: {len(written.keys)} tensors, {files.size(written.path)}"]
     if written.missing:
@@ -172,7 +170,9 @@ def report(written: Written, options: argparse.Namespace, dtype: str) -> str:
     # Of the others, the checkpoint that they come from is not known.
     model = str(options.model) if options.engine == "transformers" else "DIR"
     words = ["cargo", "xtask", "verify", "--model", model, "--reference", str(options.reference)]
-    words += ["--observed", str(written.path), "--dtype", dtype]
+    words += ["--observed", str(written.path), "--dtype", written.dtype or "bf16"]
+    if written.dtype is None:
+        lines.append("weights are quantised: the reference has to be of what they are once they are dequantised")
     return "\n".join([*lines, f"next: {shlex.join(words)}"])
 
 
@@ -189,8 +189,7 @@ def main(arguments: list[str] | None = None) -> None:
         options = parser().parse_args(arguments)
         files.check_output(options.out)
         prompt = read_prompt(options.reference)
-        written, dtype = RUNS[options.engine](options, prompt)
-        print(report(written, options, dtype))
+        print(report(RUNS[options.engine](options, prompt), options))
     except ImportError as error:
         print(f"unavailable: {one_line(error)}", file=sys.stderr)
         sys.exit(3)

@@ -13,11 +13,16 @@ import numpy as np
 
 @dataclass
 class Written:
-    """A file of activations, its keys, and the names of what was looked for and is not there."""
+    """A file of activations, its keys, and the names of what was looked for and is not there.
+
+    `dtype` is the coarsest that was computed in, as `cargo xtask verify --dtype` names it; None where weights are
+    quantised.
+    """
 
     path: Path
     keys: list[str]
     missing: list[str] = field(default_factory=list)
+    dtype: str | None = "f32"
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:
@@ -51,10 +56,10 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         raise
 
 
-def write(path: Path, arrays: Mapping[str, np.ndarray], missing: list[str]) -> Written:
+def write(path: Path, arrays: Mapping[str, np.ndarray], missing: list[str], dtype: str | None = "f32") -> Written:
     """Writes a file of activations."""
     write_npz(path, arrays)
-    return Written(path, list(arrays), missing)
+    return Written(path, list(arrays), missing, dtype)
 
 
 def size(path: Path) -> str:

@@ -20,6 +20,8 @@ ARCHITECTURES = ("qwen3", "qwen3moe")
 # In ggml.h.
 CACHE_TYPES = {"f32": 0, "f16": 1, "bf16": 30}
 ERROR = 4
+# `general.file_type` of files that are not quantised, in llama.h.
+FILE_TYPES = {"0": "f32", "1": "f16", "32": "bf16"}
 
 
 def record_llama_cpp(
@@ -58,7 +60,7 @@ def record_llama_cpp(
     with Engine(api, Path(model), rows.shape[1], steps, params) as engine:
         engine.check_ids(rows)
         parts = [engine.run(row[seen != 0], steps, inside) for row, seen in zip(rows, mask, strict=True)]
-        layers = engine.layers
+        layers, dtype = engine.layers, engine.dtype()
     arrays = joined(parts, rows.shape[1])
     check_seen(arrays, layers)
     arrays[keys.INPUT_IDS] = rows
@@ -66,7 +68,7 @@ def record_llama_cpp(
         arrays[keys.ATTENTION_MASK] = mask
     if keys.GENERATED_IDS in arrays:
         arrays[keys.GENERATED_IDS][:, : rows.shape[1]] = rows
-    return files.write(output, arrays, missing(arrays, layers, inside))
+    return files.write(output, arrays, missing(arrays, layers, inside), dtype)
 
 
 def library() -> Any:
@@ -136,9 +138,7 @@ class Engine:
         self.model = api.llama_model_load_from_file(str(self.file).encode(), self.model_params)
         if not self.model:
             raise ValueError(self.why(f"llama.cpp does not load {self.file}"))
-        buffer = ctypes.create_string_buffer(64)
-        api.llama_model_meta_val_str(self.model, b"general.architecture", buffer, len(buffer))
-        architecture = buffer.value.decode(errors="replace")
+        architecture = self.metadata("general.architecture")
         if architecture not in ARCHITECTURES:
             api.llama_model_free(self.model)
             raise ValueError(f"{self.file} has the architecture {architecture!r}, none of {', '.join(ARCHITECTURES)}")
@@ -148,6 +148,19 @@ class Engine:
             raise ValueError(self.why(f"llama.cpp makes no context of {self.params.n_ctx} tokens"))
         self.layers = api.llama_model_n_layer(self.model)
         return self
+
+    def metadata(self, key: str) -> str:
+        """A value of the file's metadata, or nothing."""
+        buffer = ctypes.create_string_buffer(64)
+        self.api.llama_model_meta_val_str(self.model, key.encode(), buffer, len(buffer))
+        return buffer.value.decode(errors="replace")
+
+    def dtype(self) -> str | None:
+        """The coarser of the weights' dtype and the cache's; None where either is quantised."""
+        cache = {number: name for name, number in CACHE_TYPES.items()}
+        used = [FILE_TYPES.get(self.metadata("general.file_type"))]
+        used += [cache.get(kind) for kind in (self.params.type_k, self.params.type_v)]
+        return None if None in used else max(used, key=("f32", "f16", "bf16").index)
 
     def __exit__(self, *_: object) -> None:
         """Frees everything."""

@@ -100,8 +100,8 @@ def find(model: Module) -> Decoder:
                       if f"{name}.{part}" in modules}  # fmt: skip
             result.layers[int(match["index"])] = {"": module} | inner | router
             result.missing += [f"{name}.{part}" for part in keys.FROM_MODULES if part not in inner]
-    ends = {"embed_tokens": result.embed_tokens, "norm": result.norm, "lm_head": result.lm_head}
-    result.missing += [f"{prefix}{name}" for name, module in ends.items() if module is None]
+    ends = {f"{prefix}embed_tokens": result.embed_tokens, f"{prefix}norm": result.norm, "lm_head": result.lm_head}
+    result.missing += [name for name, module in ends.items() if module is None]
     return result
 
 
