@@ -39,8 +39,9 @@ def record_llama_cpp(
     """Records a prompt, and `steps` greedy decode passes behind it, of a GGUF file; writes them to `path`.
 
     `ids` are one prompt or rows of equal length, with 0 in `attention_mask` where a row is padded on the left. Each row
-    is run alone. `kv_cache` is f32, f16 or bf16. `params` are fields of `llama_context_params` or
-    `llama_model_params`; what is not given is llama.cpp's own default.
+    is run alone. `kv_cache` is f32, f16 or bf16; f32 turns flash attention off, which rounds keys and values to f16
+    whatever the cache holds. `params` are fields of `llama_context_params` or `llama_model_params`; what is not given
+    is llama.cpp's own default.
 
     Raises:
         ImportError: llama-cpp-python is not installed, or gives no access to the graph.
@@ -54,7 +55,9 @@ def record_llama_cpp(
     if kv_cache is not None:
         if kv_cache not in CACHE_TYPES:
             raise ValueError(f"a KV cache of {kv_cache!r} is none of {', '.join(CACHE_TYPES)}")
-        params |= {"type_k": CACHE_TYPES[kv_cache], "type_v": CACHE_TYPES[kv_cache]}
+        params = {"type_k": CACHE_TYPES[kv_cache], "type_v": CACHE_TYPES[kv_cache]} | params
+        if kv_cache == "f32":
+            params = {"flash_attn_type": api.LLAMA_FLASH_ATTN_TYPE_DISABLED} | params
     if threads is not None:
         params |= {"n_threads": threads, "n_threads_batch": threads}
     with Engine(api, Path(model), rows.shape[1], steps, params) as engine:
@@ -156,10 +159,12 @@ class Engine:
         return buffer.value.decode(errors="replace")
 
     def dtype(self) -> str | None:
-        """The coarser of the weights' dtype and the cache's; None where either is quantised."""
+        """The coarsest of the weights' dtype, the cache's and attention's; None where one is quantised."""
         cache = {number: name for name, number in CACHE_TYPES.items()}
         used = [FILE_TYPES.get(self.metadata("general.file_type"))]
         used += [cache.get(kind) for kind in (self.params.type_k, self.params.type_v)]
+        # Flash attention is on, or llama.cpp decides.
+        used += ["f16"] if self.params.flash_attn_type != self.api.LLAMA_FLASH_ATTN_TYPE_DISABLED else []
         return None if None in used else max(used, key=("f32", "f16", "bf16").index)
 
     def __exit__(self, *_: object) -> None:

@@ -54,25 +54,24 @@ class Watch:
     weights: dict[int, np.ndarray] = field(default_factory=dict)
     # Between the context of this layer and its sum with the residual: what comes of the context, by address.
     layer: int | None = None
-    behind_context: dict[int, np.ndarray | None] = field(default_factory=dict)
+    behind_context: dict[int, np.ndarray] = field(default_factory=dict)
 
     def wants(self, node: Node) -> bool:
         """Whether a node's values are to be copied once it is computed; nodes come in the order of computation."""
         name, layer = parts(node.name)
-        if layer is None:
-            return name in OUTSIDE
         if not self.inside:
-            return name == OUTPUT
+            return name == OUTPUT or name in OUTSIDE
         if name == RESIDUAL and layer == self.layer:
             self.end_of_attention(node)
-        comes_of_context = self.layer is not None and any(source in self.behind_context for source in node.sources)
-        return name in INSIDE or name in (OUTPUT, EXPERTS, *WEIGHTS) or comes_of_context
+        if any(source in self.behind_context for source in node.sources):
+            return True
+        return name in (*OUTSIDE, *INSIDE, OUTPUT, EXPERTS, *WEIGHTS)
 
     def copy(self, node: Node) -> None:
         """Copies a node that was wanted and is computed."""
         name, layer = parts(node.name)
         values = self.ggml.values(node.address)
-        if layer is None and name in OUTSIDE:
+        if name in OUTSIDE:
             self.found[OUTSIDE[name]] = values
         elif name == OUTPUT:
             self.found[keys.layer_output(layer)] = values

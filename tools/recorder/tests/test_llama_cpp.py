@@ -103,15 +103,20 @@ def test_outputs_only(file, out: Path) -> None:
     assert written.missing == []
 
 
-def test_parameters_of_llama_cpp(file, out: Path) -> None:
+def test_flash_attention_rounds_whatever_the_cache_holds(file, out: Path) -> None:
     ids = support.reference("gqa-tied")["input_ids"]
-    found = {}
-    # On and off: attention is one operation, or several.
+    found, dtypes = {}, {}
     for flash in (0, 1):
-        record_llama_cpp(file("gqa-tied"), ids, out, kv_cache="f32", threads=1, flash_attn_type=flash, n_gpu_layers=0)
-        found[flash] = support.read(out)
-    context = keys.inside(0, keys.CONTEXT)
-    assert np.allclose(found[0][context], found[1][context], atol=1e-5)
+        given = {"kv_cache": "f32", "threads": 1, "flash_attn_type": flash, "n_gpu_layers": 0}
+        dtypes[flash] = record_llama_cpp(file("gqa-tied"), ids, out, **given).dtype
+        found[flash] = support.read(out)[keys.inside(0, keys.CONTEXT)]
+    assert 1e-5 < np.abs(found[0] - found[1]).max() < 1e-2
+    assert dtypes == {0: "f32", 1: "f16"}
+
+
+def test_the_dtype_is_that_of_the_weights(file, out: Path) -> None:
+    assert record_llama_cpp(file("gqa-tied", "bf16"), [1, 2, 3], out, kv_cache="f32").dtype == "bf16"
+    assert record_llama_cpp(file("gqa-tied", "f16"), [1, 2, 3], out, kv_cache="f32").dtype == "f16"
 
 
 @pytest.mark.parametrize(
