@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 
+# Among the arguments of a call: its module can be given a cache.
+TAKES_CACHE = "takes_cache"
+
+
 def arguments(module: Module, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a call by their names; positional ones without a name are left out."""
     names = [
@@ -21,6 +25,8 @@ def arguments(module: Module, args: tuple[Any, ...], options: dict[str, Any]) ->
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     ]
     given = dict(zip(names, args, strict=False)) | options
+    if "past_key_values" in names:
+        given[TAKES_CACHE] = True
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -66,4 +72,5 @@ def past(call: dict[str, Any], length: int) -> int | None:
     positions = grid(call.get("position_ids"))
     if positions is not None and mask is None and positions.shape[1] == length:
         return max(0, int(positions.max()) + 1 - length)
-    return None
+    # None was given where one could have been.
+    return 0 if TAKES_CACHE in call else None
