@@ -11,7 +11,7 @@ import pytest
 import support
 from test_prompt import all_keys
 
-from qwen3_recorder import record_onnx
+from qwen3_recorder import onnx_run, record_onnx
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -123,3 +123,35 @@ def test_what_is_no_model_is_told(tmp_path: Path, out: Path) -> None:
     (tmp_path / "text.onnx").write_text("text")
     with pytest.raises(ValueError, match=r"text\.onnx"):
         record_onnx(tmp_path / "text.onnx", given, out)
+
+
+def graph(**given: tuple[int, list[int | str]]) -> onnx.ModelProto:
+    """A model that takes these inputs, and gives `x` in bfloat16."""
+    make = onnx.helper.make_tensor_value_info
+    takes = [make(name, *value) for name, value in given.items()]
+    node = onnx.helper.make_node("Cast", ["input_ids"], ["x"], to=onnx.TensorProto.BFLOAT16)
+    gives = [make("x", onnx.TensorProto.BFLOAT16, ["batch", "seq"])]
+    return onnx.helper.make_model(onnx.helper.make_graph([node], "g", takes, gives), ir_version=10)
+
+
+def test_inputs_of_a_graph_with_a_cache(tmp_path: Path) -> None:
+    whole, half = onnx.TensorProto.INT64, onnx.TensorProto.FLOAT16
+    tokens = (whole, ["batch", "seq"])
+    cache = {"past_key_values.0.key": (half, ["batch", 2, "past", 16])}
+    onnx.save(graph(input_ids=tokens, position_ids=tokens, **cache), tmp_path / "model.onnx")
+    mask = np.array([[0, 0, 1, 1, 1]])
+    made = onnx_run.prompt_inputs(tmp_path / "model.onnx", np.arange(5)[None], mask)
+    assert set(made) == {"input_ids", "position_ids", "past_key_values.0.key"}
+    assert made["position_ids"].tolist() == [[0, 0, 0, 1, 2]]
+    assert made["past_key_values.0.key"].shape == (1, 2, 0, 16)
+    assert made["past_key_values.0.key"].dtype == np.float16
+    onnx.save(graph(input_ids=tokens, speaker=tokens), tmp_path / "model.onnx")
+    with pytest.raises(ValueError, match="the input speaker"):
+        onnx_run.prompt_inputs(tmp_path / "model.onnx", np.arange(5)[None], None)
+
+
+def test_bfloat16_is_returned_as_float32() -> None:
+    model = graph(input_ids=(onnx.TensorProto.INT64, ["batch", "seq"]))
+    found = onnx_run.run(onnx_run.with_outputs(model, ["x"]), None, {"input_ids": np.array([[1, 257]])}, None, None)
+    assert found["x"].dtype == np.float32
+    assert found["x"].tolist() == [[1, 256]]
