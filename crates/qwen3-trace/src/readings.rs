@@ -87,7 +87,9 @@ impl Trace {
         let mut readings = Readings::default();
         let mut candidates = Vec::new();
         let (mut given, last) = (0, config.num_hidden_layers - 1);
-        for name in self.names() {
+        let mut all = self.names();
+        all.sort_unstable();
+        for name in all {
             let said = names.and_then(|names| names.key(&name));
             given += usize::from(said.is_some());
             match said {

@@ -138,23 +138,44 @@ fn what_is_ignored_is_told_and_refused_where_asked() {
     let folder = tempfile::tempdir().unwrap();
     let file = edited(folder.path(), |name, _, _| {
         if name == "layer_01_output" {
-            *name = "model.layers.1".into();
+            *name = "layer_01.outcome".into();
         }
         true
     });
     assert_ends(
         &run(&file, &[]),
         0,
-        &["compared 7 tensors; ignored 1: model.layers.1 (did you mean layer_01_output?)"],
+        &["compared 7 tensors; ignored 1: layer_01.outcome (did you mean layer_01_output?)"],
     );
     let refused = run(&file, &["--strict"]);
     assert_ends(
         &refused,
         2,
-        &["mine.safetensors", "ignored 1: model.layers.1 (did you mean layer_01_output?)"],
+        &["mine.safetensors", "ignored 1: layer_01.outcome (did you mean layer_01_output?)"],
     );
     let good = edited(folder.path(), |_, _, _| true);
     assert_ends(&run(&good, &["--strict"]), 0, &["compared 8 tensors"]);
+}
+
+#[test]
+fn names_of_modules_are_read_and_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = edited(folder.path(), |name, _, _| {
+        if let Some(layer) = name.strip_prefix("layer_0").and_then(|rest| rest.strip_suffix("_output")) {
+            *name = format!("model.layers.{layer}");
+        }
+        true
+    });
+    let read = "read: model.layers.N is layer_N_output, 3 times";
+    assert_ends(&run(&file, &["--strict"]), 0, &["compared 8 tensors", read]);
+    let names = folder.path().join("names.json");
+    fs::write(&names, r#"{"model.layers.{layer}": "layer_{layer}_outputs"}"#).unwrap();
+    let refused = run(&file, &["--names", names.to_str().unwrap()]);
+    assert_ends(
+        &refused,
+        2,
+        &["mine.safetensors", "`model.layers.0`", "`layer_00_outputs`, which is no key"],
+    );
 }
 
 #[test]
