@@ -62,6 +62,11 @@ impl Arithmetic {
         }
     }
 
+    /// The formats that values are held in, none of most.
+    pub fn formats(self) -> Formats {
+        if let Self::Held(formats) = self { formats } else { Formats::default() }
+    }
+
     /// Rounds the values of one kind to the format that they are held in, in rows of `width`, if they are.
     pub fn in_format(
         self,
@@ -69,9 +74,7 @@ impl Arithmetic {
         mut values: Vec<f64>,
         width: usize,
     ) -> Vec<f64> {
-        if let Self::Held(formats) = self
-            && let Some(format) = kind(&formats)
-        {
+        if let Some(format) = kind(&self.formats()) {
             values.chunks_mut(width).for_each(|row| format.round(row));
         }
         values

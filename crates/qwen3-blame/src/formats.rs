@@ -78,6 +78,10 @@ pub struct Formats {
     pub cache: Option<Format>,
     /// What meets those in attention: queries, and the weights of values.
     pub attention: Option<Format>,
+    /// Queries alone.
+    pub queries: Option<Format>,
+    /// The sum over values, which is rounded with each of them, as is what it is when a larger score comes.
+    pub running: Option<Format>,
     /// The scores that go into the softmax.
     pub scores: Option<Format>,
     /// The weights that come out of the softmax.

@@ -34,10 +34,7 @@ const NOTHING: f64 = 0.02;
 /// What is held in which format, beside others.
 fn held(id: &'static str, words: String, change: fn(&mut Formats, Format), format: Format) -> Hypothesis {
     Hypothesis::new(id, words, move |v| {
-        let mut formats = match v.arithmetic {
-            Arithmetic::Held(formats) => formats,
-            _ => Formats::default(),
-        };
+        let mut formats = v.arithmetic.formats();
         change(&mut formats, format);
         v.arithmetic = Arithmetic::Held(formats);
     })
@@ -71,6 +68,14 @@ pub fn of_formats() -> Vec<Hypothesis> {
             cache,
             format!("keys and values are kept in {name}, and attention's other inputs are rounded to it"),
             |held, format| (held.cache, held.attention) = (Some(format), Some(format)),
+            format,
+        ));
+        list.push(held(
+            cache,
+            format!("keys and values are kept in {name}, and attention sums in it, one key after the other"),
+            |held, format| {
+                (held.cache, held.queries, held.running) = (Some(format), Some(format), Some(format));
+            },
             format,
         ));
         for (words, change) in [

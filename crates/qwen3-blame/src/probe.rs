@@ -8,6 +8,7 @@ use qwen3_config::{Qwen3Config, Reach, Rows, Tap};
 
 use crate::cache::{CacheMistake, Slot, Turns};
 use crate::feed_forward::feed_forward;
+use crate::formats::Format;
 use crate::ops::{add, each_chunk, rms_norm};
 use crate::variant::{HeadNorm, Layout, Mask, Rotation, Variant, WeightOffset};
 use crate::weights::LayerWeights;
@@ -206,7 +207,7 @@ fn attend(
     };
     let of = |x, token, count, head| head_of(x, (token * count + head) * head_dim, head_dim);
     let [k, v] = [k, v].map(|x| arithmetic.in_format(|held| held.cache, x.to_vec(), head_dim));
-    let q = arithmetic.in_format(|held| held.attention, q.to_vec(), head_dim);
+    let q = arithmetic.in_format(|held| held.attention.or(held.queries), q.to_vec(), head_dim);
     let (q, k, v) = (&q[..], &k[..], &v[..]);
     let mut context = vec![0.0; q.len()];
     let products = 2 * q.len() * seq;
@@ -246,6 +247,14 @@ fn attend(
                 if blind { vec![0.0; slots.len()] } else { slots.iter().map(score).collect() };
             let count = scores.len().max(1);
             let scores = arithmetic.in_format(|held| held.scores, scores, count);
+            if let Some(format) = arithmetic.formats().running {
+                let value = |slot: &Slot| match *slot {
+                    Slot::Token { row, token, .. } => Some(of(v, row * seq + token, kv_heads, kv_head(head))),
+                    Slot::Empty => None,
+                };
+                running_sum(&scores, &slots.iter().map(value).collect::<Vec<_>>(), format, context);
+                continue;
+            }
             let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let weights: Vec<f64> = scores.iter().map(|s| arithmetic.inside((s - largest).exp())).collect();
             let total: f64 = weights.iter().sum();
@@ -265,6 +274,27 @@ fn attend(
         }
     });
     arithmetic.round(context)
+}
+
+/// The mean of values by the softmax of their scores in one pass, as flash attention on a CPU has it (ggml's
+/// `flash_attn_ext_f16_one_chunk`): the sum so far is held in a format, and made smaller when a larger score comes.
+fn running_sum(scores: &[f64], values: &[Option<&[f64]>], format: Format, sum: &mut [f64]) {
+    let (mut largest, mut total) = (f64::NEG_INFINITY, 0.0);
+    for (score, value) in scores.iter().zip(values) {
+        let mut weight = (score - largest).exp();
+        if *score > largest {
+            let shrink = (largest - score).exp();
+            sum.iter_mut().for_each(|x| *x *= shrink);
+            format.round(sum);
+            (largest, total, weight) = (*score, total * shrink, 1.0);
+        }
+        if let Some(value) = value {
+            sum.iter_mut().zip(*value).for_each(|(x, value)| *x += value * weight);
+            format.round(sum);
+        }
+        total += weight;
+    }
+    sum.iter_mut().for_each(|x| *x /= total);
 }
 
 fn head_of(x: &[f64], start: usize, head_dim: usize) -> &[f64] {
