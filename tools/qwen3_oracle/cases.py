@@ -22,7 +22,8 @@ class Case:
     attention on its own, `chunk_size` how many tokens a prefill reads at once. `floors` maps a tensor and a dtype to
     the error of Transformers' own run; `isolated_floors` those of modules that are given the right input.
     `extra` are tensors stored beside inputs and results. `published_difference` is how far published Transformers
-    on float64 weights is from the oracle, in the logits. `taps` asks a whole model for what passes through its layers.
+    on float64 weights is from the oracle, in the logits. `taps` asks a whole model for what passes through its layers,
+    `steps` for what passes through it in each cached step.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Case:
     metadata: dict[str, str] = field(default_factory=dict)
     new_tokens: int = 0
     taps: bool = False
+    steps: bool = False
     attention: dict[str, object] = field(default_factory=dict)
     chunk_size: int | None = None
     expected: Tensors = field(default_factory=dict)

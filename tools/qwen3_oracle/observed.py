@@ -28,7 +28,8 @@ TAP_TOLERANCE = 1e-4
 class Plan:
     """Observations of one prompt of a tiny checkpoint: the mistakes, all when empty, and the layer, all when None.
 
-    With `taps`, nothing but these of what passes through the layers is kept.
+    With `taps`, nothing but these of what passes through the layers is kept; with `steps`, what passes through the
+    model in each cached step, too, and the mistakes are those that are made there.
     """
 
     checkpoint: str
@@ -36,6 +37,7 @@ class Plan:
     ids: list[str] = field(default_factory=list)
     layer: int | None = None
     taps: tuple[str, ...] = ()
+    steps: bool = False
 
 
 OF_EXPERTS = [
@@ -50,6 +52,7 @@ PLANS = [
     Plan("gqa-sharded", "prompt2"),
     Plan("gqa-sharded", "prompt2", ids=["kv_swapped", "rope_theta"], taps=("self_attn.q_rope", "mlp")),
     Plan("gqa-tied", "prompt2", ids=["head_untied"]),
+    Plan("gqa-tied", "left-padded", steps=True),
     Plan("mha-untied", "prompt1", ids=["weights_f16"]),
     Plan("bias-tied", "prompt1", layer=1),
     Plan(
@@ -111,10 +114,12 @@ def first_divergence(case: Case, observed: Tensors, dtype: str) -> Divergence | 
     return None
 
 
-def wanted(path: Path, ids: list[str], layer: int | None, adapter: Adapter | None = None) -> list[list[Mistake]]:
+def wanted(
+    path: Path, ids: list[str], layer: int | None, adapter: Adapter | None = None, steps: bool = False
+) -> list[list[Mistake]]:
     """The mistakes to plant, those with the same id together; all that are one in the checkpoint without `ids`.
 
-    With an adapter, those that are made in it.
+    With an adapter, those that are made in it; with `steps` those that cached steps make, and else the others.
     """
     config = read_config(path)
     if layer is not None and not 0 <= layer < config.num_hidden_layers:
@@ -126,8 +131,9 @@ def wanted(path: Path, ids: list[str], layer: int | None, adapter: Adapter | Non
         from .mistakes.adapter import MISTAKES as mistakes
     explained = [mistake for mistake in mistakes if mistake.explained]
     known = list(dict.fromkeys(mistake.id for mistake in explained))
+    in_steps = {mistake.id: mistake.in_steps for mistake in explained}
     result = []
-    for name in ids or known:
+    for name in ids or [name for name in known if in_steps[name] == steps]:
         if name not in known:
             raise InputError(f"{name!r} is none of {', '.join(known)}")
         forms = [mistake for mistake in explained if mistake.id == name]
@@ -175,11 +181,25 @@ class Bench:
                 break
         return wrong
 
+    def observe_steps(self, forms: list[Mistake]) -> Observation:
+        """`observe`, with cached steps; the first tensor of theirs that is off is told from the model's own."""
+        self.case.steps = True
+        sound, wrong = self.run(), self.observe(forms, None)
+        self.case.steps = False
+        for name, tensor in sound.items():
+            if wrong.first is None and name.startswith("step_"):
+                ratio = float((tensor - wrong.tensors[name]).abs().max() / tensor.abs().max() / TAP_TOLERANCE)
+                if not ratio <= 1:
+                    layer = re.search(r"layer_(\d+)", name)
+                    wrong.first = Divergence(int(layer[1]) if layer else None, name, ratio)
+        return wrong
+
     def run(self) -> Tensors:
         """The activations and `generated_ids` of the model as it is now, 0 at padded positions."""
         tensors = reference.run(replace(self.case, expected={}), self.model)
-        kept = activations(tensors) | {"generated_ids": tensors["generated_ids"]}
-        return without_padding(self.case, kept)
+        steps = {name: tensor for name, tensor in tensors.items() if name.startswith("step_") and "." in name}
+        kept = {name: tensor for name, tensor in activations(tensors).items() if name not in steps}
+        return without_padding(self.case, kept | {"generated_ids": tensors["generated_ids"]}) | steps
 
     def observe(self, forms: list[Mistake], layer: int | None) -> Observation:
         """What the first of `forms` that shows clearly gives, or else the last; in one layer only, if told."""
@@ -190,9 +210,11 @@ class Bench:
         for mistake in forms:
             with mistake.plant(subject):
                 tensors = mistake.after(self.run())
-            first = first_divergence(self.case, tensors, self.dtype) or self.other_tokens(tensors)
+            first = first_divergence(self.case, tensors, self.dtype)
+            if not self.case.steps:
+                first = first or self.other_tokens(tensors)
             result = Observation(mistake, tensors, first)
-            if result.clear():
+            if result.clear() or self.case.steps:
                 break
         return result
 
@@ -220,6 +242,7 @@ def entry(
     """An observation as the manifest lists it."""
     place = "" if plan.layer is None else f", in layer {plan.layer} only"
     place += f"; only {' and '.join(plan.taps)} of each layer" if plan.taps else ""
+    place += "; with cached steps" if plan.steps else ""
     return {
         "id": f"{plan.checkpoint}/{name}",
         "checkpoint": plan.checkpoint,
@@ -238,10 +261,13 @@ def make(plan: Plan, path: Path, root: Path) -> list[dict[str, object]]:
     adapter = tiny and Adapter(tiny.folder(root))
     bench = Bench(path, root / reference_file, DTYPE, adapter)
     entries = []
-    for forms in wanted(path, plan.ids, plan.layer, adapter):
-        observation = (
-            bench.observe_taps(forms, plan.layer, plan.taps) if plan.taps else bench.observe(forms, plan.layer)
-        )
+    for forms in wanted(path, plan.ids, plan.layer, adapter, plan.steps):
+        if plan.steps:
+            observation = bench.observe_steps(forms)
+        elif plan.taps:
+            observation = bench.observe_taps(forms, plan.layer, plan.taps)
+        else:
+            observation = bench.observe(forms, plan.layer)
         name = observation.mistake.id + ("-taps" if plan.taps else "")
         if not observation.clear():
             raise CheckError(f"{plan.checkpoint}: {name} is not clear where it shows first: {observation.place()}")

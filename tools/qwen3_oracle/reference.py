@@ -51,8 +51,13 @@ def forward(model: Qwen3ForCausalLM, ids: torch.Tensor, mask: torch.Tensor, cach
     return model(ids, attention_mask=mask, position_ids=position_ids, past_key_values=cache, use_cache=True).logits
 
 
-def decode(model: Qwen3ForCausalLM, case: Case, first: torch.Tensor, cache: DynamicCache) -> Decoding:
-    """Decodes from the first logits [batch, vocab]: greedily, or along `generated_ids` when the case has them."""
+def decode(
+    model: Qwen3ForCausalLM, case: Case, first: torch.Tensor, cache: DynamicCache, inside: Tensors | None = None
+) -> Decoding:
+    """Decodes from the first logits [batch, vocab]: greedily, or along `generated_ids` when the case has them.
+
+    Adds to `inside`, if given, what passes through the model in each cached step: `step_001.layer_00_output`.
+    """
     ids, mask = case.inputs["input_ids"], full_mask(case)
     given = case.expected.get("generated_ids")
     logits, steps = first, []
@@ -62,7 +67,12 @@ def decode(model: Qwen3ForCausalLM, case: Case, first: torch.Tensor, cache: Dyna
         ids = torch.cat((ids, token[:, None]), dim=1)
         if step + 1 < case.new_tokens:
             mask = torch.cat((mask, torch.ones_like(token)[:, None]), dim=1)
-            logits = forward(model, token[:, None], mask, cache)[:, -1]
+            if inside is None:
+                logits = forward(model, token[:, None], mask, cache)[:, -1]
+                continue
+            recorded = forward_recorded(case, model, cache, token[:, None], mask)
+            logits = recorded["logits"][:, -1]
+            inside |= {f"step_{step + 1:03}.{name}": tensor for name, tensor in recorded.items()}
     return Decoding(ids, torch.stack(steps, dim=1))
 
 
@@ -73,12 +83,23 @@ def layer_tensors(case: Case, config: Qwen3Config, index: int) -> dict[str, str]
     return taps | {"output": f"layer_{index:02}_output"}
 
 
-def forward_recorded(case: Case, model: Qwen3ForCausalLM, cache: DynamicCache) -> Tensors:
-    """The activations of the prompt's forward pass, in the order of computation."""
+def forward_recorded(
+    case: Case,
+    model: Qwen3ForCausalLM,
+    cache: DynamicCache,
+    ids: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
+) -> Tensors:
+    """The activations of a forward pass, in the order of computation: of the prompt, or of new tokens behind it.
+
+    `mask` covers those cached, too.
+    """
+    if ids is None or mask is None:
+        ids, mask = case.inputs["input_ids"], full_mask(case)
     with ExitStack() as stack:
         ends = stack.enter_context(layer_runs.recorded_outputs(model.model, ("embed_tokens", "norm")))
         layers = [stack.enter_context(layer_runs.recorded_layer(layer, case.taps)) for layer in model.model.layers]
-        logits = forward(model, case.inputs["input_ids"], full_mask(case), cache)
+        logits = forward(model, ids, mask, cache)
     result = {"embedding_output": ends["embed_tokens"]}
     for index, record in enumerate(layers):
         result |= {name: record[inside] for inside, name in layer_tensors(case, model.config, index).items()}
@@ -94,10 +115,11 @@ def run(case: Case, model: Qwen3ForCausalLM) -> Tensors:
     """
     cache = DynamicCache(config=model.config)
     recorded = forward_recorded(case, model, cache)
-    decoding = decode(model, case, recorded["logits"][:, -1], cache)
+    inside: Tensors | None = {} if case.steps else None
+    decoding = decode(model, case, recorded["logits"][:, -1], cache, inside)
     every = torch.arange(model.config.max_position_embeddings)[None]
     cos, sin = model.model.rotary_emb(recorded["logits"], every)
-    return recorded | {
+    return recorded | (inside or {}) | {
         "generated_ids": decoding.generated_ids,
         "rope_cos": cos[0],
         "rope_sin": sin[0],

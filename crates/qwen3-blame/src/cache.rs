@@ -16,6 +16,8 @@ pub struct CacheUse {
 /// What a step may do wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheMistake {
+    /// Nothing.
+    None,
     /// Its key and value are written a slot late, or early; are they found there by later steps, too?
     Shifted { late: bool, stays: bool },
     /// Those of earlier steps are missing: are there zeros in their slots, and does a step see its own?
@@ -60,6 +62,11 @@ pub enum Turns {
 }
 
 impl CacheUse {
+    /// What is right where tokens from one on are read one after the other.
+    pub fn right(from: usize) -> Self {
+        Self { from, mistake: CacheMistake::None }
+    }
+
     /// The position of a token, which is `right`.
     pub fn position(self, token: usize, right: usize) -> i64 {
         let right_or = |wrong: usize| if token < self.from { right } else { wrong } as i64;
@@ -122,13 +129,23 @@ impl CacheUse {
     }
 }
 
-/// The mistakes that steps behind `from` tokens of these rows may make.
+/// The mistakes that steps behind `from` tokens of these rows may make, the likeliest first: generated ids alone may be
+/// consistent with several.
 pub fn of_steps(rows: &Rows, from: usize) -> Vec<Hypothesis> {
     let [batch, seq] = rows.dims();
     let with = |id, words: &str, mistake| {
         Hypothesis::new(id, words, move |v| v.cached = Some(CacheUse { from, mistake }))
     };
     let mut list = Vec::new();
+    for by in OFFSETS {
+        let words = format!("cached steps stand {by:+} positions from where they should");
+        list.push(with("rope_position_offset", &words, CacheMistake::Offset(by)));
+    }
+    list.push(with(
+        "cached_mask_off_by_one",
+        "the mask of cached steps is one short: they do not see their own token",
+        CacheMistake::HidesSelf,
+    ));
     for (late, stays, words) in [
         (false, true, "cached steps are written one slot early, over the prompt's last token"),
         (false, false, "each cached step is written one slot early, over the token before it"),
@@ -144,15 +161,6 @@ pub fn of_steps(rows: &Rows, from: usize) -> Vec<Hypothesis> {
     ] {
         list.push(with("cache_not_written", words, CacheMistake::NotWritten { zeros, own }));
     }
-    for by in OFFSETS {
-        let words = format!("cached steps stand {by:+} positions from where they should");
-        list.push(with("rope_position_offset", &words, CacheMistake::Offset(by)));
-    }
-    list.push(with(
-        "cached_mask_off_by_one",
-        "the mask of cached steps is one short: they do not see their own token",
-        CacheMistake::HidesSelf,
-    ));
     list.push(with("position_restarts", "cached steps count positions from 0 again", CacheMistake::Restart));
     list.push(with("position_restarts", "every cached step stands at position 0", CacheMistake::Standstill));
     if rows.visible.concat().contains(&false) {
@@ -242,7 +250,10 @@ mod tests {
         }
         let padded = CacheUse { from: 4, mistake: Padding }.slots(&rows(), 1, 4, &[1, 2, 3, 4]).unwrap();
         assert_eq!(padded.len(), 5);
-        assert_eq!(CacheUse { from: 4, mistake: HidesSelf }.slots(&rows(), 0, 3, &[0, 1, 2, 3]), None);
+        assert_eq!(
+            CacheUse { from: 4, mistake: HidesSelf }.slots(&rows(), 0, 3, &[0, 1, 2, 3]),
+            Option::None
+        );
     }
 
     #[test]

@@ -70,7 +70,7 @@ fn whole_runs(
         Some(x) => (reference.rows.clone(), x),
         None => {
             let steps = reference.steps().max(1);
-            let rows = continued(&reference.rows, steps, 0).expect("the right positions are possible");
+            let rows = continued(&reference.rows, steps);
             let ids = reference.continued_ids(&reference.generated, steps);
             (rows, embedding_rows(checkpoint, &ids)?)
         }

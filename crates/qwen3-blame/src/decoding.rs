@@ -1,60 +1,26 @@
 //! Mistakes that only cached steps have: the prompt's activations are right, the generated tokens are not.
 
+use std::time::Instant;
+
 use qwen3_checkpoint::Checkpoint;
 use qwen3_config::Rows;
 use qwen3_trace::logits::best;
 use qwen3_trace::{Reference, Trace, TraceError};
 
+use crate::cache::{CacheUse, of_steps};
 use crate::findings::Finding;
 use crate::guesses::not_finite;
 use crate::laboratory::Laboratory;
 use crate::residual::Residual;
 use crate::search::Explanation;
-use crate::variant::{Mask, Variant};
+use crate::variant::Variant;
 use crate::weights::embedding_rows;
 use crate::{Blame, Result};
-
-/// Positions that a cached step may be off by, nearest first.
-const OFFSETS: [i64; 8] = [1, -1, 2, -2, 3, -3, 4, -4];
-
-/// What a cached step may do wrong.
-#[derive(Clone, Copy, PartialEq)]
-enum StepMistake {
-    /// Nothing.
-    None,
-    /// It stands so many positions from where it should.
-    Offset(i64),
-    /// Its mask is one short: it does not see its own token.
-    HidesSelf,
-}
-
-impl StepMistake {
-    /// Those that are tried.
-    fn all() -> impl Iterator<Item = Self> {
-        OFFSETS.into_iter().map(Self::Offset).chain([Self::HidesSelf])
-    }
-
-    /// The id in the catalogue, and what ends "if".
-    fn words(self) -> (&'static str, String) {
-        match self {
-            Self::None => unreachable!("it is no mistake"),
-            Self::Offset(offset) => (
-                "rope_position_offset",
-                format!("cached steps stand {offset:+} positions from where they should"),
-            ),
-            Self::HidesSelf => (
-                "cached_mask_off_by_one",
-                "the mask of cached steps is one short: they do not see their own token".into(),
-            ),
-        }
-    }
-}
 
 /// What explains the generated tokens; `None` when those are right. Without explanations, [`Finding::before`]
 /// tells whether the right model gives what was observed.
 ///
-/// A cached step whose positions are off rotates its query and its own key against the keys of the
-/// prompt. Steps are recomputed as one pass over prompt and generated tokens.
+/// Steps are recomputed as one pass over prompt and generated tokens, as long as there is time.
 ///
 /// # Errors
 /// When a tensor is malformed or a weight cannot be read.
@@ -77,38 +43,47 @@ pub fn cached_steps(blame: &Blame) -> Result<Option<Finding>> {
         (Some(logits), None) => logits.chunks(vocab).map(best).collect(),
         (None, None) => return Ok(None),
     };
-    let compare = |mistake: StepMistake| -> Result<Option<Residual>> {
-        let Some(predicted) = predict(checkpoint, reference, followed, steps, mistake)? else {
-            return Ok(None);
-        };
+    let right = right_steps(checkpoint, reference);
+    let compare = |variant: Variant| -> Result<Residual> {
+        let predicted = predict(checkpoint, reference, followed, steps, variant)?;
         if let Some(logits) = &logits {
             let limit = limits.of("step_logits", logits);
-            return Ok(Some(Residual::of(&predicted, logits, &limit)));
+            return Ok(Residual::of(&predicted, logits, &limit));
         }
         // Two logits that noise can exchange are as good as each other.
         let noise = 2.0 * limits.of("step_logits", &predicted).max_abs();
         let wrong = predicted.chunks(vocab).zip(&chosen);
         let wrong = wrong.filter(|(row, id)| row[best(row)] - row[**id] > noise).count();
-        Ok(Some(Residual {
+        Ok(Residual {
             relative: wrong as f64 / (batch * steps) as f64,
             ratio: if wrong == 0 { 0.0 } else { f64::INFINITY },
-        }))
+        })
     };
-    let before = compare(StepMistake::None)?.expect("the right positions are possible");
+    let before = compare(right.clone())?;
     let not_finite = logits.as_ref().and_then(|logits| not_finite(logits, "step_logits"));
     let mut explanations = Vec::from_iter(not_finite);
+    let mut given_up = false;
     if before.ratio > 1.0 && explanations.is_empty() {
-        for mistake in StepMistake::all() {
-            let (id, words) = mistake.words();
-            if explanations.iter().any(|known| known.id == id) {
+        let until = Instant::now() + blame.time;
+        let rows = continued(&reference.rows, steps);
+        for mistake in of_steps(&rows, reference.rows.dims()[1]) {
+            if explanations.iter().any(|known: &Explanation| known.id == mistake.id) {
                 continue;
             }
-            let Some(after) = compare(mistake)?.filter(|after| after.explains(before)) else {
+            if Instant::now() >= until {
+                given_up = true;
+                break;
+            }
+            let after = compare(mistake.variant(&right))?;
+            if !after.explains(before) {
                 continue;
-            };
+            }
             let follow = if logits.is_some() { "tokens follow" } else { "ids could follow" };
-            let whole = format!("the generated {follow} if {words}");
-            explanations.push(Explanation { whole: Some(whole), ..Explanation::plain(id, words, after) });
+            let whole = format!("the generated {follow} if {}", mistake.words);
+            explanations.push(Explanation {
+                whole: Some(whole),
+                ..Explanation::plain(mistake.id, mistake.words, after)
+            });
             if logits.is_some() {
                 break;
             }
@@ -120,7 +95,9 @@ pub fn cached_steps(blame: &Blame) -> Result<Option<Finding>> {
     let all = batch * steps;
     let wrong = (before.relative * all as f64).round();
     let evidence = logits.is_none().then(|| format!("{wrong} of {all} ids"));
-    Ok(Some(Finding { evidence, ..Finding::at_once(key.into(), layers..layers, explanations, before) }))
+    let given_up = given_up && explanations.is_empty();
+    let finding = Finding::at_once(key.into(), layers..layers, explanations, before);
+    Ok(Some(Finding { evidence, given_up, ..finding }))
 }
 
 /// The right logits `[batch, steps, vocab]` of the steps that generate `followed`, `[batch][steps]`, after
@@ -133,36 +110,34 @@ pub fn right_logits(
     reference: &Reference,
     followed: &[Vec<u32>],
 ) -> Result<Vec<f64>> {
-    let predicted = predict(checkpoint, reference, followed, followed[0].len(), StepMistake::None)?;
-    Ok(predicted.expect("the right positions are possible"))
+    let right = right_steps(checkpoint, reference);
+    predict(checkpoint, reference, followed, followed[0].len(), right)
 }
 
-/// The logits `[batch, steps, vocab]` of `steps` steps along `followed` with a mistake; `None` when a step would
-/// stand before the first position.
+/// What is right where the tokens behind the reference's prompt are read one after the other.
+fn right_steps(checkpoint: &Checkpoint, reference: &Reference) -> Variant {
+    let cached = CacheUse::right(reference.rows.dims()[1]);
+    Variant { cached: Some(cached), ..Variant::right(checkpoint.config()) }
+}
+
+/// The logits `[batch, steps, vocab]` of `steps` steps along `followed`, as an implementation computes them.
 fn predict(
     checkpoint: &Checkpoint,
     reference: &Reference,
     followed: &[Vec<u32>],
     steps: usize,
-    mistake: StepMistake,
-) -> Result<Option<Vec<f64>>> {
+    variant: Variant,
+) -> Result<Vec<f64>> {
     let [_, seq] = reference.rows.dims();
-    let offset = if let StepMistake::Offset(offset) = mistake { offset } else { 0 };
-    let Some(rows) = continued(&reference.rows, steps, offset) else {
-        return Ok(None);
-    };
+    let rows = continued(&reference.rows, steps);
     let embedded = embedding_rows(checkpoint, &reference.continued_ids(followed, steps))?;
-    let mut right = Variant::right(checkpoint.config());
-    if mistake == StepMistake::HidesSelf {
-        (right.mask, right.mask_from) = (Mask::HidesSelf, seq);
-    }
-    let mut laboratory = Laboratory::new(checkpoint, &rows).with(right);
+    let mut laboratory = Laboratory::new(checkpoint, &rows).with(variant);
     let layers = laboratory.config.num_hidden_layers;
     let hidden = laboratory.run(0..layers + 1, &embedded)?;
     let size = laboratory.config.hidden_size;
     let rows = hidden.chunks((seq + steps - 1) * size);
     let last: Vec<f64> = rows.flat_map(|row| &row[(seq - 1) * size..]).copied().collect();
-    laboratory.run(layers + 1..layers + 2, &last).map(Some)
+    laboratory.run(layers + 1..layers + 2, &last)
 }
 
 /// The generated ids of a file that continues the reference's prompt, `[batch][steps]`; none when there are no
@@ -184,16 +159,13 @@ pub fn generated(file: &Trace, reference: &Reference, vocab: usize) -> Result<Op
     Ok((!ids[0].is_empty()).then_some(ids))
 }
 
-/// Prompt and all generated tokens but the last, these `offset` positions further; `None` when that
-/// would be before the first position.
-pub fn continued(rows: &Rows, steps: usize, offset: i64) -> Option<Rows> {
+/// Prompt and all generated tokens but the last.
+pub fn continued(rows: &Rows, steps: usize) -> Rows {
     let mut rows = rows.clone();
     for row in 0..rows.positions.len() {
         let next = rows.tokens(row);
-        for step in 0..steps - 1 {
-            rows.positions[row].push((next + step).checked_add_signed(offset as isize)?);
-            rows.visible[row].push(true);
-        }
+        rows.positions[row].extend(next..next + steps - 1);
+        rows.visible[row].extend(std::iter::repeat_n(true, steps - 1));
     }
-    Some(rows)
+    rows
 }

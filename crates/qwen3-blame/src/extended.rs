@@ -6,6 +6,7 @@ use qwen3_checkpoint::Checkpoint;
 use qwen3_config::{FINAL_NORM, Qwen3Config, Site, Tap};
 use qwen3_trace::{Array, Judge, Mode, Reference, Scope, StepVerdict, Trace, Values};
 
+use crate::cache::CacheUse;
 use crate::decoding::{continued, generated};
 use crate::examine::ExamineOptions;
 use crate::probe::{final_norm, run_layer};
@@ -142,7 +143,7 @@ fn extend(
     if steps == 0 {
         return Ok(None);
     }
-    let rows = continued(&reference.rows, steps + 1, 0).expect("the right positions are possible");
+    let rows = continued(&reference.rows, steps + 1);
     let ids = reference.continued_ids(followed, steps + 1);
     let [batch, seq] = reference.rows.dims();
     let (mut expected, mut found) = (BTreeMap::new(), BTreeMap::new());
@@ -158,7 +159,18 @@ fn extend(
                 Some(prompt) => prompt,
                 None => cut(values, &shape, site.tap.sequence_axis(), seq),
             };
-            let joined = join(prompt, parts, site.tap.sequence_axis(), &site.tap.shape(config, batch, seq));
+            let mut joined =
+                join(prompt, parts, site.tap.sequence_axis(), &site.tap.shape(config, batch, seq));
+            // Padding that was not recorded may be seen all the same.
+            if site.tap.sequence_axis() == 1 {
+                let width = joined.len() / (batch * (seq + steps));
+                let tokens = joined.chunks_mut(width).zip(values.chunks(width)).zip(rows.visible.concat());
+                for ((found, expected), seen) in tokens {
+                    if !seen && found.iter().all(|value| *value == 0.0) {
+                        found.copy_from_slice(expected);
+                    }
+                }
+            }
             found.insert(key.clone(), array(shape.clone(), &joined));
         }
         if parts_are_needed(site) || found.contains_key(&key) {
@@ -166,7 +178,7 @@ fn extend(
         }
         Ok(())
     };
-    let right = Variant::right(config);
+    let right = Variant { cached: Some(CacheUse::right(seq)), ..Variant::right(config) };
     let mut x = embedding_rows(checkpoint, &ids)?;
     keep(Site::outside(Tap::Embedding), &x)?;
     for layer in 0..config.num_hidden_layers {

@@ -10,6 +10,7 @@ use qwen3_checkpoint::{Adapter, Checkpoint};
 use qwen3_config::{EMBEDDING, FINAL_NORM, HEAD, Qwen3Config, Rows, Site, Tap};
 
 use crate::Result;
+use crate::cache::CacheUse;
 use crate::probe::{LayerTaps, final_norm, run_layer};
 use crate::residual::Residual;
 use crate::segment::{Candidate, Segment, StepIndex, Watched};
@@ -70,7 +71,8 @@ impl<'a> Laboratory<'a> {
 
     /// The same, where tokens behind those of a prompt were read one after the other.
     pub fn behind(self, prompt: Option<usize>) -> Self {
-        Self { prompt, ..self }
+        let right = Variant { cached: prompt.map(CacheUse::right), ..self.right };
+        Self { prompt, right, ..self }
     }
 
     /// Lets nearly tied experts of layer `step` go the way of a run that was observed, or none.

@@ -213,7 +213,7 @@ fn attend(
     let products = 2 * q.len() * seq;
     each_chunk(&mut context, heads * head_dim, products, |(token, context)| {
         let (row, query) = (token / seq, token % seq);
-        let mask = if query < variant.mask_from { Mask::Causal } else { variant.mask };
+        let mask = variant.mask;
         let seen = |key: &usize| sees(mask, query, *key) && reach.sees(query.saturating_sub(*key));
         let mut keys: Vec<usize> = (0..seq).filter(|key| rows.visible[row][*key] && seen(key)).collect();
         let mut blind = keys.is_empty();
@@ -224,7 +224,8 @@ fn attend(
                     let visible = (0..seq).filter(|key| rows.visible[row][*key]);
                     (visible.collect(), false)
                 }
-                _ => ((0..seq).collect(), true),
+                // All of its pass.
+                _ => ((0..variant.cached.map_or(seq, |cached| cached.from)).collect(), true),
             };
         }
         let slots = variant.cached.and_then(|cached| cached.slots(rows, row, query, &keys));

@@ -188,8 +188,6 @@ pub struct Variant {
     pub scale: f64,
     /// See [`Mask`].
     pub mask: Mask,
-    /// The first token in a row whose query has that mask; those before it see what they should.
-    pub mask_from: usize,
     /// What tokens behind the prompt do wrong, if anything.
     pub cached: Option<CacheUse>,
     /// See [`LookBack`].
@@ -239,7 +237,6 @@ impl Variant {
             groups_interleaved: false,
             scale: (config.head_dim as f64).powf(-0.5),
             mask: Mask::Causal,
-            mask_from: 0,
             cached: None,
             look_back: LookBack::Own,
             attention_residual: true,

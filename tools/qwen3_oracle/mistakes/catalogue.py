@@ -14,7 +14,7 @@ from transformers.models.qwen3 import modeling_qwen3
 
 from .. import attention_cases, gradient_cases, sparse
 from ..cases import Case, Tensors
-from . import arithmetic, attention, experts, layers, passes, where
+from . import arithmetic, attention, cached, experts, layers, passes, where
 from .planting import Plant, code_changed
 
 
@@ -31,7 +31,7 @@ class Mistake:
     precision output differ.
 
     `explained`: activations with it are observed and explained. `in_layers`: it lies inside the layers, so that a
-    single one may have it. `after` changes the recorded tensors. `causes` are the ids of its parts when it has several.
+    single one may have it. `in_steps`: cached steps alone make it. `after` changes the recorded tensors. `causes` are the ids of its parts when it has several.
     """
 
     id: str
@@ -45,6 +45,7 @@ class Mistake:
     only_rounding: bool = False
     explained: bool = True
     in_layers: bool = True
+    in_steps: bool = False
     after: Callable[[Tensors], Tensors] = lambda tensors: tensors
     causes: tuple[str, ...] = ()
 
@@ -58,6 +59,9 @@ Outside = partial(Mistake, in_layers=False)
 Unexplained = partial(Mistake, explained=False)
 # Not planted into cases, which have their own precisions.
 Precision = partial(Mistake, applies=where.is_dense, unless="there are experts")
+InSteps = partial(
+    Mistake, in_layers=False, in_steps=True, applies=where.sees_everything, unless="a layer looks back over a window"
+)
 OfExperts = partial(Shown, applies=where.has_experts, unless="there are no experts")
 
 MISTAKES = [
@@ -352,6 +356,59 @@ MISTAKES = [
         ),
         causes=("kv_cache_f16", "arithmetic_bf16"),
     ),
+    InSteps(
+        "cache_slot_off_by_one", "cached steps are written over the prompt's last token", cached.cache(cached.early)
+    ),
+    InSteps(
+        "cache_slot_off_by_one-each", "each step is written over the token before it", cached.cache(cached.each_early)
+    ),
+    InSteps("cache_slot_off_by_one-late", "cached steps are written one slot late", cached.cache(cached.late)),
+    InSteps(
+        "cache_not_written",
+        "earlier steps are not in the cache",
+        cached.hidden(lambda slots, count, prompt: (slots >= prompt) & (slots < count - 1)),
+    ),
+    InSteps("cache_not_written-empty", "the slots of earlier steps are empty", cached.cache(cached.empty(own=True))),
+    InSteps("cache_not_written-all", "the slots of steps are empty", cached.cache(cached.empty(own=False))),
+    InSteps(
+        "cache_overwritten",
+        "the cache has 6 slots",
+        cached.hidden(lambda slots, count, prompt: slots < count - 6),
+    ),
+    InSteps(
+        "cache_overwritten-last",
+        "the cache has three slots for steps, the last of which is overwritten",
+        cached.hidden(lambda slots, count, prompt: (slots >= prompt + 2) & (slots < count - 1)),
+    ),
+    InSteps(
+        "cache_of_other_sequence",
+        "cached steps read the next sequence's cache",
+        cached.cache(cached.other_sequence),
+    ),
+    InSteps(
+        "cache_of_other_sequence-first",
+        "cached steps read the first sequence's cache",
+        cached.cache(cached.first_sequence),
+    ),
+    InSteps(
+        "position_restarts",
+        "cached steps count positions from 0",
+        cached.positions(lambda ids, count, prompt: torch.full_like(ids, count - prompt)),
+    ),
+    InSteps(
+        "position_restarts-still",
+        "every cached step stands at position 0",
+        cached.positions(lambda ids, count, prompt: torch.zeros_like(ids)),
+    ),
+    InSteps(
+        "position_counts_padding",
+        "positions of cached steps count padding",
+        cached.positions(lambda ids, count, prompt: torch.full_like(ids, count)),
+    ),
+    InSteps("padding_visible", "cached steps see padding", cached.padding_visible),
+    InSteps("keys_cached_before_rope", "cached keys are not rotated", cached.keys_turned(twice=False)),
+    InSteps("keys_rotated_twice", "cached keys are rotated twice", cached.keys_turned(twice=True)),
+    Outside("chunk_mask", "chunks of 4 tokens do not see those before them", cached.chunks(4)),
     Outside(
         "layer_permuted",
         "the last two layers are exchanged",

@@ -31,6 +31,11 @@ def has_windows(config: Qwen3Config) -> bool:
     return "sliding_attention" in config.layer_types
 
 
+def sees_everything(config: Qwen3Config) -> bool:
+    """Whether no layer looks back over a window."""
+    return not has_windows(config)
+
+
 def has_both_reaches(config: Qwen3Config) -> bool:
     """Whether some layers look back over a window, and some over everything."""
     return len(set(config.layer_types)) == 2
