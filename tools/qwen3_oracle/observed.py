@@ -65,7 +65,7 @@ PLANS = [
         "prompt3",
         ids=["yarn_missing", "yarn_attention_factor_missing", "yarn_ramp", "yarn_ramp-truncation", "rope_theta"],
     ),
-    Plan("experts", "prompt3", ids=["router_not_renormalised", *OF_EXPERTS, "activation_gelu"]),
+    Plan("experts", "prompt3", ids=["router_not_renormalised", *OF_EXPERTS, "activation_gelu", "expert_zeroed"]),
     Plan(
         "experts-mixed",
         "prompt2",

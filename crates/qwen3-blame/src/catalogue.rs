@@ -4,6 +4,7 @@ use qwen3_checkpoint::Adapter;
 use qwen3_config::{FeedForwardKind, Qwen3Config, Rope, Windows};
 
 use crate::experts::of_experts;
+use crate::habits::{self, Habit};
 use crate::low_rank::{AdapterUse, OtherScale, any_square};
 use crate::variant::{Activation, Head, HeadNorm, Layout, LookBack, Mask, Rotation, Variant, WeightOffset};
 
@@ -166,6 +167,7 @@ pub fn in_layers(config: &Qwen3Config, longest: usize) -> Vec<Hypothesis> {
     list.extend(of_yarn(&config.rope));
     list.extend(of_windows(&config.windows, longest));
     list.extend(of_chunks(longest));
+    list.extend(habits::of_layers(config));
     list.extend(transposed("k_transposed", "k_proj", |v| &mut v.k_layout));
     list.extend(transposed("v_transposed", "v_proj", |v| &mut v.v_layout));
     list.extend(weight_offsets());
@@ -354,6 +356,15 @@ pub fn at_the_end(config: &Qwen3Config, stored_head: bool) -> Vec<Hypothesis> {
         h("final_norm_twice", "the final norm is applied twice", |v| v.final_norms = 2),
     ];
     list.extend(weight_offsets().take(1));
+    list.extend(habits::of_head());
+    let hidden = Habit::LayerNorm { hidden: true, heads: false };
+    list.push(Hypothesis::new(
+        "layer_norm",
+        "the final norm subtracts the mean, as LayerNorm does",
+        move |v| {
+            v.habit = Some(hidden);
+        },
+    ));
     if config.tie_word_embeddings {
         let zero = "the head is zero, not the embedding: lm_head was never loaded";
         list.push(h("head_untied", zero, |v| v.head = Head::Zeros));

@@ -1,7 +1,7 @@
 //! The names of all causes.
 
 /// The id of every cause that may be named. `docs/verify.md` has an entry for each, under its id.
-pub const CAUSES: [&str; 70] = [
+pub const CAUSES: [&str; 84] = [
     "rope_interleaved",
     "rope_theta",
     "rope_position_offset",
@@ -72,6 +72,20 @@ pub const CAUSES: [&str; 70] = [
     "chunk_mask",
     "keys_cached_before_rope",
     "keys_rotated_twice",
+    "rope_sign",
+    "rope_partial",
+    "softmax_not_normalised",
+    "attention_sink",
+    "attention_softcap",
+    "attention_scale_twice",
+    "layer_norm",
+    "silu_on_product",
+    "bias_missing",
+    "head_zeroed",
+    "heads_exchanged",
+    "expert_zeroed",
+    "logits_softcap",
+    "vocabulary_shifted",
 ];
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use qwen3_trace::{
 
 use crate::decoding::right_logits;
 use crate::extended::examine_steps;
-use crate::kept::precision_kept;
+use crate::kept::{Run, precision_kept};
 use crate::steps::step_expectations;
 use crate::weights::embedding_rows;
 use crate::{Blame, Diagnosis, Result, calibrate, diagnose};
@@ -163,7 +163,8 @@ pub fn examine(
         })?;
         if options.dtype == Precision::F32 {
             let progress = &mut *options.progress;
-            precision_kept(checkpoint, reference, observed, &scope, &verdicts, &mut diagnosis, progress)?;
+            let run = Run { checkpoint, reference, observed, scope: &scope, limits: &limits };
+            precision_kept(&run, &verdicts, &mut diagnosis, progress)?;
         }
     }
     if scope.is_whole() {

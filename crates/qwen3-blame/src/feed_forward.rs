@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use qwen3_config::Tap;
 
+use crate::habits::Habit;
 use crate::ops::{activate, dot};
 use crate::probe::LayerTaps;
 use crate::routes::{Route, Routes};
@@ -35,8 +36,13 @@ impl MlpWeights {
         let arithmetic = variant.arithmetic;
         let gate = gate.adapted(x, Layout::OutIn, variant);
         let up = up.adapted(x, Layout::OutIn, variant);
-        let gate = arithmetic.round(gate.into_iter().map(|x| activate(x, variant.activation)).collect());
-        let inner = arithmetic.round(gate.iter().zip(&up).map(|(gate, up)| gate * up).collect());
+        let inner = if variant.habit == Some(Habit::SiluOnProduct) {
+            gate.iter().zip(&up).map(|(gate, up)| activate(gate * up, variant.activation)).collect()
+        } else {
+            let gate = arithmetic.round(gate.into_iter().map(|x| activate(x, variant.activation)).collect());
+            gate.iter().zip(&up).map(|(gate, up)| gate * up).collect()
+        };
+        let inner = arithmetic.round(inner);
         self.down_proj.adapted(&inner, Layout::OutIn, variant)
     }
 }
@@ -83,7 +89,7 @@ fn experts(
             found.map(|(_, weight)| (token, *weight))
         });
         let sent: Vec<(usize, f64)> = sent.collect();
-        if sent.is_empty() {
+        if sent.is_empty() || variant.habit == Some(Habit::ExpertZero(expert)) {
             continue;
         }
         let rows: Vec<f64> = sent.iter().flat_map(|(token, _)| &x[row(*token)]).copied().collect();

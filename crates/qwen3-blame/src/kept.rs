@@ -2,11 +2,11 @@
 //! operations are.
 
 use qwen3_checkpoint::Checkpoint;
-use qwen3_trace::{Judge, Precision, Reference, Scope, Trace, Verdicts};
+use qwen3_trace::{Judge, Limits, Precision, Reference, Scope, Trace, Verdicts};
 
 use crate::precision::PRECISION;
 use crate::steps::step_expectations;
-use crate::{Cause, Diagnosis, Result, calibrate};
+use crate::{Cause, Diagnosis, Result};
 
 /// What operations of a precision are off by, a run of it is off by at least such a share of, in every step.
 const LEAST: f64 = 0.15;
@@ -17,20 +17,27 @@ const SPREAD: f64 = 5.0;
 /// Steps that have to be known for that to say anything.
 const STEPS: usize = 3;
 
-/// Adds to the diagnosis of an f32 run what its precision has to do with it: which limits it keeps, if a precision
-/// explains it; and the precision, if nothing does and it is off like one.
+/// An f32 run that does not pass.
+pub struct Run<'a> {
+    pub checkpoint: &'a Checkpoint,
+    pub reference: &'a Reference,
+    pub observed: &'a Trace,
+    pub scope: &'a Scope,
+    pub limits: &'a Limits,
+}
+
+/// Adds to the diagnosis of a run what its precision has to do with it: which limits it keeps, if a precision explains
+/// it; and the precision, if nothing does and it is off like one.
 ///
 /// # Errors
 /// When a tensor is malformed or a weight cannot be read.
 pub fn precision_kept(
-    checkpoint: &Checkpoint,
-    reference: &Reference,
-    observed: &Trace,
-    scope: &Scope,
+    run: &Run,
     verdicts: &Verdicts,
     diagnosis: &mut Diagnosis,
     progress: &mut dyn FnMut(&str),
 ) -> Result<()> {
+    let Run { checkpoint, reference, observed, scope, limits } = *run;
     let is_precision = |id: &str| PRECISION.contains(&id) || id == "dtype_rounding";
     let named = diagnosis.causes.iter().all(|cause| is_precision(&cause.id));
     if !named {
@@ -41,9 +48,9 @@ pub fn precision_kept(
     let of_f32 = worst(verdicts);
     let mut beyond = String::new();
     for dtype in [Precision::F16, Precision::BF16] {
-        let (limits, derived) = calibrate(checkpoint, reference, scope, dtype, progress)?;
+        let limits = limits.in_dtype(reference, dtype)?;
         let judge = Judge::new(reference, checkpoint.config(), &limits, None);
-        let kept = worst(&judge.observed(observed, Some(&derived))?);
+        let kept = worst(&judge.observed(observed, None)?);
         if kept.is_nan() || kept > 1.0 {
             beyond = format!(", and beyond what {dtype} may be off by: {} times its limit", figure(kept));
             continue;
@@ -55,7 +62,7 @@ pub fn precision_kept(
             ));
             return Ok(());
         }
-        if is_off_like(checkpoint, reference, observed, scope, dtype, progress)? {
+        if is_off_like(run, dtype, progress)? {
             diagnosis.causes.push(Cause {
                 id: format!("arithmetic_{dtype}"),
                 explanation: format!(
@@ -80,14 +87,8 @@ pub fn precision_kept(
 }
 
 /// Is every step off by about what operations in `dtype` are?
-fn is_off_like(
-    checkpoint: &Checkpoint,
-    reference: &Reference,
-    observed: &Trace,
-    scope: &Scope,
-    dtype: Precision,
-    progress: &mut dyn FnMut(&str),
-) -> Result<bool> {
+fn is_off_like(run: &Run, dtype: Precision, progress: &mut dyn FnMut(&str)) -> Result<bool> {
+    let Run { checkpoint, reference, observed, scope, .. } = *run;
     let mut shares = Vec::new();
     for step in step_expectations(checkpoint, reference, observed, scope, dtype, progress)? {
         // The norm behind the last layer is one operation, which f32 runs may have in f32.

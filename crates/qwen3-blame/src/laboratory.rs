@@ -16,7 +16,7 @@ use crate::residual::Residual;
 use crate::segment::{Candidate, Segment, StepIndex, Watched};
 use crate::sent::Sent;
 use crate::variant::{Head, Variant};
-use crate::weights::{LayerWeights, head_product, vocabulary_product};
+use crate::weights::{LayerWeights, embedding_rows, head_product, vocabulary_product};
 
 /// Values of candidates' states in memory at a time.
 const STATES: usize = 1 << 25;
@@ -107,6 +107,14 @@ impl<'a> Laboratory<'a> {
     /// The adapter that the model is run with.
     pub fn adapter(&self) -> Option<&'a Adapter> {
         self.checkpoint.adapter()
+    }
+
+    /// The embeddings of tokens, one after the other.
+    ///
+    /// # Errors
+    /// When a weight cannot be read.
+    pub fn embedding(&self, ids: &[u32]) -> Result<Vec<f64>> {
+        Ok(embedding_rows(self.checkpoint, ids)?)
     }
 
     /// Has the file an `lm_head.weight`?
@@ -285,6 +293,14 @@ impl<'a> Laboratory<'a> {
     }
 
     fn head(&mut self, input: &[f64], variant: &Variant) -> Result<Vec<f64>> {
+        let logits = self.own_head(input, variant)?;
+        Ok(match variant.habit {
+            Some(habit) => habit.of_logits(logits, self.config.vocab_size),
+            None => logits,
+        })
+    }
+
+    fn own_head(&mut self, input: &[f64], variant: &Variant) -> Result<Vec<f64>> {
         let key = match variant.head {
             Head::Zeros => {
                 let tokens = input.len() / self.config.hidden_size;

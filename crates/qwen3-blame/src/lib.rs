@@ -31,6 +31,7 @@ mod findings;
 mod fits;
 mod formats;
 mod guesses;
+mod habits;
 mod kept;
 mod laboratory;
 mod low_rank;

@@ -9,9 +9,10 @@ use qwen3_config::{Qwen3Config, Reach, Rows, Tap};
 use crate::cache::{CacheMistake, Slot, Turns};
 use crate::feed_forward::feed_forward;
 use crate::formats::Format;
+use crate::habits::{Habit, Part};
 use crate::ops::{add, each_chunk, rms_norm};
 use crate::variant::{HeadNorm, Layout, Mask, Rotation, Variant, WeightOffset};
-use crate::weights::LayerWeights;
+use crate::weights::{LayerWeights, Projection};
 
 /// What passes through a layer, row-major in float64; shapes as [`Tap`] says.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +66,7 @@ pub fn run_layer(
     let context = attend(config, variant, reach, rows, [&q, &k, &v], &turned);
     taps.keep(Tap::Context, &context);
     let attention = weights.o_proj.adapted(&context, Layout::OutIn, variant);
+    let attention = weights.o_proj.without_bias(attention, variant, Part::Output);
     taps.keep(Tap::OProj, &attention);
 
     let hidden = if variant.attention_residual { add(x, &attention, arithmetic) } else { attention };
@@ -73,7 +75,8 @@ pub fn run_layer(
     } else {
         &weights.post_attention_layernorm
     };
-    let normed = rms_norm(&hidden, post_weight, variant.eps, hidden_offset, arithmetic);
+    let hidden_of = variant.before_norm(&hidden, config.hidden_size, false);
+    let normed = rms_norm(&hidden_of, post_weight, variant.eps, hidden_offset, arithmetic);
     taps.keep(Tap::PostAttentionLayernorm, &normed);
     let residual = variant.mlp_residual.then_some(&hidden[..]);
     let mlp = feed_forward(&weights.mlp, variant, &normed, residual, &mut taps);
@@ -86,15 +89,19 @@ pub fn run_layer(
 /// Keeps the first norm's output and the three projections, in that order.
 fn project(w: &LayerWeights, variant: &Variant, x: &[f64], offset: f64, taps: &mut LayerTaps) {
     let arithmetic = variant.arithmetic;
+    let x = &variant.before_norm(x, w.input_layernorm.len(), false)[..];
     let normed = rms_norm(x, &w.input_layernorm, variant.eps, offset, arithmetic);
     let (mut k, mut v) = (&w.k_proj, &w.v_proj);
     if variant.kv_swapped {
         std::mem::swap(&mut k, &mut v);
     }
     taps.keep(Tap::InputLayernorm, &normed);
-    taps.keep(Tap::QProj, &w.q_proj.adapted(&normed, Layout::OutIn, variant));
-    taps.keep(Tap::KProj, &k.adapted(&normed, variant.k_layout, variant));
-    taps.keep(Tap::VProj, &v.adapted(&normed, variant.v_layout, variant));
+    let given = |projection: &Projection, layout: Layout, part: Part| {
+        projection.without_bias(projection.adapted(&normed, layout, variant), variant, part)
+    };
+    taps.keep(Tap::QProj, &given(&w.q_proj, Layout::OutIn, Part::Queries));
+    taps.keep(Tap::KProj, &given(k, variant.k_layout, Part::Keys));
+    taps.keep(Tap::VProj, &given(v, variant.v_layout, Part::Values));
 }
 
 /// Queries and keys as attention takes them, still `[batch * seq, heads * head_dim]`.
@@ -113,7 +120,10 @@ fn norm_and_rotate(
         HeadNorm::OverAllHeads => {
             rms_norm(&x, &weight.repeat(heads), variant.head_eps, offset, variant.arithmetic)
         }
-        _ => rms_norm(&x, weight, variant.head_eps, offset, variant.arithmetic),
+        _ => {
+            let x = variant.before_norm(&x, weight.len(), true);
+            rms_norm(&x, weight, variant.head_eps, offset, variant.arithmetic)
+        }
     };
     let turn = |x: &[f64], offset| rotate(config, variant, rows, x, offset);
     let [q_heads, k_heads] = [config.num_attention_heads, config.num_key_value_heads];
@@ -155,9 +165,15 @@ fn rotate(config: &Qwen3Config, variant: &Variant, rows: &Rows, x: &[f64], offse
     if variant.rotation == Rotation::Missing {
         return x.to_vec();
     }
-    let (head_dim, half) = (config.head_dim, config.head_dim / 2);
+    let head_dim = config.head_dim;
+    let turned_features = match variant.habit {
+        Some(Habit::PartialRotary(features)) => features,
+        _ => head_dim,
+    };
+    let half = turned_features / 2;
+    let sign = if variant.habit == Some(Habit::SineNegated) { -1.0 } else { 1.0 };
     let arithmetic = variant.arithmetic;
-    let frequencies = variant.rope.inverse_frequencies(head_dim);
+    let frequencies = variant.rope.inverse_frequencies(turned_features);
     let factor = variant.rope.attention_factor();
     let positions = rows.positions.iter().flatten();
     let row = x.len() / positions.clone().count();
@@ -172,7 +188,7 @@ fn rotate(config: &Qwen3Config, variant: &Variant, rows: &Rows, x: &[f64], offse
         let angles = frequencies.iter().map(|f| (position * f).sin_cos());
         let table =
             |angle: f64| arithmetic.in_format(|held| held.rope, vec![arithmetic.held(factor * angle)], 1)[0];
-        let angles: Vec<_> = angles.map(|(sin, cos)| (table(sin), table(cos))).collect();
+        let angles: Vec<_> = angles.map(|(sin, cos)| (sign * table(sin), table(cos))).collect();
         for head in token.chunks_mut(head_dim) {
             for (i, (sin, cos)) in angles.iter().enumerate() {
                 let (a, b) = match variant.rotation {
@@ -242,7 +258,11 @@ fn attend(
                         of(keys, row * seq + token, kv_heads, kv_head(head))
                     }
                 };
-                arithmetic.held(arithmetic.held(arithmetic.dot(q, key)) * variant.scale)
+                let score = arithmetic.held(arithmetic.held(arithmetic.dot(q, key)) * variant.scale);
+                match variant.habit {
+                    Some(Habit::Softcap(cap)) => cap * (score / cap).tanh(),
+                    _ => score,
+                }
             };
             let scores: Vec<f64> =
                 if blind { vec![0.0; slots.len()] } else { slots.iter().map(score).collect() };
@@ -258,7 +278,11 @@ fn attend(
             }
             let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let weights: Vec<f64> = scores.iter().map(|s| arithmetic.inside((s - largest).exp())).collect();
-            let total: f64 = weights.iter().sum();
+            let total = match variant.habit {
+                Some(Habit::SoftmaxUnnormalised) => 1.0,
+                Some(Habit::Sink) => weights.iter().sum::<f64>() + (-largest).exp(),
+                _ => weights.iter().sum(),
+            };
             let weights =
                 weights.into_iter().map(|weight| arithmetic.held(arithmetic.inside(weight / total)));
             let weights = arithmetic.in_format(|held| held.softmax, weights.collect(), count);
@@ -274,6 +298,17 @@ fn attend(
             }
         }
     });
+    match variant.habit {
+        Some(Habit::HeadZero(head)) => {
+            context.chunks_mut(head_dim).skip(head).step_by(heads).for_each(|context| context.fill(0.0));
+        }
+        Some(Habit::HeadsExchanged(a, b)) => {
+            for token in context.chunks_mut(heads * head_dim) {
+                (0..head_dim).for_each(|i| token.swap(a * head_dim + i, b * head_dim + i));
+            }
+        }
+        _ => {}
+    }
     arithmetic.round(context)
 }
 
@@ -325,6 +360,8 @@ fn norm_offset(variant: &Variant, head: bool) -> f64 {
 /// The final norm of `variant`, as often as it is applied, to `x` `[batch * seq, hidden_size]`.
 pub fn final_norm(x: &[f64], weight: &[f32], variant: &Variant) -> Vec<f64> {
     let offset = norm_offset(variant, false);
-    (0..variant.final_norms)
-        .fold(x.to_vec(), |x, _| rms_norm(&x, weight, variant.eps, offset, variant.arithmetic))
+    (0..variant.final_norms).fold(x.to_vec(), |x, _| {
+        let x = variant.before_norm(&x, weight.len(), false);
+        rms_norm(&x, weight, variant.eps, offset, variant.arithmetic)
+    })
 }

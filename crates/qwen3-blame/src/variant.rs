@@ -1,5 +1,6 @@
 //! The ways in which an implementation of Qwen3 can be wrong, as switches of the [`probe`](super::probe).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use qwen3_config::{Qwen3Config, Reach, Rope};
@@ -7,6 +8,7 @@ use qwen3_config::{Qwen3Config, Reach, Rope};
 use crate::arithmetic::Arithmetic;
 use crate::cache::CacheUse;
 use crate::feed_forward::ExpertOrder;
+use crate::habits::{Habit, centred};
 use crate::low_rank::AdapterUse;
 use crate::sent::Sent;
 
@@ -190,6 +192,8 @@ pub struct Variant {
     pub mask: Mask,
     /// What tokens behind the prompt do wrong, if anything.
     pub cached: Option<CacheUse>,
+    /// What is done as elsewhere, if anything.
+    pub habit: Option<Habit>,
     /// See [`LookBack`].
     pub look_back: LookBack,
     /// Is attention's input added to its output?
@@ -238,6 +242,7 @@ impl Variant {
             scale: (config.head_dim as f64).powf(-0.5),
             mask: Mask::Causal,
             cached: None,
+            habit: None,
             look_back: LookBack::Own,
             attention_residual: true,
             mlp_residual: true,
@@ -250,11 +255,23 @@ impl Variant {
         }
     }
 
+    /// What a norm takes the mean square of, in groups of `width`: those of heads, or those over `hidden_size`.
+    pub(crate) fn before_norm<'a>(&self, x: &'a [f64], width: usize, of_heads: bool) -> Cow<'a, [f64]> {
+        match self.habit {
+            Some(Habit::LayerNorm { hidden, heads }) if if of_heads { heads } else { hidden } => {
+                centred(x, width).into()
+            }
+            _ => x.into(),
+        }
+    }
+
     /// Do both compute the same queries, keys and values from the same input, before the head norms?
     pub fn same_projections(&self, other: &Self) -> bool {
         let parts = |v: &Self| {
             let offset = matches!(v.weight_offset, WeightOffset::All | WeightOffset::Hidden);
-            (v.kv_swapped, v.k_layout, v.v_layout, v.eps, offset, v.other_layer, v.adapter, v.arithmetic)
+            let habit = v.habit.filter(|habit| habit.in_projections());
+            let weights = (v.kv_swapped, v.k_layout, v.v_layout, v.other_layer, v.adapter);
+            (weights, v.eps, offset, v.arithmetic, habit)
         };
         parts(self) == parts(other)
     }

@@ -11,6 +11,7 @@ use crate::findings::Finding;
 use crate::guesses::{not_finite, rounded, scaled};
 use crate::laboratory::Laboratory;
 use crate::residual::Residual;
+use crate::search::Explanation;
 use crate::segment::{StepIndex, Watched};
 use crate::weights::embedding_rows;
 use crate::{Blame, Result, rounding};
@@ -31,6 +32,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) progress: &'a mut dyn FnMut(&str),
     /// How long causes are looked for.
     time: Duration,
+    /// The tokens.
+    ids: Vec<u32>,
     /// The error over its limit of every tensor that was judged.
     ratios: HashMap<String, f64>,
     /// Of those that are beyond it only by what was observed before them: how far they may be from what follows from
@@ -76,6 +79,7 @@ impl<'a> Walk<'a> {
             limits: blame.limits,
             progress: blame.progress,
             time: blame.time,
+            ids: blame.reference.flat_ids(),
             ratios,
             by_step: blame.verdicts.of(blame.mode).filter_map(by_step).collect(),
             scope: blame.scope,
@@ -175,6 +179,9 @@ impl<'a> Walk<'a> {
             let hidden = self.laboratory.config.hidden_size;
             explanations.extend(scaled(&o, &e, hidden, &limit, before));
             if explanations.is_empty() {
+                explanations.extend(self.shifted_rows(site, &o, &limit, before)?);
+            }
+            if explanations.is_empty() {
                 self.unexplained(&o, &e, None, limit.max_abs());
             }
             self.findings.push(Finding::at_once(key, 0..0, explanations, before));
@@ -186,6 +193,27 @@ impl<'a> Walk<'a> {
         self.input = observed;
         self.inherited = true;
         Ok(Go::On)
+    }
+
+    /// `vocabulary_shifted`, when each token has the embedding of an id beside its own.
+    fn shifted_rows(
+        &mut self,
+        site: Site,
+        observed: &[f64],
+        limit: &TensorLimit,
+        before: Residual,
+    ) -> Result<Option<Explanation>> {
+        let vocab = self.laboratory.config.vocab_size as i64;
+        for (by, words) in [(1, "the next id"), (-1, "the id before its own")] {
+            let ids = self.ids.iter().map(|id| (i64::from(*id) + by).rem_euclid(vocab) as u32);
+            let rows = self.laboratory.embedding(&ids.collect::<Vec<_>>())?;
+            let after = Residual::of(&self.kept(site, &rows), observed, limit);
+            if after.explains(before) {
+                let words = format!("each token has the embedding of {words}");
+                return Ok(Some(Explanation::plain("vocabulary_shifted", words, after)));
+            }
+        }
+        Ok(None)
     }
 
     /// Looks at everything up to the step before `end`, where there is something to look at.

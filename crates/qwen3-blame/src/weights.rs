@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::arithmetic::Arithmetic;
+use crate::habits::{Habit, Part};
 use crate::low_rank::LowRank;
 use crate::variant::{Layout, Variant};
 use qwen3_checkpoint::{Checkpoint, CheckpointError, Target};
@@ -81,6 +82,20 @@ impl Projection {
         variant
             .arithmetic
             .round(product.iter().zip(change).map(|(product, change)| product + change).collect())
+    }
+}
+
+impl Projection {
+    /// A product `[tokens, out]` without the bias, where the variant leaves it out of that projection.
+    pub(crate) fn without_bias(&self, mut product: Vec<f64>, variant: &Variant, part: Part) -> Vec<f64> {
+        if let (Some(Habit::BiasMissing(missing)), Some(bias)) = (variant.habit, &self.bias)
+            && missing == part
+        {
+            for row in product.chunks_mut(self.out) {
+                row.iter_mut().zip(bias).for_each(|(x, bias)| *x -= f64::from(*bias));
+            }
+        }
+        product
     }
 }
 

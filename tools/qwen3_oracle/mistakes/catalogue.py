@@ -14,7 +14,7 @@ from transformers.models.qwen3 import modeling_qwen3
 
 from .. import attention_cases, gradient_cases, sparse
 from ..cases import Case, Tensors
-from . import arithmetic, attention, cached, experts, layers, passes, where
+from . import arithmetic, attention, cached, experts, habits, layers, passes, where
 from .planting import Plant, code_changed
 
 
@@ -409,6 +409,61 @@ MISTAKES = [
     InSteps("keys_cached_before_rope", "cached keys are not rotated", cached.keys_turned(twice=False)),
     InSteps("keys_rotated_twice", "cached keys are rotated twice", cached.keys_turned(twice=True)),
     Outside("chunk_mask", "chunks of 4 tokens do not see those before them", cached.chunks(4)),
+    Mistake("rope_sign", "RoPE turns the other way", habits.sine_negated),
+    Mistake(
+        "rope_partial",
+        "RoPE turns half of each head's features",
+        habits.partial_rotary(2),
+        applies=lambda config: not where.has_yarn(config),
+        unless="RoPE has YaRN",
+    ),
+    Mistake(
+        "softmax_not_normalised",
+        "attention's weights are not divided by their sum",
+        habits.attention(weights=habits.not_normalised),
+    ),
+    Mistake("attention_sink", "the softmax has one more term, of score 0", habits.attention(weights=habits.with_sink)),
+    Mistake("attention_softcap", "scores are capped at 50", habits.attention(scores=habits.capped(50.0))),
+    Mistake("attention_scale_twice", "scores are scaled twice", habits.scaled_twice),
+    Mistake("layer_norm", "every norm subtracts the mean", habits.layer_norm),
+    Mistake("layer_norm-of_heads", "q_norm and k_norm subtract the mean", habits.layer_norm_of_heads),
+    Mistake(
+        "silu_on_product",
+        "the activation is applied to gate * up",
+        habits.silu_on_product,
+        applies=where.is_dense,
+        unless="there are experts",
+    ),
+    *(
+        Mistake(
+            f"bias_missing{form}",
+            f"{name}'s bias is left out",
+            habits.bias_missing(name),
+            applies=lambda config: config.attention_bias,
+            unless="attention has no biases",
+        )
+        for name, form in (("q_proj", ""), ("k_proj", "-keys"), ("v_proj", "-values"), ("o_proj", "-output"))
+    ),
+    Mistake("head_zeroed", "the second head gives zeros", habits.attention(heads=habits.head_zero(1))),
+    Mistake(
+        "heads_exchanged",
+        "the first and the third head have each other's place",
+        habits.attention(heads=habits.heads_exchanged(0, 2)),
+    ),
+    Mistake(
+        "expert_zeroed",
+        "the third expert gives zeros",
+        experts.of_experts(habits.expert_zero(2)),
+        applies=where.has_experts,
+        unless="there are no experts",
+    ),
+    Outside("logits_softcap", "logits are capped at 30", habits.logits(habits.capped(30.0))),
+    Outside("vocabulary_shifted", "each token has the embedding of the next id", habits.rows_shifted),
+    Outside(
+        "vocabulary_shifted-logits",
+        "logits are those of the next id",
+        habits.logits(lambda x: x.roll(-1, -1)),
+    ),
     Outside(
         "layer_permuted",
         "the last two layers are exchanged",
