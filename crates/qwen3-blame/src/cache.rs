@@ -132,7 +132,7 @@ impl CacheUse {
 /// The mistakes that steps behind `from` tokens of these rows may make, the likeliest first: generated ids alone may be
 /// consistent with several.
 pub fn of_steps(rows: &Rows, from: usize) -> Vec<Hypothesis> {
-    let [batch, seq] = rows.dims();
+    let [batch, _] = rows.dims();
     let with = |id, words: &str, mistake| {
         Hypothesis::new(id, words, move |v| v.cached = Some(CacheUse { from, mistake }))
     };
@@ -186,7 +186,19 @@ pub fn of_steps(rows: &Rows, from: usize) -> Vec<Hypothesis> {
     ] {
         list.push(with("keys_rotated_twice", words, CacheMistake::Twice { own }));
     }
-    for slots in (1..seq).rev() {
+    list
+}
+
+/// Caches with too few slots for the tokens of these rows, the largest first.
+pub fn of_full_caches(rows: &Rows, from: usize) -> Vec<Hypothesis> {
+    let [_, seq] = rows.dims();
+    let with = |id, words: &str, mistake| {
+        Hypothesis::new(id, words, move |v| v.cached = Some(CacheUse { from, mistake }))
+    };
+    let mut list = Vec::new();
+    // A small one may be of any size; others are filled behind the prompt, or round.
+    let sizes = (1..seq).rev().filter(|size| *size <= 64 || *size >= from || *size % 64 == 0);
+    for slots in sizes {
         let words = format!("the cache has {slots} slots: older tokens are overwritten");
         list.push(with("cache_overwritten", &words, CacheMistake::Ring { slots, first: false }));
         // With room for one token behind the prompt, it is one of those that are not written.

@@ -8,9 +8,6 @@ use crate::habits::{self, Habit};
 use crate::low_rank::{AdapterUse, OtherScale, any_square};
 use crate::variant::{Activation, Head, HeadNorm, Layout, LookBack, Mask, Rotation, Variant, WeightOffset};
 
-/// Chunks of up to so many tokens may have any size.
-const SMALL_CHUNK: usize = 64;
-
 /// How a mistake changes the right variant.
 type Change = Box<dyn Fn(&mut Variant) + Send + Sync>;
 
@@ -166,7 +163,6 @@ pub fn in_layers(config: &Qwen3Config, longest: usize) -> Vec<Hypothesis> {
     list.extend(of_experts(config));
     list.extend(of_yarn(&config.rope));
     list.extend(of_windows(&config.windows, longest));
-    list.extend(of_chunks(longest));
     list.extend(habits::of_layers(config));
     list.extend(transposed("k_transposed", "k_proj", |v| &mut v.k_layout));
     list.extend(transposed("v_transposed", "v_proj", |v| &mut v.v_layout));
@@ -280,14 +276,10 @@ fn of_windows(windows: &Windows, longest: usize) -> Vec<Hypothesis> {
     list
 }
 
-/// A prompt of `longest` tokens that is read in chunks, each blind to those before it.
-fn of_chunks(longest: usize) -> impl Iterator<Item = Hypothesis> {
-    let sizes = (1..longest).filter(|size| *size <= SMALL_CHUNK || size.is_power_of_two() || size % 100 == 0);
-    sizes.map(|size| {
-        let words =
-            format!("the prompt is read in chunks of {size} tokens that do not see those before them");
-        Hypothesis::new("chunk_mask", words, move |v| v.mask = Mask::Chunks(size))
-    })
+/// A prompt that is read in chunks of `size` tokens, each blind to those before it.
+pub fn chunks(size: usize) -> Hypothesis {
+    let words = format!("the prompt is read in chunks of {size} tokens that do not see those before them");
+    Hypothesis::new("chunk_mask", words, move |v| v.mask = Mask::Chunks(size))
 }
 
 /// A projection's weight taken for what it is not.

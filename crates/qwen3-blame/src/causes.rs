@@ -98,8 +98,9 @@ mod tests {
     use qwen3_config::Rows;
 
     use super::CAUSES;
-    use crate::cache::of_steps;
-    use crate::catalogue::{Fit, Hypothesis, at_the_end, in_layers, key_offsets, of_adapter};
+    use crate::cache::{of_full_caches, of_steps};
+    use crate::catalogue::{Fit, Hypothesis, at_the_end, chunks, in_layers, key_offsets, of_adapter};
+    use crate::habits::of_parts;
     use crate::precision::of_formats;
     use crate::variant::Variant;
 
@@ -121,6 +122,9 @@ mod tests {
             tried.extend(key_offsets(128));
             tried.extend(of_formats());
             tried.extend(of_steps(&rows, 4));
+            tried.extend(of_full_caches(&rows, 4));
+            tried.extend(of_parts(config));
+            tried.push(chunks(4));
             tried.extend(Fit::ALL.map(|fit| fit.hypothesis(1e-3, &Variant::right(config))));
         }
         let checkpoint = Checkpoint::open(fixtures.join("checkpoints/yarn")).unwrap();

@@ -7,7 +7,7 @@ use qwen3_config::Rows;
 use qwen3_trace::logits::best;
 use qwen3_trace::{Reference, Trace, TraceError};
 
-use crate::cache::{CacheUse, of_steps};
+use crate::cache::{CacheUse, of_full_caches, of_steps};
 use crate::findings::Finding;
 use crate::guesses::not_finite;
 use crate::laboratory::Laboratory;
@@ -66,7 +66,8 @@ pub fn cached_steps(blame: &Blame) -> Result<Option<Finding>> {
     if before.ratio > 1.0 && explanations.is_empty() {
         let until = Instant::now() + blame.time;
         let rows = continued(&reference.rows, steps);
-        for mistake in of_steps(&rows, reference.rows.dims()[1]) {
+        let prompt = reference.rows.dims()[1];
+        for mistake in of_steps(&rows, prompt).into_iter().chain(of_full_caches(&rows, prompt)) {
             if explanations.iter().any(|known: &Explanation| known.id == mistake.id) {
                 continue;
             }

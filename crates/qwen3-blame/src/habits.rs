@@ -73,7 +73,7 @@ fn habit(id: &'static str, words: impl Into<String>, habit: Habit) -> Hypothesis
 
 /// Those that show inside a layer.
 pub fn of_layers(config: &Qwen3Config) -> Vec<Hypothesis> {
-    let (heads, head_dim) = (config.num_attention_heads, config.head_dim);
+    let head_dim = config.head_dim;
     let mut list = vec![
         habit("rope_sign", "RoPE turns the other way: the sine has the wrong sign", Habit::SineNegated),
         habit(
@@ -111,6 +111,13 @@ pub fn of_layers(config: &Qwen3Config) -> Vec<Hypothesis> {
             list.push(habit("bias_missing", format!("{name}'s bias is left out"), Habit::BiasMissing(part)));
         }
     }
+    list
+}
+
+/// Those of one head or one expert: many.
+pub fn of_parts(config: &Qwen3Config) -> Vec<Hypothesis> {
+    let heads = config.num_attention_heads;
+    let mut list = Vec::new();
     for head in 0..heads {
         list.push(habit("head_zeroed", format!("head {head} gives zeros"), Habit::HeadZero(head)));
     }

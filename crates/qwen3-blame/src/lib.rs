@@ -40,6 +40,7 @@ mod ops;
 mod place;
 mod precision;
 mod probe;
+mod rare;
 mod residual;
 mod rival;
 mod rounding;

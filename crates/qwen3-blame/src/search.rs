@@ -147,6 +147,10 @@ pub fn search(
         found = search.formats()?;
     }
     if found.is_empty() {
+        progress("trying single heads, chunks and slots");
+        found = search.rare()?;
+    }
+    if found.is_empty() {
         progress("trying two mistakes at once");
         found = search.pairs(&known, &singles)?;
     }

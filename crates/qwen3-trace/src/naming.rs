@@ -36,8 +36,8 @@ impl Meaning {
 /// What a tensor of this name is by the names of llama.cpp's graph or of the modules of Transformers and vLLM; `None`
 /// where nobody is known to call anything so.
 pub fn meaning(name: &str) -> Option<Meaning> {
-    if let Some(key) = ["input_ids", "attention_mask"].into_iter().find(|key| last_part(name) == *key) {
-        return Some(Meaning::Key(key));
+    if last_part(name) == "input_ids" {
+        return Some(Meaning::Key("input_ids"));
     }
     llama_cpp::meaning(name).or_else(|| modules::meaning(name))
 }
@@ -103,6 +103,8 @@ mod tests {
             ("model.layers.0.inputs.args.0", &["embedding_output"]),
             ("model.layers.0.self_attn.o_proj.inputs.args.0", &["layer_00.self_attn.context"]),
             ("model.layers.0.self_attn.inputs.kwargs.hidden_states", &[]),
+            ("model.layers.0.inputs.kwargs.attention_mask", &[]),
+            ("inputs.kwargs.cache_position", &[]),
             ("model.norm.inputs.args.0", &["last"]),
         ] {
             assert_eq!(

@@ -7,16 +7,18 @@ use super::Meaning;
 
 pub(super) fn meaning(name: &str) -> Option<Meaning> {
     let path = name.replace('/', ".");
+    const INTO: Meaning = Meaning::Uncompared("what goes into a module");
     let ends = [".inputs.args.0", ".inputs.kwargs.hidden_states", ".inputs.0", ".inputs", ".input"];
     let (path, input) = match ends.iter().find_map(|end| path.strip_suffix(end)) {
         Some(path) => (path, true),
+        None if path.starts_with("inputs.") || path.contains(".inputs.") => return Some(INTO),
         None => (without_output(&path), false),
     };
     let parts: Vec<&str> = path.split('.').collect();
     let Some(at) = parts.iter().rposition(|part| *part == "layers") else {
         return match (input, *parts.last()?) {
             (true, "norm") => Some(Meaning::LastLayer),
-            (true, _) => None,
+            (true, _) => Some(INTO),
             (false, module) => outside(module),
         };
     };
@@ -27,7 +29,7 @@ pub(super) fn meaning(name: &str) -> Option<Meaning> {
             ("", Some(before)) => Some(Meaning::inside(before, Tap::LayerOutput)),
             ("", None) => Some(Meaning::outside(Tap::Embedding)),
             ("self_attn.o_proj", _) => Some(Meaning::inside(layer, Tap::Context)),
-            _ => Some(Meaning::Uncompared("what goes into a module")),
+            _ => Some(INTO),
         };
     }
     of_layer(layer, &inside)
