@@ -1,5 +1,7 @@
 //! In what arithmetic an implementation computes.
 
+use std::borrow::Cow;
+
 use qwen3_config::Precision;
 
 use crate::formats::{Format, Formats};
@@ -68,14 +70,16 @@ impl Arithmetic {
     }
 
     /// Rounds the values of one kind to the format that they are held in, in rows of `width`, if they are.
-    pub fn in_format(
+    /// Nothing is copied where they are not.
+    pub fn in_format<'x>(
         self,
         kind: impl FnOnce(&Formats) -> Option<Format>,
-        mut values: Vec<f64>,
+        values: impl Into<Cow<'x, [f64]>>,
         width: usize,
-    ) -> Vec<f64> {
+    ) -> Cow<'x, [f64]> {
+        let mut values = values.into();
         if let Some(format) = kind(&self.formats()) {
-            values.chunks_mut(width).for_each(|row| format.round(row));
+            values.to_mut().chunks_mut(width).for_each(|row| format.round(row));
         }
         values
     }

@@ -7,7 +7,7 @@ use qwen3_config::Rows;
 use qwen3_trace::logits::best;
 use qwen3_trace::{Reference, Trace, TraceError};
 
-use crate::cache::{CacheUse, of_full_caches, of_steps};
+use crate::cache::{of_full_caches, of_steps};
 use crate::findings::Finding;
 use crate::guesses::not_finite;
 use crate::laboratory::Laboratory;
@@ -117,8 +117,7 @@ pub fn right_logits(
 
 /// What is right where the tokens behind the reference's prompt are read one after the other.
 fn right_steps(checkpoint: &Checkpoint, reference: &Reference) -> Variant {
-    let cached = CacheUse::right(reference.rows.dims()[1]);
-    Variant { cached: Some(cached), ..Variant::right(checkpoint.config()) }
+    Variant::right(checkpoint.config()).behind(reference.rows.dims()[1])
 }
 
 /// The logits `[batch, steps, vocab]` of `steps` steps along `followed`, as an implementation computes them.

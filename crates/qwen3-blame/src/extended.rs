@@ -6,7 +6,6 @@ use qwen3_checkpoint::Checkpoint;
 use qwen3_config::{FINAL_NORM, Qwen3Config, Site, Tap};
 use qwen3_trace::{Array, Judge, Mode, Reference, Scope, StepVerdict, Trace, Values};
 
-use crate::cache::CacheUse;
 use crate::decoding::{continued, generated};
 use crate::examine::ExamineOptions;
 use crate::probe::{final_norm, run_layer};
@@ -178,7 +177,7 @@ fn extend(
         }
         Ok(())
     };
-    let right = Variant { cached: Some(CacheUse::right(seq)), ..Variant::right(config) };
+    let right = Variant::right(config).behind(seq);
     let mut x = embedding_rows(checkpoint, &ids)?;
     keep(Site::outside(Tap::Embedding), &x)?;
     for layer in 0..config.num_hidden_layers {

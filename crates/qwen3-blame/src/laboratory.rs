@@ -10,7 +10,6 @@ use qwen3_checkpoint::{Adapter, Checkpoint};
 use qwen3_config::{EMBEDDING, FINAL_NORM, HEAD, Qwen3Config, Rows, Site, Tap};
 
 use crate::Result;
-use crate::cache::CacheUse;
 use crate::probe::{LayerTaps, final_norm, run_layer};
 use crate::residual::Residual;
 use crate::segment::{Candidate, Segment, StepIndex, Watched};
@@ -33,8 +32,6 @@ pub struct Laboratory<'a> {
     norm: Option<Vec<f32>>,
     /// By what the layers' tokens are sent whose experts are nearly tied.
     sent: BTreeMap<StepIndex, Arc<Sent>>,
-    /// How many tokens of a row are the prompt's, where others were read behind it, one after the other.
-    pub prompt: Option<usize>,
     /// When no more mistakes are tried.
     until: Option<Instant>,
     /// Was a mistake left untried?
@@ -58,7 +55,6 @@ impl<'a> Laboratory<'a> {
             loaded: None,
             norm: None,
             sent: BTreeMap::new(),
-            prompt: None,
             until: None,
             gave_up: false,
         }
@@ -71,8 +67,15 @@ impl<'a> Laboratory<'a> {
 
     /// The same, where tokens behind those of a prompt were read one after the other.
     pub fn behind(self, prompt: Option<usize>) -> Self {
-        let right = Variant { cached: prompt.map(CacheUse::right), ..self.right };
-        Self { prompt, right, ..self }
+        match prompt {
+            Some(prompt) => Self { right: self.right.behind(prompt), ..self },
+            None => self,
+        }
+    }
+
+    /// How many tokens of a row are the prompt's, where others were read behind it, one after the other.
+    pub fn prompt(&self) -> Option<usize> {
+        self.right.cached.map(|cached| cached.from)
     }
 
     /// Lets nearly tied experts of layer `step` go the way of a run that was observed, or none.

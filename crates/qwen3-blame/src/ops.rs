@@ -39,7 +39,7 @@ pub fn activate(x: f64, activation: Activation) -> f64 {
 pub fn add(a: &[f64], b: &[f64], arithmetic: Arithmetic) -> Vec<f64> {
     let sum: Vec<f64> = a.iter().zip(b).map(|(a, b)| a + b).collect();
     let width = sum.len().max(1);
-    arithmetic.round(arithmetic.in_format(|held| held.residual, sum, width))
+    arithmetic.round(arithmetic.in_format(|held| held.residual, sum, width).into_owned())
 }
 
 /// The product of two rows.
@@ -77,7 +77,7 @@ impl Projection {
     pub fn apply(&self, x: &[f64], layout: Layout, arithmetic: Arithmetic) -> Vec<f64> {
         let (out, input) = (self.out, self.input);
         let tokens = x.len() / input;
-        let x = &arithmetic.in_format(|held| held.activations, x.to_vec(), input)[..];
+        let x = &arithmetic.in_format(|held| held.activations, x, input)[..];
         // One row of the weight at a time, for all tokens: [out, tokens].
         let mut product = vec![0.0; out * tokens];
         each_chunk(&mut product, tokens, out * input * tokens, |(o, product)| {

@@ -187,7 +187,7 @@ fn rotate(config: &Qwen3Config, variant: &Variant, rows: &Rows, x: &[f64], offse
         let position = (position + offset) as f64;
         let angles = frequencies.iter().map(|f| (position * f).sin_cos());
         let table =
-            |angle: f64| arithmetic.in_format(|held| held.rope, vec![arithmetic.held(factor * angle)], 1)[0];
+            |angle: f64| arithmetic.in_format(|held| held.rope, &[arithmetic.held(factor * angle)][..], 1)[0];
         let angles: Vec<_> = angles.map(|(sin, cos)| (sign * table(sin), table(cos))).collect();
         for head in token.chunks_mut(head_dim) {
             for (i, (sin, cos)) in angles.iter().enumerate() {
@@ -201,7 +201,7 @@ fn rotate(config: &Qwen3Config, variant: &Variant, rows: &Rows, x: &[f64], offse
             }
         }
     }
-    arithmetic.round(arithmetic.in_format(|held| held.rotated, turned, head_dim))
+    arithmetic.round(arithmetic.in_format(|held| held.rotated, turned, head_dim).into_owned())
 }
 
 /// Attention before the output projection, `[batch * seq, heads * head_dim]`. `turned` are keys that are rotated more or
@@ -222,8 +222,8 @@ fn attend(
         if variant.groups_interleaved { head % kv_heads } else { head / groups }
     };
     let of = |x, token, count, head| head_of(x, (token * count + head) * head_dim, head_dim);
-    let [k, v] = [k, v].map(|x| arithmetic.in_format(|held| held.cache, x.to_vec(), head_dim));
-    let q = arithmetic.in_format(|held| held.attention.or(held.queries), q.to_vec(), head_dim);
+    let [k, v] = [k, v].map(|x| arithmetic.in_format(|held| held.cache, x, head_dim));
+    let q = arithmetic.in_format(|held| held.attention.or(held.queries), q, head_dim);
     let (q, k, v) = (&q[..], &k[..], &v[..]);
     let mut context = vec![0.0; q.len()];
     let products = 2 * q.len() * seq;
@@ -285,9 +285,9 @@ fn attend(
             };
             let weights =
                 weights.into_iter().map(|weight| arithmetic.held(arithmetic.inside(weight / total)));
-            let weights = arithmetic.in_format(|held| held.softmax, weights.collect(), count);
+            let weights = arithmetic.in_format(|held| held.softmax, weights.collect::<Vec<_>>(), count);
             let weights = arithmetic.in_format(|held| held.attention, weights, count);
-            for (slot, weight) in slots.iter().zip(weights) {
+            for (slot, weight) in slots.iter().zip(weights.iter()) {
                 let Slot::Token { row, token, .. } = *slot else {
                     continue;
                 };

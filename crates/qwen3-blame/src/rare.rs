@@ -18,7 +18,7 @@ impl Search<'_, '_> {
         let mut list = Vec::new();
         // The first token that is off is the first of the second chunk.
         list.extend(self.first_wrong()?.filter(|token| *token > 0).map(chunks));
-        list.extend(self.laboratory.prompt.iter().flat_map(|from| of_full_caches(rows, *from)));
+        list.extend(self.laboratory.prompt().into_iter().flat_map(|from| of_full_caches(rows, from)));
         list.extend(of_parts(&config));
         let steps = self.segment.steps.clone();
         let trial = |hypothesis| Trial { parts: vec![Arc::new(hypothesis)], steps: steps.clone() };

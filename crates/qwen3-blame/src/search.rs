@@ -176,7 +176,8 @@ impl Search<'_, '_> {
         let [_, seq] = self.laboratory.rows.dims();
         let mut list = Vec::new();
         if self.segment.steps.start < layers {
-            list.extend(self.laboratory.prompt.iter().flat_map(|from| of_steps(self.laboratory.rows, *from)));
+            let rows = self.laboratory.rows;
+            list.extend(self.laboratory.prompt().into_iter().flat_map(|from| of_steps(rows, from)));
             list.extend(in_layers(config, seq));
             if let Some(adapter) = self.laboratory.adapter() {
                 list.extend(of_adapter(adapter, config));

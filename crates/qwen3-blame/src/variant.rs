@@ -255,6 +255,11 @@ impl Variant {
         }
     }
 
+    /// The same, where the tokens behind `prompt` of a row are read one after the other.
+    pub(crate) fn behind(self, prompt: usize) -> Self {
+        Self { cached: Some(CacheUse::right(prompt)), ..self }
+    }
+
     /// What a norm takes the mean square of, in groups of `width`: those of heads, or those over `hidden_size`.
     pub(crate) fn before_norm<'a>(&self, x: &'a [f64], width: usize, of_heads: bool) -> Cow<'a, [f64]> {
         match self.habit {
