@@ -67,6 +67,11 @@ impl CacheUse {
         Self { from, mistake: CacheMistake::None }
     }
 
+    /// That steps do so.
+    fn hypothesis(self, id: &'static str, words: &str) -> Hypothesis {
+        Hypothesis::new(id, words, move |v| v.cached = Some(self))
+    }
+
     /// The position of a token, which is `right`.
     pub fn position(self, token: usize, right: usize) -> i64 {
         let right_or = |wrong: usize| if token < self.from { right } else { wrong } as i64;
@@ -133,9 +138,7 @@ impl CacheUse {
 /// consistent with several.
 pub fn of_steps(rows: &Rows, from: usize) -> Vec<Hypothesis> {
     let [batch, _] = rows.dims();
-    let with = |id, words: &str, mistake| {
-        Hypothesis::new(id, words, move |v| v.cached = Some(CacheUse { from, mistake }))
-    };
+    let with = |id, words: &str, mistake| CacheUse { from, mistake }.hypothesis(id, words);
     let mut list = Vec::new();
     for by in OFFSETS {
         let words = format!("cached steps stand {by:+} positions from where they should");
@@ -192,9 +195,7 @@ pub fn of_steps(rows: &Rows, from: usize) -> Vec<Hypothesis> {
 /// Caches with too few slots for the tokens of these rows, the largest first.
 pub fn of_full_caches(rows: &Rows, from: usize) -> Vec<Hypothesis> {
     let [_, seq] = rows.dims();
-    let with = |id, words: &str, mistake| {
-        Hypothesis::new(id, words, move |v| v.cached = Some(CacheUse { from, mistake }))
-    };
+    let with = |id, words: &str, mistake| CacheUse { from, mistake }.hypothesis(id, words);
     let mut list = Vec::new();
     // A small one may be of any size; others are filled behind the prompt, or round.
     let sizes = (1..seq).rev().filter(|size| *size <= 64 || *size >= from || *size % 64 == 0);

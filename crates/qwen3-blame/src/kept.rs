@@ -4,7 +4,7 @@
 use qwen3_checkpoint::Checkpoint;
 use qwen3_trace::{Judge, Limits, Precision, Reference, Scope, Trace, Verdicts};
 
-use crate::precision::PRECISION;
+use crate::precision::is_precision;
 use crate::steps::step_expectations;
 use crate::{Cause, Diagnosis, Result};
 
@@ -38,8 +38,7 @@ pub fn precision_kept(
     progress: &mut dyn FnMut(&str),
 ) -> Result<()> {
     let Run { checkpoint, reference, observed, scope, limits } = *run;
-    let is_precision = |id: &str| PRECISION.contains(&id) || id == "dtype_rounding";
-    let named = diagnosis.causes.iter().all(|cause| is_precision(&cause.id));
+    let named = diagnosis.causes.iter().all(|cause| is_precision(&cause.id) || cause.id == "dtype_rounding");
     if !named {
         return Ok(());
     }

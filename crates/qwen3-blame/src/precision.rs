@@ -1,6 +1,7 @@
 //! Arithmetic of another precision than was stated: no mistake, but what an f32 verdict sees first.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
 
 use qwen3_config::Precision;
 
@@ -12,24 +13,17 @@ use crate::search::{Explanation, Search, Trial};
 use crate::segment::{Candidate, Segment};
 
 /// Their ids.
-pub const PRECISION: [&str; 12] = [
-    "arithmetic_bf16",
-    "arithmetic_f16",
-    "kv_cache_f16",
-    "kv_cache_bf16",
-    "kv_cache_q8_0",
-    "softmax_half",
-    "rope_half",
-    "activations_q8_0",
-    "weights_q8_0",
-    "weights_q4_0",
-    "weights_f16",
-    "residual_half",
-];
+static PRECISION: LazyLock<BTreeSet<&'static str>> =
+    LazyLock::new(|| of_formats().iter().map(|format| format.id).collect());
 /// Two formats have to leave such a share of what one leaves.
 const LESS: f64 = 0.3;
 /// Less than such a share of the error is nothing that another format could explain.
 const NOTHING: f64 = 0.02;
+
+/// Is it the id of another precision, and of no mistake?
+pub fn is_precision(id: &str) -> bool {
+    PRECISION.contains(id)
+}
 
 /// What is held in which format, beside others.
 fn held(id: &'static str, words: String, change: fn(&mut Formats, Format), format: Format) -> Hypothesis {
@@ -176,13 +170,14 @@ fn part(id: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::CAUSES;
 
     #[test]
     fn every_format_changes_something_and_has_a_name() {
         let right = crate::Variant::right(&qwen3_config::Qwen3Config::tiny());
         for format in of_formats() {
             assert_ne!(format.variant(&right), right, "{}", format.words);
-            assert!(PRECISION.contains(&format.id), "{}", format.id);
+            assert!(CAUSES.contains(&format.id), "{}", format.id);
         }
     }
 }

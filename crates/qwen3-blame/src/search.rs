@@ -12,7 +12,7 @@ use crate::catalogue::{Fit, Hypothesis, at_the_end, in_layers, key_offsets, of_a
 use crate::fits::Fitted;
 use crate::guesses::scale_words;
 use crate::laboratory::Laboratory;
-use crate::precision::PRECISION;
+use crate::precision::is_precision;
 use crate::residual::Residual;
 use crate::segment::{Candidate, Segment, StepIndex};
 use crate::variant::Variant;
@@ -204,7 +204,7 @@ impl Search<'_, '_> {
     pub(crate) fn attempt(&mut self, trials: Vec<Trial>) -> Result<Vec<Explanation>> {
         let before = self.before;
         self.those(trials, |trial, after| {
-            let mistakes = trial.parts.iter().filter(|part| !PRECISION.contains(&part.id)).count();
+            let mistakes = trial.parts.iter().filter(|part| !is_precision(part.id)).count();
             let closely = mistakes > 1 || trial.parts.iter().any(|part| part.fit.is_some());
             match mistakes {
                 0 => after.explains_as_rounding(before),
