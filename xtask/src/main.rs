@@ -7,6 +7,7 @@ mod cache;
 mod compare;
 mod cuda;
 mod diff;
+mod doctor;
 mod faults;
 mod fixtures;
 mod fuzz;
@@ -44,6 +45,7 @@ Examples:
   cargo xtask parity                     every case on flex: pure Rust, nothing to install
   cargo xtask parity --backend all       on ndarray, flex, wgpu and tch
   cargo xtask verify --model DIR --reference FILE.npz    where, and why, numbers differ
+  cargo xtask doctor --model CONVERTED --original DIR    what became of the weights
   cargo xtask bench --backend all        how fast each is, beside what the machine can do
   cargo xtask setup                      libtorch and a Vulkan driver, once
   cargo xtask fixtures --check           are the committed fixtures what the oracle makes?
@@ -65,6 +67,9 @@ enum Command {
     /// Compare a checkpoint layer by layer with a reference, and name layer, operation and cause.
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", verify::EXAMPLES))]
     Verify(verify::Args),
+    /// Compare the weights of a converted, quantised or merged checkpoint with the original, and name what happened to them.
+    #[command(after_help = qwen3_command::DOCTOR_NOTES)]
+    Doctor(qwen3_command::DoctorArgs),
     /// Make a reference for verify with the Transformers oracle (Python).
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", reference::NOTES))]
     Reference(reference::Args),
@@ -104,6 +109,7 @@ fn main() -> ExitCode {
     let result = result.and_then(|()| match command {
         Command::Parity(args) => parity::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Reference(args) => reference::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Setup(args) => setup::run(&args),

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use qwen3_checkpoint::is_gguf;
 use qwen3_command::child;
 use qwen3_hub::HubModel;
 
 use crate::runner::executable;
 use crate::workspace::Workspace;
 
-/// The folder of the checkpoint `model`: the one of that name, or that of the model which is called so on the hub,
+/// The folder of the checkpoint `model`, or the GGUF file: the one of that name, or that of the model which is called so on the hub,
 /// downloaded once. The program that asks the hub is built when there is a name, and not before.
 ///
 /// # Errors
@@ -22,7 +23,7 @@ pub fn checkpoint(workspace: &Workspace, model: &Path) -> Result<PathBuf> {
         None => model.into(),
     };
     let missing = "no checkpoint is there (no config.json)";
-    ensure!(folder.join("config.json").is_file(), "{}: {missing}", folder.display());
+    ensure!(folder.join("config.json").is_file() || is_gguf(&folder), "{}: {missing}", folder.display());
     Ok(folder)
 }
 

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use qwen3_config::Qwen3Config;
 
-use crate::checkpoint::{not_read, precision_of};
-use crate::{CheckpointError, HostValue, SafetensorsFile};
+use crate::checkpoint::not_read;
+use crate::{CheckpointError, Encoding, HostValue, SafetensorsFile};
 use key::{AdapterKey, Half};
 
 pub use settings::AdapterConfig;
@@ -186,7 +186,10 @@ fn shape(file: &SafetensorsFile, key: &str) -> Result<[usize; 2], CheckpointErro
 /// The values of tensor `key`, whose shape is known to be right.
 fn values(file: &SafetensorsFile, key: &str) -> Result<Vec<f32>, CheckpointError> {
     let info = file.info(key).expect("its names were listed");
-    let precision = precision_of(info.dtype).ok_or_else(|| not_read(file, key, info.dtype))?;
+    let precision = match Encoding::from(info.dtype) {
+        Encoding::Plain(precision) => precision,
+        other => return Err(not_read(file.path(), key, &other)),
+    };
     let count: usize = info.shape.iter().product();
     let bytes = file.read(key, 0..count * precision.bytes())?;
     let mut values = vec![0.0; count];

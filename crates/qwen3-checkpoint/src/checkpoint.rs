@@ -1,20 +1,29 @@
+mod loose;
+mod numbers;
+mod reading;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use qwen3_config::{EMBEDDING, Extent, Fp8Blocks, HEAD, Precision, Qwen3Config};
-use safetensors::Dtype;
+use qwen3_config::{EMBEDDING, Extent, Fp8Blocks, HEAD, Qwen3Config};
 
+use self::numbers::StoredAs;
+use self::reading::Found;
 use crate::files::read_json;
 use crate::fp8::{Fp8Matrix, scales_key};
+use crate::gguf::GgufFile;
 use crate::index::open_shards;
 use crate::layout::{KeyLayout, Place};
-use crate::{Adapter, CheckpointError, HostValue, SafetensorsFile};
+use crate::weight_file::{Header, WeightFile};
+use crate::{Adapter, CheckpointError, Encoding, SafetensorsFile};
+
+pub use self::loose::LooseTensor;
 
 /// Values that are best read and converted at a time: as many as stay in a core's cache.
 pub const PIECE: usize = 128 << 10;
 
-/// A Hugging Face checkpoint directory: its config, and the checked headers of its weight files.
+/// A Hugging Face checkpoint directory, or a GGUF file of llama.cpp's: its config, and the checked headers of its weight
+/// files.
 ///
 /// Opening reads no weights.
 ///
@@ -36,7 +45,7 @@ pub struct Checkpoint {
     config: Qwen3Config,
     /// How matrices are quantised, if they are.
     fp8: Option<Fp8Blocks>,
-    shards: Vec<SafetensorsFile>,
+    shards: Vec<WeightFile>,
     /// Which shard holds each key, as the files spell it.
     keys: HashMap<String, usize>,
     layout: KeyLayout,
@@ -49,49 +58,24 @@ pub struct Checkpoint {
 /// What a header says of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorEntry {
-    /// The tensor's dtype in the file.
-    pub dtype: Dtype,
+    /// How its numbers are stored.
+    pub encoding: Encoding,
     /// The tensor's shape.
     pub shape: Vec<usize>,
     /// The file that holds it.
     pub file: PathBuf,
 }
 
-/// How a tensor that is read is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum StoredAs {
-    /// As numbers of this dtype.
-    Plain(Precision),
-    /// As eight bits, with a scale for each block.
-    Fp8(Fp8Blocks),
-}
-
-/// A tensor of the model in a file.
-struct Found<'a> {
-    file: &'a SafetensorsFile,
-    place: Place,
-    stored: StoredAs,
-}
-
-impl Found<'_> {
-    /// Some of the bytes of a tensor that is stored alone.
-    fn bytes(&self, range: Range<usize>) -> Result<Vec<u8>, CheckpointError> {
-        self.file.read(&self.place.key, range)
-    }
-}
-
-/// What numbers are made of the bytes of a tensor.
-enum Numbers {
-    Plain(Precision),
-    Fp8(Fp8Matrix),
-}
-
-/// The architecture that `config.json` in `dir` describes.
+/// The architecture that `config.json` in the folder `path` describes, or the GGUF file `path`.
 ///
 /// # Errors
 /// When the file is missing or unreadable, or when the config is refused.
-pub fn read_config(dir: impl AsRef<Path>) -> Result<Qwen3Config, CheckpointError> {
-    Ok(read_configs(dir.as_ref())?.0)
+pub fn read_config(path: impl AsRef<Path>) -> Result<Qwen3Config, CheckpointError> {
+    let path = path.as_ref();
+    if GgufFile::is_one(path) {
+        return GgufFile::open(path)?.config();
+    }
+    Ok(read_configs(path)?.0)
 }
 
 /// The same, and how the weights are stored.
@@ -105,24 +89,27 @@ fn read_configs(dir: &Path) -> Result<(Qwen3Config, Option<Fp8Blocks>), Checkpoi
 }
 
 impl Checkpoint {
-    /// Opens `dir`: reads `config.json`, then `model.safetensors` or, when there is none, the shards
-    /// named by `model.safetensors.index.json`.
+    /// Opens the folder `path`: reads `config.json`, then `model.safetensors` or, when there is none, the shards
+    /// named by `model.safetensors.index.json`. Or the GGUF file `path`, which has all in it.
     ///
     /// # Errors
     /// When a file is missing, unreadable, truncated or malformed; when a key occurs twice or not
-    /// where the index says; when the index points outside `dir`.
-    pub fn open(dir: impl AsRef<Path>) -> Result<Self, CheckpointError> {
-        let dir = dir.as_ref();
+    /// where the index says; when the index points outside the folder; when a GGUF file is not of a dense Qwen3.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        let dir = path.as_ref();
+        if GgufFile::is_one(dir) {
+            return Self::of_gguf(GgufFile::open(dir)?);
+        }
         let (config, fp8) = read_configs(dir)?;
         let single = dir.join("model.safetensors");
         let index = dir.join("model.safetensors.index.json");
         let (listing, shards, keys) = if single.exists() {
             let shard = SafetensorsFile::open(&single)?;
             let keys = shard.names().map(|key| (key.to_string(), 0)).collect();
-            (single, vec![shard], keys)
+            (single, vec![WeightFile::Safetensors(shard)], keys)
         } else if index.exists() {
             let (shards, keys) = open_shards(dir, &index)?;
-            (index, shards, keys)
+            (index, shards.into_iter().map(WeightFile::Safetensors).collect(), keys)
         } else {
             return Err(CheckpointError::NoWeights { dir: dir.into() });
         };
@@ -134,6 +121,30 @@ impl Checkpoint {
                 by: wrapped.by,
             })?;
         Ok(Self { config, fp8, shards, keys, layout, listing, adapter: None })
+    }
+
+    fn of_gguf(file: GgufFile) -> Result<Self, CheckpointError> {
+        Ok(Self {
+            config: file.config()?,
+            fp8: None,
+            keys: file.keys().map(|key| (key.to_string(), 0)).collect(),
+            layout: KeyLayout::OfCausalLm,
+            listing: file.path().into(),
+            adapter: None,
+            shards: vec![WeightFile::Gguf(file)],
+        })
+    }
+
+    /// The files of a checkpoint that are inside of its weights, by their names: `tokenizer.json` and such of a GGUF
+    /// file, none of a folder, where they lie beside.
+    ///
+    /// # Errors
+    /// When the tokenizer of a GGUF file is not Qwen's.
+    pub fn texts(&self) -> Result<BTreeMap<String, String>, CheckpointError> {
+        match &self.shards[..] {
+            [WeightFile::Gguf(file)] => file.texts(),
+            _ => Ok(BTreeMap::new()),
+        }
     }
 
     /// The same, to be run with the adapter in the folder `dir` on it. Values are read as they are in the files all
@@ -160,10 +171,8 @@ impl Checkpoint {
     pub fn tensors(&self) -> BTreeMap<String, TensorEntry> {
         let entry = |(key, &shard): (&String, &usize)| {
             let shard = &self.shards[shard];
-            let info = shard.info(key).expect("its keys were listed");
-            let entry =
-                TensorEntry { dtype: info.dtype, shape: info.shape.clone(), file: shard.path().into() };
-            (key.clone(), entry)
+            let Header { encoding, shape } = shard.header(key).expect("its keys were listed");
+            (key.clone(), TensorEntry { encoding, shape: shape.into(), file: shard.path().into() })
         };
         self.keys.iter().map(entry).collect()
     }
@@ -232,20 +241,30 @@ impl Checkpoint {
     /// Where tensor `key` of `shape` is, and how it is stored there.
     fn find(&self, key: &str, shape: &[usize]) -> Result<Found<'_>, CheckpointError> {
         let place = self.place(key, shape);
-        let (file, dtype) = self.header(&place.key, &place.shape)?;
-        let stored = match (precision_of(dtype), self.fp8, &place.shape[..]) {
-            (Some(precision), _, _) => StoredAs::Plain(precision),
-            (None, Some(blocks), &[rows, columns]) if dtype == Dtype::F8_E4M3 => {
-                let (key, shape) = (scales_key(&place.key), Fp8Matrix::scales_shape(blocks, [rows, columns]));
-                let (file, dtype) = self.header(&key, &shape)?;
-                if precision_of(dtype).is_none() {
-                    return Err(not_read(file, &key, dtype));
-                }
-                StoredAs::Fp8(blocks)
-            }
-            _ => return Err(not_read(file, &place.key, dtype)),
-        };
+        let (file, encoding) = self.header(&place.key, &place.shape)?;
+        let stored = self.stored_as(file, encoding, &place)?;
         Ok(Found { file, place, stored })
+    }
+
+    /// How the tensor of `encoding` at `place` is to be read.
+    fn stored_as(
+        &self,
+        file: &WeightFile,
+        encoding: Encoding,
+        place: &Place,
+    ) -> Result<StoredAs, CheckpointError> {
+        match (&encoding, self.fp8, &place.shape[..]) {
+            (&Encoding::Plain(precision), _, _) => Ok(StoredAs::Plain(precision)),
+            (&Encoding::Blocks(format), _, _) => Ok(StoredAs::Blocks(format)),
+            (Encoding::Fp8, Some(blocks), &[rows, columns]) => {
+                let (key, shape) = (scales_key(&place.key), Fp8Matrix::scales_shape(blocks, [rows, columns]));
+                match self.header(&key, &shape)? {
+                    (_, Encoding::Plain(_)) => Ok(StoredAs::Fp8(blocks)),
+                    (file, other) => Err(not_read(file.path(), &key, &other)),
+                }
+            }
+            _ => Err(not_read(file.path(), &place.key, &encoding)),
+        }
     }
 
     /// Where tensor `key` of `shape` is to be looked for: by itself, or, where there is no such key, among the experts
@@ -262,7 +281,7 @@ impl Checkpoint {
     }
 
     /// The file and dtype of the tensor that is spelled `key` there, which must be of `shape`.
-    fn header(&self, key: &str, shape: &[usize]) -> Result<(&SafetensorsFile, Dtype), CheckpointError> {
+    fn header(&self, key: &str, shape: &[usize]) -> Result<(&WeightFile, Encoding), CheckpointError> {
         let Some(&shard) = self.keys.get(key) else {
             let (file, key) = (self.listing.clone(), key.to_string());
             return Err(match key.as_str() {
@@ -271,115 +290,24 @@ impl Checkpoint {
             });
         };
         let shard = &self.shards[shard];
-        let info = shard.info(key).expect("its keys were listed");
-        if info.shape != shape {
+        let header = shard.header(key).expect("its keys were listed");
+        if header.shape != shape {
             return Err(CheckpointError::Shape {
                 file: shard.path().into(),
                 key: key.into(),
                 expected: shape.into(),
-                found: info.shape.clone(),
+                found: header.shape.into(),
             });
         }
-        Ok((shard, info.dtype))
-    }
-
-    /// The values of tensor `key` of `shape`, row-major, rounded to nearest even where `T` is narrower than
-    /// the file.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read).
-    pub fn values<T: HostValue>(&self, key: &str, shape: &[usize]) -> Result<Vec<T>, CheckpointError> {
-        // First, because the product of a shape that no file holds may overflow.
-        self.check_tensor(key, shape)?;
-        let mut values = vec![T::default(); shape.iter().product()];
-        self.read(key, shape, 0, &mut values)?;
-        Ok(values)
-    }
-
-    /// [`values`](Self::values) of some rows of the matrix `key` of `shape`.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read).
-    ///
-    /// # Panics
-    /// When the rows lie outside the matrix.
-    pub fn rows<T: HostValue>(
-        &self,
-        key: &str,
-        shape: [usize; 2],
-        rows: Range<usize>,
-    ) -> Result<Vec<T>, CheckpointError> {
-        self.check_tensor(key, &shape)?;
-        let mut values = vec![T::default(); rows.len() * shape[1]];
-        self.read(key, &shape, rows.start * shape[1], &mut values)?;
-        Ok(values)
-    }
-
-    /// As many values of tensor `key` of `shape` as there is room for, from the one with flat index `start` on,
-    /// rounded to nearest even where `T` is narrower than the file.
-    ///
-    /// # Errors
-    /// When the key is missing, has another shape or a dtype that is not read, or holds a value that is not
-    /// finite as `T`.
-    ///
-    /// # Panics
-    /// When the tensor has no such values.
-    pub fn read<T: HostValue>(
-        &self,
-        key: &str,
-        shape: &[usize],
-        start: usize,
-        values: &mut [T],
-    ) -> Result<(), CheckpointError> {
-        let Found { file, place, stored } = self.find(key, shape)?;
-        let key = &place.key[..];
-        let all: usize = shape.iter().product();
-        assert!(start <= all && values.len() <= all - start, "values from {start} on of {all}");
-        let (size, numbers) = match stored {
-            StoredAs::Plain(precision) => (precision.bytes(), Numbers::Plain(precision)),
-            StoredAs::Fp8(blocks) => (1, Numbers::Fp8(self.fp8_matrix(key, shape, blocks)?)),
-        };
-        let mut bytes = vec![0; values.len().min(PIECE) * size];
-        for (piece, values) in values.chunks_mut(PIECE).enumerate() {
-            let (first, bytes) = (place.start + start + piece * PIECE, &mut bytes[..values.len() * size]);
-            file.read_into(key, first * size, bytes)?;
-            let decoded = match &numbers {
-                Numbers::Plain(precision) => T::decode(bytes, *precision, values),
-                Numbers::Fp8(matrix) => matrix.decode(bytes, first, values),
-            };
-            decoded.map_err(|bad| CheckpointError::NonFinite {
-                file: file.path().into(),
-                key: key.into(),
-                index: first + bad.index,
-                value: bad.value,
-                dtype: T::PRECISION,
-            })?;
-        }
-        Ok(())
-    }
-
-    /// The scales of the matrix `key` of `shape`.
-    fn fp8_matrix(
-        &self,
-        key: &str,
-        shape: &[usize],
-        blocks: Fp8Blocks,
-    ) -> Result<Fp8Matrix, CheckpointError> {
-        let &[rows, columns] = shape else {
-            unreachable!("only matrices are stored so");
-        };
-        let scales = self.values(&scales_key(key), &Fp8Matrix::scales_shape(blocks, [rows, columns]))?;
-        Ok(Fp8Matrix { blocks, columns, scales })
+        Ok((shard, header.encoding))
     }
 
     fn check_tied_head(&self) -> Result<(), CheckpointError> {
         const CHUNK_ROWS: usize = 4096;
         let shape = [self.config.vocab_size, self.config.hidden_size];
         let (head, embedding) = (self.find(HEAD, &shape)?, self.find(EMBEDDING, &shape)?);
-        let (row, mut equal) = match embedding.stored {
-            StoredAs::Plain(precision) => (shape[1] * precision.bytes(), head.stored == embedding.stored),
-            StoredAs::Fp8(_) => (shape[1], false),
-        };
+        let row = head.stored.bytes(shape[1]);
+        let mut equal = head.stored == embedding.stored && !matches!(head.stored, StoredAs::Fp8(_));
         for start in (0..shape[0]).step_by(CHUNK_ROWS) {
             let range = start * row..shape[0].min(start + CHUNK_ROWS) * row;
             equal = equal && head.bytes(range.clone())? == embedding.bytes(range)?;
@@ -392,16 +320,10 @@ impl Checkpoint {
     }
 }
 
-pub(crate) fn not_read(file: &SafetensorsFile, key: &str, dtype: Dtype) -> CheckpointError {
-    CheckpointError::TensorDType { file: file.path().into(), key: key.into(), dtype: format!("{dtype:?}") }
-}
-
-/// The dtypes of weights: which of a file's are read, and as what.
-pub(crate) fn precision_of(stored: Dtype) -> Option<Precision> {
-    match stored {
-        Dtype::F32 => Some(Precision::F32),
-        Dtype::F16 => Some(Precision::F16),
-        Dtype::BF16 => Some(Precision::BF16),
-        _ => None,
+pub(crate) fn not_read(file: &Path, key: &str, encoding: &Encoding) -> CheckpointError {
+    CheckpointError::TensorDType {
+        file: file.into(),
+        key: key.into(),
+        dtype: encoding.to_string().to_uppercase(),
     }
 }

@@ -120,7 +120,8 @@ pub enum CheckpointError {
     },
     /// A tensor's dtype is not bf16, f16 or f32, nor that of a quantised matrix in a checkpoint that has such.
     #[error(
-        "{}: tensor `{key}` is {dtype}; only BF16, F16 and F32 are read, and F8_E4M3 of matrices where `quantization_config` says so",
+        "{}: tensor `{key}` is {dtype}; only BF16, F16 and F32 are read, F8_E4M3 of matrices where `quantization_config` \
+         says so, and of GGUF files Q4_0 to Q8_0 and Q4_K to Q6_K",
         file.display()
     )]
     TensorDType {

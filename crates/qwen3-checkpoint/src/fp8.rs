@@ -4,8 +4,6 @@ use std::sync::LazyLock;
 
 use qwen3_config::Fp8Blocks;
 
-use crate::{HostValue, NotFinite};
-
 /// What comes behind a weight's key in that of its scales.
 const SCALES: &str = "_scale_inv";
 
@@ -29,17 +27,8 @@ impl Fp8Matrix {
         [shape[0].div_ceil(blocks.rows), shape[1].div_ceil(blocks.columns)]
     }
 
-    /// The values of `bytes`, of which the first has the flat index `start`: the product with the scale in f32,
-    /// rounded to nearest even.
-    ///
-    /// # Errors
-    /// The first that is NaN or infinite once rounded.
-    pub(crate) fn decode<T: HostValue>(
-        &self,
-        bytes: &[u8],
-        start: usize,
-        values: &mut [T],
-    ) -> Result<(), NotFinite> {
+    /// The values of `bytes`, of which the first has the flat index `start`: the product with the scale in f32.
+    pub(crate) fn widen(&self, bytes: &[u8], start: usize, values: &mut [f32]) {
         let across = self.columns.div_ceil(self.blocks.columns);
         let mut done = 0;
         while done < values.len() {
@@ -47,16 +36,11 @@ impl Fp8Matrix {
             let end = ((column / self.blocks.columns + 1) * self.blocks.columns).min(self.columns);
             let run = done..values.len().min(done + end - column);
             let scale = self.scales[row / self.blocks.rows * across + column / self.blocks.columns];
-            for index in run.clone() {
-                let exact = NUMBERS[usize::from(bytes[index])] * scale;
-                values[index] = T::round(exact);
-                if !values[index].is_finite() {
-                    return Err(NotFinite { index, value: exact });
-                }
+            for (value, byte) in values[run.clone()].iter_mut().zip(&bytes[run.clone()]) {
+                *value = NUMBERS[usize::from(*byte)] * scale;
             }
             done = run.end;
         }
-        Ok(())
     }
 }
 
@@ -75,8 +59,6 @@ static NUMBERS: LazyLock<[f32; 256]> = LazyLock::new(|| {
 
 #[cfg(test)]
 mod tests {
-    use half::bf16;
-
     use super::*;
 
     #[test]
@@ -105,22 +87,14 @@ mod tests {
     #[test]
     fn each_block_has_its_scale() {
         let mut values = [0.0_f32; 15];
-        matrix().decode(&[0x38; 15], 0, &mut values).unwrap();
+        matrix().widen(&[0x38; 15], 0, &mut values);
         let row = [1.0, 1.0, 1.0, 10.0, 10.0];
         assert_eq!(values[..5], row);
         assert_eq!(values[5..10], row);
         assert_eq!(values[10..], row.map(|scale| 100.0 * scale));
         // From anywhere, as many as there are.
-        let mut some = [bf16::ZERO; 4];
-        matrix().decode(&[0x40; 4], 9, &mut some).unwrap();
-        assert_eq!(some.map(bf16::to_f32), [20.0, 200.0, 200.0, 200.0]);
-    }
-
-    #[test]
-    fn what_is_not_finite_is_told_with_its_place() {
-        let found = matrix().decode(&[0x38, 0x7f], 0, &mut [0.0_f32; 2]).unwrap_err();
-        assert!(found.index == 1 && found.value.is_nan());
-        let found = matrix().decode(&[0x7e, 0x7e], 12, &mut [half::f16::ZERO; 2]).unwrap_err();
-        assert_eq!(found, NotFinite { index: 1, value: 448_000.0 });
+        let mut some = [0.0; 4];
+        matrix().widen(&[0x40; 4], 9, &mut some);
+        assert_eq!(some, [20.0, 200.0, 200.0, 200.0]);
     }
 }

@@ -29,7 +29,7 @@ pub trait HostValue: Copy + Default {
         if stored == Self::PRECISION {
             Self::copy(bytes, values);
         } else {
-            widen(bytes, stored, values, Self::round);
+            widened(bytes, stored, values, Self::round);
         }
         // Without a way out of the loop, so that many are looked at in one instruction.
         if values.iter().fold(true, |all, value| all & value.is_finite()) {
@@ -39,7 +39,7 @@ pub trait HostValue: Copy + Default {
         let mut value = [0.0];
         let size = stored.bytes();
         let bytes = &bytes[index * size..][..size];
-        widen(bytes, stored, &mut value, |value| value);
+        widen(bytes, stored, &mut value);
         Err(NotFinite { index, value: value[0] })
     }
 }
@@ -53,8 +53,13 @@ pub struct NotFinite {
     pub value: f32,
 }
 
+/// Little-endian `bytes` of as many `stored` numbers as there are `values`, as f32, exactly.
+pub fn widen(bytes: &[u8], stored: Precision, values: &mut [f32]) {
+    widened(bytes, stored, values, |value| value);
+}
+
 /// Writes what `of` makes of every number.
-fn widen<T>(bytes: &[u8], stored: Precision, values: &mut [T], of: impl Fn(f32) -> T) {
+fn widened<T>(bytes: &[u8], stored: Precision, values: &mut [T], of: impl Fn(f32) -> T) {
     match stored {
         Precision::F32 => convert(bytes, values, |bytes| of(f32::from_le_bytes(bytes))),
         Precision::F16 => convert(bytes, values, |bytes| of(f16::from_le_bytes(bytes).to_f32())),

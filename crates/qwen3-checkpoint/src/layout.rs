@@ -22,6 +22,9 @@ pub(crate) struct Wrapped {
     pub(crate) by: &'static str,
 }
 
+/// No layer has more experts; a header may say so.
+const MOST_EXPERTS: usize = 1 << 14;
+
 /// What the keys of the decoder begin with in Transformers.
 const PREFIX: &str = "model.";
 
@@ -61,6 +64,34 @@ impl KeyLayout {
         }
     }
 
+    /// The tensors of `Qwen3ForCausalLM` that the tensor `key` of `shape` in the files is: itself, or those of a layer's
+    /// experts that are stored as one. Of each its key, its shape, and the flat index of its first value.
+    pub(crate) fn parts(self, key: &str, shape: &[usize]) -> Vec<(String, Vec<usize>, usize)> {
+        let full = match self {
+            Self::OfModel if !key.starts_with("lm_head.") => format!("{PREFIX}{key}"),
+            _ => key.into(),
+        };
+        let fused = full.rsplit_once(".mlp.experts.");
+        let parts: &[&str] = match (fused, shape) {
+            (Some((_, "gate_up_proj")), &[..=MOST_EXPERTS, rows, _]) if rows % 2 == 0 => {
+                &["gate_proj", "up_proj"]
+            }
+            (Some((_, "down_proj")), &[..=MOST_EXPERTS, _, _]) => &["down_proj"],
+            _ => return vec![(full, shape.into(), 0)],
+        };
+        let (layer, _) = fused.expect("a layer's experts");
+        let (rows, columns) = (shape[1] / parts.len(), shape[2]);
+        let of = |number: usize| {
+            let (expert, part) = (number / parts.len(), parts[number % parts.len()]);
+            (
+                format!("{layer}.mlp.experts.{expert}.{part}.weight"),
+                vec![rows, columns],
+                number * rows * columns,
+            )
+        };
+        (0..shape[0] * parts.len()).map(of).collect()
+    }
+
     /// How the files spell the `key` of `Qwen3ForCausalLM`.
     pub(crate) fn stored(self, key: &str) -> &str {
         match self {
@@ -71,7 +102,7 @@ impl KeyLayout {
 }
 
 /// Where a tensor of the model is.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     /// The key of the tensor that it is, or is part of, as the files spell it.
     pub(crate) key: String,
@@ -124,6 +155,18 @@ mod tests {
         assert_eq!(of("o_proj", [5, 3]), None);
         assert_eq!(Place::fused("model.layers.1.mlp.experts.4.up_proj.weight", &[3, 5], 4), None);
         assert_eq!(Place::fused("model.layers.1.mlp.up_proj.weight", &[3, 5], 4), None);
+    }
+
+    #[test]
+    fn one_tensor_is_its_experts() {
+        let parts = KeyLayout::OfModel.parts("layers.1.mlp.experts.gate_up_proj", &[4, 6, 5]);
+        assert_eq!(parts.len(), 8);
+        for (key, shape, start) in parts {
+            assert_eq!(Place::fused(&key, &shape, 4).map(|place| place.start), Some(start));
+        }
+        let alone = KeyLayout::OfCausalLm.parts("model.norm.weight", &[5]);
+        assert_eq!(alone, [("model.norm.weight".to_string(), vec![5], 0)]);
+        assert_eq!(KeyLayout::OfModel.parts("norm.weight", &[5]), alone);
     }
 
     #[test]

@@ -1,12 +1,13 @@
-//! What `--model` names: a folder, a record, or a model on the hub.
+//! What `--model` names: a folder, a record, a GGUF file, or a model on the hub.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use qwen3_command::{Temporary, printable};
 use qwen3_hub::HubModel;
 pub use qwen3_hub::{Need, TEXT_FILES};
-use qwen3_import::{Checkpoint, RecordFile, read_config};
+use qwen3_import::{Checkpoint, RecordFile, is_gguf, read_config};
 use qwen3_model::{Extent, Qwen3Config};
 
 use crate::failure::{Blame, bad_input, note};
@@ -15,7 +16,7 @@ use crate::{foreign, hub};
 /// The model argument.
 #[derive(clap::Args, Debug)]
 pub struct ModelArg {
-    /// The model: a folder, a record (.bpk), or a name on the Hugging Face hub (Qwen/Qwen3-0.6B)
+    /// The model: a folder, a record (.bpk), a GGUF file, or a name on the Hugging Face hub (Qwen/Qwen3-0.6B)
     #[arg(long, value_name = "MODEL")]
     pub model: String,
 }
@@ -23,7 +24,7 @@ pub struct ModelArg {
 /// Where a model's weights are.
 #[derive(Debug)]
 pub enum Weights {
-    /// In a checkpoint's folder.
+    /// In a checkpoint's folder, or a GGUF file.
     Checkpoint(PathBuf),
     /// In a record.
     Record(PathBuf),
@@ -73,7 +74,7 @@ pub struct Files {
     pub weights: Weights,
     /// The folder of [`TEXT_FILES`], as far as there are any.
     pub texts: PathBuf,
-    /// Holds the texts of a record; removed with this.
+    /// Holds the texts of a record or a GGUF file; removed with this.
     _unpacked: Option<Temporary>,
 }
 
@@ -95,6 +96,10 @@ impl ModelArg {
             }
             return Ok(of_folder(path.into()));
         }
+        if is_gguf(path) {
+            let texts = Checkpoint::open(path).and_then(|open| open.texts()).bad_input()?;
+            return with_texts(Weights::Checkpoint(path.into()), path, &texts);
+        }
         if path.exists() {
             if let Some(what) = foreign::named(path).bad_input()? {
                 return Err(bad_input(format!("{}: {what}", path.display())));
@@ -108,8 +113,7 @@ impl ModelArg {
     }
 }
 
-/// A record's files: its texts are written to a folder of their own; without a tokenizer inside, those
-/// beside the record are taken.
+/// A record's files.
 fn record(path: &Path) -> Result<Files> {
     let record = RecordFile::open(path).bad_input()?;
     if !record.has_checksums() {
@@ -118,17 +122,19 @@ fn record(path: &Path) -> Result<Files> {
             printable(&path.display().to_string())
         ));
     }
-    let mut files = Files {
-        weights: Weights::Record(path.into()),
-        texts: path.parent().unwrap_or(Path::new(".")).into(),
-        _unpacked: None,
-    };
-    if record.text("tokenizer.json").is_some() {
+    let text = |name: &&str| Some((name.to_string(), record.text(name)?.to_string()));
+    with_texts(Weights::Record(path.into()), path, &TEXT_FILES.iter().filter_map(text).collect())
+}
+
+/// The files of weights that have `texts` inside, which are written to a folder of their own; without a tokenizer among
+/// them, those beside the file are taken.
+fn with_texts(weights: Weights, path: &Path, texts: &BTreeMap<String, String>) -> Result<Files> {
+    let beside = path.parent().unwrap_or(Path::new(".")).into();
+    let mut files = Files { weights, texts: beside, _unpacked: None };
+    if texts.contains_key("tokenizer.json") {
         let folder = Temporary::new().context("no folder for temporary files")?;
-        for name in TEXT_FILES {
-            if let Some(text) = record.text(name) {
-                std::fs::write(folder.path().join(name), text)?;
-            }
+        for (name, text) in texts {
+            std::fs::write(folder.path().join(name), text)?;
         }
         files.texts = folder.path().into();
         files._unpacked = Some(folder);

@@ -12,13 +12,15 @@ const RECORD: &[u8] = b"NRUB";
 /// How much of a file is looked at: a tar archive is known at byte 257.
 const HEAD: u64 = 1024;
 
+const FILE: &str = "pass the file itself";
 const FOLDER: &str = "pass the folder that it lies in";
 const UNPACK: &str = "unpack it and pass the folder with config.json and model.safetensors";
 const CONVERT: &str = "pass the folder of the same model as safetensors, with its config.json and tokenizer.json, or a \
                        name on the hub, such as Qwen/Qwen3-0.6B";
 const SAVE: &str = "only safetensors are read; load it with Transformers and save it with \
                     save_pretrained(FOLDER, safe_serialization=True)";
-const RECORDS: &str = "--model is a folder, a record that `qwen3 import` wrote, or a name on the hub";
+const RECORDS: &str =
+    "--model is a folder, a record that `qwen3 import` wrote, a GGUF file, or a name on the hub";
 
 /// What a file is that is no record, and what to do; `None` when it begins as a record does.
 ///
@@ -66,7 +68,7 @@ fn sort(head: &[u8]) -> Option<(&'static str, &'static str)> {
         (".npy", "NumPy arrays (npz)", CONVERT),
     ];
     const MAGIC: [(&[u8], &str, &str); 15] = [
-        (b"GGUF", "GGUF weights, as llama.cpp reads them", CONVERT),
+        (b"GGUF", "GGUF weights, as llama.cpp reads them", FILE),
         (b"lmgg", "GGML weights, as an old llama.cpp read them", CONVERT),
         (b"tjgg", "GGML weights, as an old llama.cpp read them", CONVERT),
         (b"\x93NUMPY", "a NumPy array (npy)", CONVERT),

@@ -1,4 +1,4 @@
-//! `qwen3 import`: a checkpoint to a record.
+//! `qwen3 import`: a checkpoint or a GGUF file to a record.
 
 use std::path::PathBuf;
 
@@ -71,6 +71,7 @@ pub fn run(args: &Args) -> Result<()> {
 fn inputs(weights: &Weights) -> Vec<PathBuf> {
     match weights {
         Weights::Record(file) => vec![file.clone()],
+        Weights::Checkpoint(file) if file.is_file() => vec![file.clone()],
         Weights::Checkpoint(folder) => {
             let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
             let files = entries.map(|entry| entry.path());

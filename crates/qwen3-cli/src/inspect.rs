@@ -1,11 +1,11 @@
-//! `qwen3 inspect`: what a checkpoint or record holds.
+//! `qwen3 inspect`: what a checkpoint, a record or a GGUF file holds.
 
 use std::collections::BTreeMap;
 use std::io::{Write, stdout};
 
 use anyhow::Result;
 use qwen3_command::printable;
-use qwen3_import::{Checkpoint, CheckpointError, ImportError, RecordFile};
+use qwen3_import::{Checkpoint, CheckpointError, RecordFile};
 use qwen3_model::{Extent, Precision, Qwen3Config, SessionOptions};
 use serde::Serialize;
 
@@ -111,13 +111,14 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn report(model: &str, files: &Files) -> Result<Report> {
     let format = match &files.weights {
+        Weights::Checkpoint(path) if path.is_file() => "gguf",
         Weights::Checkpoint(_) => "checkpoint",
         Weights::Record(_) => "record",
     };
     let config = files.weights.config()?;
     let tensors = match tensors(&files.weights) {
         // A folder with a config alone still says how large the model is.
-        Err(ImportError::File(CheckpointError::NoWeights { .. })) => Vec::new(),
+        Err(CheckpointError::NoWeights { .. }) => Vec::new(),
         tensors => tensors.bad_input()?,
     };
     let extent = if tensors.is_empty() { Extent::Whole } else { files.weights.extent()? };
@@ -149,7 +150,7 @@ fn report(model: &str, files: &Files) -> Result<Report> {
 ///
 /// # Errors
 /// When the files are not sound.
-pub fn tensors(weights: &Weights) -> Result<Vec<Entry>, ImportError> {
+pub fn tensors(weights: &Weights) -> Result<Vec<Entry>, CheckpointError> {
     let entry = |name: String, dtype: String, shape: Vec<usize>, file: &std::path::Path| Entry {
         name,
         dtype: dtype.to_lowercase(),
@@ -160,7 +161,7 @@ pub fn tensors(weights: &Weights) -> Result<Vec<Entry>, ImportError> {
         Weights::Checkpoint(folder) => {
             let tensors = Checkpoint::open(folder)?.tensors().into_iter();
             tensors
-                .map(|(name, found)| entry(name, format!("{:?}", found.dtype), found.shape, &found.file))
+                .map(|(name, found)| entry(name, found.encoding.to_string(), found.shape, &found.file))
                 .collect()
         }
         Weights::Record(file) => {

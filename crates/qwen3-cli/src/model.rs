@@ -34,10 +34,19 @@ impl Texts {
 /// # Errors
 /// When there is none, or its files are not sound.
 pub fn tokenizer(name: &str, files: &Files) -> Result<Tokenizer> {
-    if let (Weights::Record(_), false) = (&files.weights, files.texts.join("tokenizer.json").is_file()) {
-        return Err(bad_input(format!(
-            "{name}: no tokenizer.json in the record or beside it; `qwen3 import` puts it inside"
-        )));
+    if !files.texts.join("tokenizer.json").is_file() {
+        let inside = match &files.weights {
+            Weights::Record(_) => {
+                Some("no tokenizer.json in the record or beside it; `qwen3 import` puts it inside")
+            }
+            Weights::Checkpoint(path) if path.is_file() => {
+                Some("no tokenizer in it, and no tokenizer.json beside it")
+            }
+            Weights::Checkpoint(_) => None,
+        };
+        if let Some(what) = inside {
+            return Err(bad_input(format!("{name}: {what}")));
+        }
     }
     Tokenizer::open(&files.texts).bad_input()
 }

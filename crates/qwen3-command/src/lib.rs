@@ -7,6 +7,7 @@
 
 mod bench;
 pub mod child;
+mod doctor;
 mod ending;
 mod failure;
 mod output;
@@ -19,6 +20,7 @@ mod verify;
 mod words;
 
 pub use bench::{BenchArgs, BenchSizes, Peer, Synthetic};
+pub use doctor::{DOCTOR_NOTES, DoctorArgs};
 pub use ending::{OnEnd, Signal, end_program, on_end, on_signal};
 pub use failure::{is_closed_pipe, line, unless_closed};
 pub use output::{OutputError, OutputFile, OutputProblem, check_output_folder};

@@ -1,7 +1,7 @@
 //! Hugging Face Qwen3 checkpoints to [`Qwen3`](qwen3_model::Qwen3) modules, and Burn records of them.
 //!
 //! [`load`] reads `config.json` and `model.safetensors`, or the shards that
-//! `model.safetensors.index.json` names; [`Loader`] also puts it on several devices, leaves the head out, and tells how far
+//! `model.safetensors.index.json` names, or a GGUF file; [`Loader`] also puts it on several devices, leaves the head out, and tells how far
 //! it is. [`save_record`] and [`load_record`] keep a model as one
 //! Burn record (`.bpk`) with its config inside. [`attach_adapter`] puts a LoRA adapter of PEFT's on a model, and
 //! [`merge_adapter`] into its weights. Everything that arrives from a file is checked
@@ -12,7 +12,6 @@
 #![forbid(unsafe_code)]
 
 mod adapter;
-mod checksums;
 mod error;
 mod export;
 mod loader;
@@ -31,10 +30,11 @@ pub use error::ImportError;
 pub use export::{check_vacant, save_checkpoint, save_checkpoint_with_texts};
 pub use loader::{Loader, Progress};
 pub use qwen3_checkpoint::{
-    Adapter, AdapterConfig, Checkpoint, CheckpointError, Factors, Target, TargetModules, TensorEntry,
-    read_config, read_device_map,
+    Adapter, AdapterConfig, Checkpoint, CheckpointError, Encoding, Factors, Target, TargetModules,
+    TensorEntry, is_gguf, read_config, read_device_map,
 };
-pub use record::{RecordFile, save_record, save_record_with_texts};
+pub use qwen3_record::RecordFile;
+pub use record::{save_record, save_record_with_texts};
 pub use source::CheckpointSource;
 
 /// [`Loader::checkpoint`] of a whole model on one device: the checkpoint in `dir`, its weights cast to `dtype` (f32, f16

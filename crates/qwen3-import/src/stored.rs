@@ -7,7 +7,8 @@ use burn::tensor::{Bytes, DType, TensorData};
 use burn_store::{ModuleSnapshot, bridge, burn_pack};
 use half::{bf16, f16};
 use qwen3_checkpoint::CheckpointError;
-use qwen3_model::{HEAD, Precision, Qwen3, burn_dtype, precision_of};
+use qwen3_model::{Precision, Qwen3, burn_dtype, precision_of};
+use qwen3_record::is_of_head;
 
 use crate::ImportError;
 use crate::adapter::merge_adapter;
@@ -30,11 +31,6 @@ pub(crate) fn tensors(model: &Qwen3, precision: Precision) -> Vec<burn_pack::Ten
     let tensors = model.collect(None, None, true).into_iter();
     let tensors = tensors.filter(|tensor| !copied || !is_of_head(&tensor.name));
     tensors.map(|tensor| cast(tensor, precision)).collect()
-}
-
-/// Is it the name of a block of the head, `lm_head.weight.0`?
-pub(crate) fn is_of_head(name: &str) -> bool {
-    name.strip_prefix(HEAD).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// The bytes of one of the [`tensors`], which are to be in `file`.

@@ -1,4 +1,4 @@
-//! Reports of a verification and of a benchmark as one HTML file that needs no network.
+//! Reports of a verification, of a benchmark and of a checkpoint's weights as one HTML file that needs no network.
 //!
 //! The templates escape whatever they show, and control characters of the whole page become visible; the page's
 //! policy forbids it to load anything. Without scripts everything is still there: tabs are radio buttons, folds
@@ -7,6 +7,7 @@
 mod bench;
 mod curves;
 mod diagnosis;
+mod doctor;
 mod elements;
 mod grid;
 mod header;
@@ -25,6 +26,7 @@ mod tokens;
 mod tests;
 
 pub use self::bench::render_bench;
+pub use self::doctor::render_doctor;
 use self::page::{Page, page};
 use crate::VerifyReport;
 

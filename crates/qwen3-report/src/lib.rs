@@ -6,6 +6,7 @@
 mod any;
 pub mod bench;
 pub mod diff;
+pub mod doctor;
 pub mod html;
 pub mod junit;
 mod label;

@@ -13,6 +13,7 @@ use qwen3_trace::{
 
 pub use self::bench::bench;
 pub use self::observed::observed;
+use crate::doctor::{Ailment, DoctorReport, Finding, Health, Rounding, TensorHealth, Through};
 use crate::{CaseResult, Kind, Label, Memory, RunResult, Status, VerifyReport};
 
 /// What each layer records, in the order of computation.
@@ -335,4 +336,49 @@ pub fn case(case: &str, kind: Kind, backend: Backend, status: Status) -> CaseRes
         reason: None,
         switches: None,
     }
+}
+
+/// A report of a checkpoint with two tensors exchanged.
+pub fn doctor() -> DoctorReport {
+    let tensor = |name: &str, health, format: Option<&str>| TensorHealth {
+        name: name.into(),
+        health,
+        dtype: Some(format.unwrap_or("f32").into()),
+        original_dtype: Some("bf16".into()),
+        shape: Some(vec![96, 64]),
+        max_abs: Some(0.0125),
+        relative: Some(if health == Health::Wrong { 1.41 } else { 0.0055 }),
+        through: format.filter(|_| health == Health::Precision).map(|format| Through {
+            format: format.into(),
+            how: Rounding::Within,
+            ratio: 0.98,
+        }),
+        findings: if health == Health::Wrong { vec![Ailment::Exchanged] } else { Vec::new() },
+    };
+    let [gate, up] = ["gate_proj", "up_proj"].map(|name| format!("model.layers.0.mlp.{name}.weight"));
+    let mut report = DoctorReport::new(("model.gguf".into(), "gguf"), ("original".into(), "safetensors"));
+    report.tensors = vec![
+        tensor("model.embed_tokens.weight", Health::Precision, Some("q8_0")),
+        tensor(&gate, Health::Wrong, Some("q8_0")),
+        tensor(&up, Health::Wrong, Some("q8_0")),
+        tensor("model.layers.0.mlp.down_proj.weight", Health::Precision, Some("q8_0")),
+        TensorHealth {
+            through: None,
+            relative: Some(0.0),
+            ..tensor("model.norm.weight", Health::Same, None)
+        },
+    ];
+    report.findings = vec![Finding {
+        id: Ailment::Exchanged,
+        health: Health::Wrong,
+        explanation: format!("{gate} holds the values of {up}, {up} holds the values of {gate}"),
+        tensors: vec![gate.clone(), up.clone()],
+        with: vec![up, gate],
+        rows: Vec::new(),
+        row_count: None,
+        factor: None,
+    }];
+    (report.values, report.elapsed_ms) = (40_000, 1500.0);
+    report.finish();
+    report
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod cause;
+mod doctor;
 mod parity;
 mod screen;
 mod verify;
@@ -11,6 +12,7 @@ use std::io::{Result, Write};
 use qwen3_trace::figure;
 
 pub use bench::write_bench;
+pub use doctor::write_doctor;
 pub use parity::{ParityText, write_listed};
 pub use screen::Look;
 pub use verify::write_verify;

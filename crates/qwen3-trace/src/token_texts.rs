@@ -39,8 +39,12 @@ impl TokenTexts {
     pub fn read(folder: &Path) -> Self {
         let file = folder.join("tokenizer.json");
         let small = fs::metadata(&file).is_ok_and(|meta| meta.is_file() && meta.len() <= MOST_BYTES);
-        let text = small.then(|| fs::read(&file).ok()).flatten();
-        let Some(file) = text.and_then(|text| serde_json::from_slice::<File>(&text).ok()) else {
+        small.then(|| fs::read(&file).ok()).flatten().map(|text| Self::parse(&text)).unwrap_or_default()
+    }
+
+    /// Those of the text of such a file.
+    pub fn parse(text: &[u8]) -> Self {
+        let Ok(file) = serde_json::from_slice::<File>(text) else {
             return Self::default();
         };
         let bytes = bytes();

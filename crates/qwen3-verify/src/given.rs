@@ -49,7 +49,7 @@ impl<'a> Given<'a> {
             ensure!(
                 checkpoint.contains(&norm) == there,
                 "{}: num_hidden_layers is {count}, but the checkpoint has {} `{norm}`",
-                model.join("config.json").display(),
+                if model.is_file() { model.clone() } else { model.join("config.json") }.display(),
                 if there { "no" } else { "a" },
             );
         }
@@ -143,7 +143,11 @@ impl<'a> Given<'a> {
 
     /// The same verdicts, with what the ids of tokens stand for where the model's `tokenizer.json` tells.
     pub fn with_texts(&self, mut verdicts: Verdicts) -> Verdicts {
-        let texts = || self.texts.get_or_init(|| TokenTexts::read(&self.args.model));
+        let read = || match self.checkpoint.texts().unwrap_or_default().get("tokenizer.json") {
+            Some(inside) => TokenTexts::parse(inside.as_bytes()),
+            None => TokenTexts::read(&self.args.model),
+        };
+        let texts = || self.texts.get_or_init(read);
         let text = |id: i64| texts().get(id).map(Into::into);
         for token in &mut verdicts.tokens {
             (token.expected_text, token.observed_text) = (text(token.expected.into()), text(token.observed));

@@ -25,7 +25,7 @@ impl Outputs {
         let folders = [Some(model), adapter.as_ref()].into_iter().flatten();
         let files = folders.filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
         let files = files.map(|file| file.path());
-        let given = [reference, observed].into_iter().flatten().cloned();
+        let given = [reference, observed].into_iter().flatten().chain([model]).cloned();
         let inputs: Vec<PathBuf> = given.chain(files).collect();
         let prepare = |flag, file: &Option<PathBuf>| {
             let inputs = inputs.iter().map(PathBuf::as_path);

@@ -13,7 +13,7 @@ fn a_file_is_called_what_it_is() {
     let pytorch = [&b"PK\x03\x04"[..], &[0; 22], &[16, 0, 0, 0], b"archive/data.pkl"].concat();
     let npz = [&b"PK\x03\x04"[..], &[0; 22], &[5, 0, 0, 0], b"a.npy"].concat();
     for (name, bytes, parts) in [
-        ("model.gguf", &b"GGUF\x03\0\0\0"[..], &["GGUF", "safetensors"][..]),
+        ("model.gguf", &b"GGUF\x03\0\0\0"[..], &["no sound GGUF file"][..]),
         ("model.safetensors", &weights, &["safetensors", "pass the folder"]),
         ("pytorch_model.bin", &pytorch, &["PyTorch", "save_pretrained"]),
         ("old.bin", b"\x80\x02\x8a\x0a", &["pickle", "save_pretrained"]),

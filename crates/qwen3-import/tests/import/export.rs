@@ -50,7 +50,7 @@ fn every_checkpoint_comes_back() {
         checkpoint.check(extent).unwrap();
         assert_eq!(json_of(&dir.join("config.json"))["torch_dtype"], "bfloat16");
         let tensors = checkpoint.tensors();
-        assert!(tensors.values().all(|entry| entry.dtype == Dtype::BF16));
+        assert!(tensors.values().all(|entry| entry.encoding == Dtype::BF16.into()));
         let values = tensors.values().map(|entry| entry.shape.iter().product::<usize>());
         assert_eq!(values.sum::<usize>(), extent.parameters(&model.config), "{}", folder.display());
         let written = Qwen3Config { dtype: model.config.dtype, ..checkpoint.config().clone() };

@@ -172,7 +172,7 @@ fn an_open_checkpoint_lists_its_tensors() {
     let listed = Checkpoint::open(folder.dir()).unwrap().tensors();
     assert!(listed.keys().eq(tensors.keys()));
     for (key, entry) in listed {
-        assert_eq!((entry.dtype, &entry.shape), (Dtype::BF16, &tensors[&key].shape));
+        assert_eq!((entry.encoding, &entry.shape), (Dtype::BF16.into(), &tensors[&key].shape));
         assert_eq!(entry.file, folder.path(WEIGHTS));
     }
 }

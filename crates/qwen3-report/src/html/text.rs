@@ -61,7 +61,8 @@ pub fn standing_chip(standing: Standing) -> Markup {
     sign_and_word(class, sign, word)
 }
 
-fn sign_and_word(class: &str, sign: char, word: &str) -> Markup {
+/// A word with a sign, coloured as `class` is.
+pub fn sign_and_word(class: &str, sign: char, word: &str) -> Markup {
     html! { span class={ "chip " (class) } { (sign) " " (word) } }
 }
 

@@ -5,15 +5,15 @@ use std::fmt::{self, Display};
 
 /// The CRC-32 of the bytes of every tensor and every text of a record, by their names in it: a changed bit, or up to 32
 /// in a row, is always noticed, which a hash of so many bits only makes likely.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Checksums(BTreeMap<String, u32>);
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Checksums(BTreeMap<String, u32>);
 
 impl Checksums {
     /// Where a record keeps them in its metadata.
-    pub(crate) const KEY: &str = "crc32";
+    pub const KEY: &str = "crc32";
 
     /// Reads what [`Display`] writes.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let line = |line: &str| {
             let (sum, name) = line.split_once(' ')?;
             Some((name.to_string(), u32::from_str_radix(sum, 16).ok()?))
@@ -23,7 +23,7 @@ impl Checksums {
     }
 
     /// Adds one.
-    pub(crate) fn insert(&mut self, name: &str, bytes: &[u8]) {
+    pub fn insert(&mut self, name: &str, bytes: &[u8]) {
         self.0.insert(name.into(), crc32fast::hash(bytes));
     }
 
@@ -31,7 +31,7 @@ impl Checksums {
     ///
     /// # Errors
     /// When they differ, or there is no checksum of this name.
-    pub(crate) fn check(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
+    pub fn check(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
         self.compare(name, crc32fast::hash(bytes))
     }
 
@@ -39,7 +39,7 @@ impl Checksums {
     ///
     /// # Errors
     /// As [`check`](Self::check).
-    pub(crate) fn compare(&self, name: &str, found: u32) -> Result<(), String> {
+    pub fn compare(&self, name: &str, found: u32) -> Result<(), String> {
         let expected = self.0.get(name).ok_or_else(|| format!("`{name}` has no checksum"))?;
         if found == *expected {
             return Ok(());
@@ -48,7 +48,7 @@ impl Checksums {
     }
 
     /// A name that has a checksum and is not among these, or the reverse.
-    pub(crate) fn odd_one<'a>(&'a self, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    pub fn odd_one<'a>(&'a self, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
         let names: BTreeSet<_> = names.collect();
         let known: BTreeSet<_> = self.0.keys().map(String::as_str).collect();
         names.symmetric_difference(&known).next().copied()
