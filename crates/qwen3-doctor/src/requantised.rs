@@ -6,8 +6,8 @@ use half::f16;
 pub struct RoundTrip {
     /// The format's name.
     pub name: &'static str,
-    /// What the values of a group become.
-    group: fn(&[f32]) -> Vec<f32>,
+    /// What becomes of the values of a group.
+    rule: fn(&[f32]) -> Rule,
     size: Size,
 }
 
@@ -26,50 +26,101 @@ enum Size {
 
 /// The usual ones, the finer before the coarser.
 pub const ROUND_TRIPS: &[RoundTrip] = &[
-    RoundTrip { name: "q8_0", group: q8_0, size: Size::Values(32) },
-    RoundTrip { name: "int8 (a scale for each row)", group: int8, size: Size::Row },
-    RoundTrip { name: "int8 (one scale)", group: int8, size: Size::Tensor },
-    RoundTrip { name: "f8_e4m3 (blocks of 128 x 128)", group: fp8, size: Size::Block(128) },
-    RoundTrip { name: "f8_e4m3 (a scale for each row)", group: fp8, size: Size::Row },
-    RoundTrip { name: "f8_e4m3 (one scale)", group: fp8, size: Size::Tensor },
-    RoundTrip { name: "f8_e4m3 (no scale)", group: fp8_unscaled, size: Size::Row },
-    RoundTrip { name: "q5_1", group: q5_1, size: Size::Values(32) },
-    RoundTrip { name: "q5_0", group: q5_0, size: Size::Values(32) },
-    RoundTrip { name: "q4_1", group: q4_1, size: Size::Values(32) },
-    RoundTrip { name: "q4_0", group: q4_0, size: Size::Values(32) },
+    RoundTrip { name: "q8_0", rule: q8_0, size: Size::Values(32) },
+    RoundTrip { name: "int8 (a scale for each row)", rule: int8, size: Size::Row },
+    RoundTrip { name: "int8 (one scale)", rule: int8, size: Size::Tensor },
+    RoundTrip { name: "f8_e4m3 (blocks of 128 x 128)", rule: fp8, size: Size::Block(128) },
+    RoundTrip { name: "f8_e4m3 (a scale for each row)", rule: fp8, size: Size::Row },
+    RoundTrip { name: "f8_e4m3 (one scale)", rule: fp8, size: Size::Tensor },
+    RoundTrip { name: "f8_e4m3 (no scale)", rule: |_| Rule::Fp8 { scale: 1.0 }, size: Size::Row },
+    RoundTrip { name: "q5_1", rule: |values| from_least(values, 31.0), size: Size::Values(32) },
+    RoundTrip { name: "q5_0", rule: |values| symmetric(values, 16.0), size: Size::Values(32) },
+    RoundTrip { name: "q4_1", rule: |values| from_least(values, 15.0), size: Size::Values(32) },
+    RoundTrip { name: "q4_0", rule: |values| symmetric(values, 8.0), size: Size::Values(32) },
 ];
 
+/// What becomes of a value.
+enum Rule {
+    /// A whole number of scales, to nearest.
+    Nearest { inverse: f32, scale: f32 },
+    /// The same counted from `least`, which is stored as `stored`, and at most `most` of them.
+    Counted { least: f32, inverse: f32, scale: f32, stored: f32, most: f32 },
+    /// Four bits of an exponent and three of a fraction.
+    Fp8 { scale: f32 },
+}
+
+impl Rule {
+    fn of(&self, value: f32) -> f32 {
+        match *self {
+            Self::Nearest { inverse, scale } => (value * inverse).round() * scale,
+            Self::Counted { least, inverse, scale, stored, most } => {
+                // As the cast to an integer does.
+                ((value - least) * inverse + 0.5).trunc().clamp(0.0, most) * scale + stored
+            }
+            Self::Fp8 { scale: 0.0 } => value,
+            Self::Fp8 { scale } => e4m3(value / scale) * scale,
+        }
+    }
+}
+
+/// So many values tell most tensors apart from one that went through a format.
+const FEW: usize = 64;
+
 impl RoundTrip {
-    /// What `values` in rows of `columns` become; `None` where rows are no whole groups.
-    pub fn of(&self, values: &[f32], columns: usize) -> Option<Vec<f32>> {
-        let groups = |size: usize| values.chunks(size).flat_map(self.group).collect();
+    /// Can `found` be what `values` in rows of `columns` become, to be stored by `store`? No, where many of the first few are
+    /// not.
+    pub fn may_be(&self, found: &[f32], values: &[f32], columns: usize, store: impl Fn(f32) -> f32) -> bool {
+        let size = match self.size {
+            Size::Values(size) => size,
+            // Of a block the first row alone does not tell the scale.
+            Size::Row | Size::Block(_) => columns,
+            Size::Tensor => values.len(),
+        };
+        if columns == 0 || (matches!(self.size, Size::Values(_)) && !columns.is_multiple_of(size)) {
+            return false;
+        }
+        let rule = match self.size {
+            Size::Block(size) => {
+                let (rows, right) = ((values.len() / columns).min(size), columns.min(size));
+                let block: Vec<f32> =
+                    (0..rows).flat_map(|row| &values[row * columns..][..right]).copied().collect();
+                (self.rule)(&block)
+            }
+            _ => (self.rule)(&values[..size.min(values.len())]),
+        };
+        let few = FEW.min(size).min(columns);
+        let others = (0..few).filter(|at| found[*at] != store(rule.of(values[*at]))).count();
+        others * 10 <= few
+    }
+
+    /// What `values` in rows of `columns` become; rows are whole groups.
+    pub fn of(&self, values: &[f32], columns: usize) -> Vec<f32> {
+        let group = |values: &[f32]| -> Vec<f32> {
+            let rule = (self.rule)(values);
+            values.iter().map(|value| rule.of(*value)).collect()
+        };
+        let groups = |size: usize| values.chunks(size).flat_map(group).collect();
         match self.size {
-            Size::Values(size) => columns.is_multiple_of(size).then(|| groups(size)),
-            Size::Row => Some(groups(columns)),
-            Size::Tensor => Some(groups(values.len())),
+            Size::Values(size) => groups(size),
+            Size::Row => groups(columns),
+            Size::Tensor => groups(values.len()),
             Size::Block(size) => {
                 let mut all = vec![0.0; values.len()];
                 let rows = values.len() / columns;
-                for (top, left) in (0..rows)
+                let corners = (0..rows)
                     .step_by(size)
-                    .flat_map(|top| (0..columns).step_by(size).map(move |left| (top, left)))
-                {
+                    .flat_map(|top| (0..columns).step_by(size).map(move |left| (top, left)));
+                for (top, left) in corners {
                     let (bottom, right) = (rows.min(top + size), columns.min(left + size));
                     let row = |row: usize| row * columns + left..row * columns + right;
-                    let block: Vec<f32> =
-                        (top..bottom).flat_map(|at| values[row(at)].iter().copied()).collect();
-                    for (at, done) in (top..bottom).zip((self.group)(&block).chunks(right - left)) {
+                    let block: Vec<f32> = (top..bottom).flat_map(|at| &values[row(at)]).copied().collect();
+                    for (at, done) in (top..bottom).zip(group(&block).chunks(right - left)) {
                         all[row(at)].copy_from_slice(done);
                     }
                 }
-                Some(all)
+                all
             }
         }
-    }
-
-    /// Can it be told from all values only, and not from some rows?
-    pub fn whole(&self) -> bool {
-        matches!(self.size, Size::Tensor | Size::Block(_))
     }
 }
 
@@ -86,66 +137,42 @@ fn stored(scale: f32) -> f32 {
 }
 
 /// As `quantize_row_q8_0_ref` of GGML's.
-fn q8_0(values: &[f32]) -> Vec<f32> {
+fn q8_0(values: &[f32]) -> Rule {
     let scale = most(values) / 127.0;
-    let (inverse, scale) = (inverse(scale), stored(scale));
-    values.iter().map(|value| (value * inverse).round() * scale).collect()
+    Rule::Nearest { inverse: inverse(scale), scale: stored(scale) }
 }
 
 /// A whole number for the magnitude of the largest, 127.
-fn int8(values: &[f32]) -> Vec<f32> {
+fn int8(values: &[f32]) -> Rule {
     let scale = most(values) / 127.0;
-    let inverse = inverse(scale);
-    values.iter().map(|value| (value * inverse).round() * scale).collect()
+    Rule::Nearest { inverse: inverse(scale), scale }
 }
 
-/// The value with the largest magnitude becomes the least number.
-fn symmetric(values: &[f32], least: f32) -> Vec<f32> {
+/// As `quantize_row_q4_0_ref` and `_q5_0_ref`: the value with the largest magnitude becomes the least number, `-half`.
+fn symmetric(values: &[f32], half: f32) -> Rule {
     let most =
         values.iter().fold(0.0_f32, |most, value| if value.abs() > most.abs() { *value } else { most });
-    let scale = most / -least;
-    let (inverse, scale) = (inverse(scale), stored(scale));
-    // As the cast to an integer does.
-    let number = |value: f32| (value * inverse + least + 0.5).trunc().clamp(0.0, 2.0 * least - 1.0) - least;
-    values.iter().map(|value| number(*value) * scale).collect()
+    let scale = most / -half;
+    Rule::Counted {
+        least: most,
+        inverse: inverse(scale),
+        scale: stored(scale),
+        stored: -half * stored(scale),
+        most: 2.0 * half - 1.0,
+    }
 }
 
-fn q4_0(values: &[f32]) -> Vec<f32> {
-    symmetric(values, 8.0)
-}
-
-fn q5_0(values: &[f32]) -> Vec<f32> {
-    symmetric(values, 16.0)
-}
-
-fn from_least(values: &[f32], steps: f32) -> Vec<f32> {
+/// As `quantize_row_q4_1_ref` and `_q5_1_ref`.
+fn from_least(values: &[f32], steps: f32) -> Rule {
     let least = values.iter().fold(f32::INFINITY, |least, value| least.min(*value));
     let most = values.iter().fold(f32::NEG_INFINITY, |most, value| most.max(*value));
     let scale = (most - least) / steps;
-    let (inverse, scale) = (inverse(scale), stored(scale));
-    let number = |value: f32| ((value - least) * inverse + 0.5).trunc().clamp(0.0, steps);
-    values.iter().map(|value| number(*value) * scale + stored(least)).collect()
+    Rule::Counted { least, inverse: inverse(scale), scale: stored(scale), stored: stored(least), most: steps }
 }
 
-fn q4_1(values: &[f32]) -> Vec<f32> {
-    from_least(values, 15.0)
-}
-
-fn q5_1(values: &[f32]) -> Vec<f32> {
-    from_least(values, 31.0)
-}
-
-/// Four bits of an exponent, three of a fraction, the largest 448.
-fn fp8(values: &[f32]) -> Vec<f32> {
-    let scale = most(values) / 448.0;
-    if scale == 0.0 {
-        return values.to_vec();
-    }
-    values.iter().map(|value| e4m3(value / scale) * scale).collect()
-}
-
-fn fp8_unscaled(values: &[f32]) -> Vec<f32> {
-    values.iter().map(|value| e4m3(*value)).collect()
+/// The largest becomes 448.
+fn fp8(values: &[f32]) -> Rule {
+    Rule::Fp8 { scale: most(values) / 448.0 }
 }
 
 /// To nearest even; what is too large becomes the largest.

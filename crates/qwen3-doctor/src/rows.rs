@@ -34,7 +34,21 @@ pub fn bad_rows(pair: &Pair) -> Vec<usize> {
 pub fn fates(pair: &Pair, bad: &[usize]) -> Vec<(usize, RowFate)> {
     let index = RowIndex::new(pair);
     let fate = |row: &usize| (*row, fate(pair, &index, *row));
-    bad[..bad.len().min(MOST_ROWS)].par_iter().map(fate).collect()
+    let (looked, others) = bad.split_at(bad.len().min(MOST_ROWS));
+    let mut fates: Vec<(usize, RowFate)> = looked.par_iter().map(fate).collect();
+    // What became of all of these may be what became of the others.
+    if let [(first, RowFate::Holds(other)), ..] = fates[..] {
+        let shift = other as i64 - first as i64;
+        let is_shift = |row: usize, other: usize| other as i64 - row as i64 == shift;
+        if fates.iter().all(|(row, fate)| matches!(fate, RowFate::Holds(other) if is_shift(*row, *other))) {
+            let held = |row: &usize| {
+                let other = usize::try_from(*row as i64 + shift).ok().filter(|other| *other < pair.rows())?;
+                pair.row(*row, other).map(|_| (*row, RowFate::Holds(other)))
+            };
+            fates.par_extend(others.par_iter().filter_map(held));
+        }
+    }
+    fates
 }
 
 fn fate(pair: &Pair, index: &RowIndex, row: usize) -> RowFate {

@@ -1,5 +1,7 @@
 //! One tensor beside the original: what became of it.
 
+use std::collections::HashSet;
+
 use qwen3_checkpoint::{CheckpointError, Encoding};
 use qwen3_config::Qwen3Config;
 use qwen3_report::doctor::{Ailment, Finding, Health, Through};
@@ -217,8 +219,9 @@ impl Tensor<'_> {
         let zero = of(&|fate| *fate == RowFate::Zero);
         let scaled = of(&|fate| matches!(fate, RowFate::Scaled(_)));
         let mut differ = of(&|fate| *fate == RowFate::Differs);
-        // Those that were not looked into.
-        differ.extend(&bad[fates.len()..]);
+        // Those of which nothing is known.
+        let known: HashSet<usize> = fates.iter().map(|(row, _)| *row).collect();
+        differ.extend(bad.iter().filter(|row| !known.contains(row)));
         let holds: Vec<(usize, usize)> = fates
             .iter()
             .filter_map(

@@ -3,6 +3,7 @@
 use qwen3_config::Qwen3Config;
 use qwen3_report::doctor::Ailment;
 
+use crate::formats::relative;
 use crate::pair::Pair;
 use crate::rank::difference_rank;
 use crate::rows::factor;
@@ -46,15 +47,23 @@ pub fn transpose(values: &[f32], columns: usize) -> Vec<f32> {
 }
 
 fn transposed(pair: &Pair) -> Option<Whole> {
-    if pair.rows() < 2 {
+    let (rows, columns) = (pair.rows(), pair.columns);
+    // Some of the values tell most matrices apart from it.
+    let some: Vec<usize> = (0..SOME.min(pair.found.len())).map(|at| at * pair.found.len() / SOME).collect();
+    let found: Vec<f32> = some.iter().map(|at| pair.found[*at]).collect();
+    let expected: Vec<f32> = some.iter().map(|at| pair.expected[at % rows * columns + at / rows]).collect();
+    if rows < 2 || relative(&found, &expected) > 0.5 {
         return None;
     }
-    let what = match pair.rows() == pair.columns {
+    let what = match rows == columns {
         true => "rows and columns are exchanged",
         false => "the values are in the order of the transposed matrix, and the shape is not",
     };
-    pair.to(&transpose(pair.expected, pair.columns)).map(|_| Whole::new(Ailment::Transposed, what))
+    pair.to(&transpose(pair.expected, columns)).map(|_| Whole::new(Ailment::Transposed, what))
 }
+
+/// So many values are looked at first.
+const SOME: usize = 1024;
 
 /// Is it of queries or keys, whose features are rotated in pairs?
 fn is_rotated(key: &str) -> bool {

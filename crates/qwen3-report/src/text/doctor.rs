@@ -6,6 +6,8 @@ use super::screen::{Look, Screen, shortened};
 use crate::doctor::{DoctorReport, Finding, Health, TensorHealth};
 use crate::text::number;
 
+/// Findings of one kind that are written.
+const ALIKE: usize = 3;
 /// Tensors of a finding that are named.
 const NAMED: usize = 8;
 
@@ -22,8 +24,19 @@ pub fn write_doctor(report: &DoctorReport, out: &mut impl Write, look: Look, all
     out.coloured(if report.health == Health::Wrong { "WRONG" } else { report.health.name() }, colour)?;
     writeln!(out, " in {:.1} s", report.elapsed_ms / 1e3)?;
     out.bold(2, &report.conclusion())?;
+    let mut more: Vec<(&Finding, usize)> = Vec::new();
     for finding in &report.findings {
-        write_finding(out, finding)?;
+        let alike =
+            report.findings.iter().filter(|other| (other.id, other.health) == (finding.id, finding.health));
+        let (number, count) = (alike.clone().position(|other| other == finding), alike.count());
+        match number {
+            Some(number) if number < ALIKE => write_finding(out, finding)?,
+            _ if more.iter().any(|(other, _)| other.id == finding.id) => {}
+            _ => more.push((finding, count - ALIKE)),
+        }
+    }
+    for (finding, count) in more {
+        out.paragraph(2, &format!("and {count} more: {} (--json and --html have all)", finding.id.title()))?;
     }
     writeln!(out)?;
     out.named("model      ", &format!("{} ({})", report.model, report.model_format))?;
@@ -111,7 +124,7 @@ mod tests {
         assert!(text.contains("  wrong: exchanged\n    model.layers.0.mlp.gate_proj.weight holds"), "{text}");
         assert!(text.contains("      2  bf16     q8_0"), "{text}");
         assert_eq!(text.matches("\nmodel.layers.").count(), 2, "{text}");
-        assert_eq!(shown(true).matches("\nmodel.").count(), 4 + 2, "{}", shown(true));
+        assert_eq!(shown(true).matches("\nmodel.").count(), 5, "{}", shown(true));
         assert!(
             text.lines().filter(|line| !line.starts_with("model.")).all(|line| line.len() <= 100),
             "{text}"
