@@ -8,7 +8,8 @@ use qwen3_trace::{Array, Judge, Mode, Reference, Scope, StepVerdict, Trace, Valu
 
 use crate::decoding::{continued, generated};
 use crate::examine::ExamineOptions;
-use crate::probe::{final_norm, run_layer};
+use crate::norms::final_norm;
+use crate::probe::run_layer;
 use crate::steps::step_expectations;
 use crate::variant::Variant;
 use crate::weights::{LayerWeights, embedding_rows, head_product};
@@ -151,7 +152,9 @@ fn extend(
         let shape = site.tap.shape(config, batch, seq + steps);
         let mut parts = Vec::new();
         for step in first..first + steps {
-            parts.extend(observed.values(&format!("step_{step:03}.{key}"))?);
+            let name = format!("step_{step:03}.{key}");
+            observed.check_shape(&name, &site.tap.shape(config, batch, 1))?;
+            parts.extend(observed.values(&name)?);
         }
         if parts.len() == steps {
             let prompt = match observed.values(&key)? {
@@ -244,6 +247,25 @@ fn join(prompt: Vec<f64>, steps: Vec<Vec<f64>>, axis: usize, shape: &[usize]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As keys with the whole cache are, of which one is of the step.
+    #[test]
+    fn a_step_is_of_one_token() {
+        let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+        let checkpoint = Checkpoint::open(fixtures.join("checkpoints/gqa-tied")).unwrap();
+        let file = fixtures.join("gqa-tied/prompt1/reference.npz");
+        let reference = Reference::open(&file, checkpoint.config(), true).unwrap();
+        let key = "step_001.layer_00.self_attn.k_rope";
+        let extend = |tokens: usize| {
+            let shape = Tap::KRope.shape(checkpoint.config(), 1, tokens);
+            let values = Values::Float(vec![0.0; shape.iter().product()]);
+            let tensors = BTreeMap::from([(key.to_string(), Array { shape, values })]);
+            let observed = Trace::in_memory("mine.npz".as_ref(), tensors);
+            extend(&checkpoint, &reference, &observed, &mut |_| {}).map(|extended| extended.is_some())
+        };
+        assert!(extend(1).unwrap());
+        assert!(extend(2).unwrap_err().to_string().contains(key));
+    }
 
     #[test]
     fn steps_stand_behind_the_prompt() {
