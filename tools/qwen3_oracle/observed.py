@@ -51,6 +51,18 @@ OF_EXPERTS = [
 PLANS = [
     Plan("gqa-sharded", "prompt2"),
     Plan("gqa-sharded", "prompt2", ids=["kv_swapped", "rope_theta"], taps=("self_attn.q_rope", "mlp")),
+    Plan(
+        "gqa-tied",
+        "prompt1",
+        ids=[
+            "norm_missing",
+            "norm_behind_sublayer",
+            "norm_behind_residual",
+            "residual_of_normed",
+            "parallel_mlp-two_norms",
+        ],
+        taps=("self_attn.o_proj", "post_attention_layernorm", "mlp"),
+    ),
     Plan("gqa-tied", "prompt2", ids=["head_untied"]),
     Plan("gqa-tied", "left-padded", steps=True),
     Plan("mha-untied", "prompt1", ids=["weights_f16"]),
@@ -106,7 +118,11 @@ class Observation:
 
 
 def first_divergence(case: Case, observed: Tensors, dtype: str) -> Divergence | None:
-    """The first of the case's tensors, in the order of computation, that exceeds its tolerance or is not finite."""
+    """The first of the case's tensors, in the order of computation, that exceeds its tolerance or is not finite.
+
+    Those that were not observed are left out.
+    """
+    case = replace(case, expected={name: tensor for name, tensor in case.expected.items() if name in observed})
     for name, ratio in sensitivity.ratios(case, observed, dtype).items():
         if not ratio <= 1:
             layer = re.match(r"layer_(\d+)", name)

@@ -119,12 +119,16 @@ def run(case: Case, model: Qwen3ForCausalLM) -> Tensors:
     decoding = decode(model, case, recorded["logits"][:, -1], cache, inside)
     every = torch.arange(model.config.max_position_embeddings)[None]
     cos, sin = model.model.rotary_emb(recorded["logits"], every)
-    return recorded | (inside or {}) | {
-        "generated_ids": decoding.generated_ids,
-        "rope_cos": cos[0],
-        "rope_sin": sin[0],
-        "step_logits": decoding.step_logits,
-    }
+    return (
+        recorded
+        | (inside or {})
+        | {
+            "generated_ids": decoding.generated_ids,
+            "rope_cos": cos[0],
+            "rope_sin": sin[0],
+            "step_logits": decoding.step_logits,
+        }
+    )
 
 
 def margins(step_logits: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ use crate::experts::of_experts;
 use crate::habits::{self, Habit};
 use crate::low_rank::{AdapterUse, OtherScale, any_square};
 use crate::variant::{Activation, Head, HeadNorm, Layout, LookBack, Mask, Rotation, Variant, WeightOffset};
+use crate::wiring::of_wiring;
 
 /// How a mistake changes the right variant.
 type Change = Box<dyn Fn(&mut Variant) + Send + Sync>;
@@ -164,6 +165,7 @@ pub fn in_layers(config: &Qwen3Config, longest: usize) -> Vec<Hypothesis> {
     list.extend(of_yarn(&config.rope));
     list.extend(of_windows(&config.windows, longest));
     list.extend(habits::of_layers(config));
+    list.extend(of_wiring());
     list.extend(transposed("k_transposed", "k_proj", |v| &mut v.k_layout));
     list.extend(transposed("v_transposed", "v_proj", |v| &mut v.v_layout));
     list.extend(weight_offsets());

@@ -1,7 +1,7 @@
 //! The names of all causes.
 
 /// The id of every cause that may be named. `docs/verify.md` has an entry for each, under its id.
-pub const CAUSES: [&str; 84] = [
+pub const CAUSES: [&str; 90] = [
     "rope_interleaved",
     "rope_theta",
     "rope_position_offset",
@@ -86,6 +86,12 @@ pub const CAUSES: [&str; 84] = [
     "expert_zeroed",
     "logits_softcap",
     "vocabulary_shifted",
+    "taps_shifted",
+    "norm_missing",
+    "norm_behind_sublayer",
+    "norm_behind_residual",
+    "residual_of_normed",
+    "parallel_mlp",
 ];
 
 #[cfg(test)]
@@ -134,7 +140,7 @@ mod tests {
         let tried: BTreeSet<&str> = tried.iter().map(|hypothesis| hypothesis.id).collect();
         assert_eq!(tried.difference(&listed).collect::<Vec<_>>(), [&""; 0]);
         // The others need no recomputing, or depend on the layer.
-        let others = ["dtype_rounding", "embedding_scaled", "layer_permuted", "non_finite"];
+        let others = ["dtype_rounding", "embedding_scaled", "layer_permuted", "non_finite", "taps_shifted"];
         assert_eq!(listed.difference(&tried).copied().collect::<Vec<_>>(), others);
     }
 }

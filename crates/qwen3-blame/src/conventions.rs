@@ -6,33 +6,6 @@ use crate::segment::{StepIndex, Watched};
 use crate::walk::Walk;
 
 impl Walk<'_> {
-    /// Was each layer's output saved under the name of the next, as the entries of Transformers' `hidden_states`
-    /// are numbered?
-    pub(crate) fn shifted_names(&mut self) -> Result<bool> {
-        let mut shifted = 0;
-        for step in 1..=self.layers {
-            let (site, before) = (self.output(step), self.output(step - 1));
-            let pair = (self.observed.values(&site.to_string())?, self.expected(before)?);
-            if let (Some(observed), Some(expected)) = pair {
-                let (o, e) = (self.kept(site, &observed), self.kept(before, &expected));
-                let limit = self.limits.of(&before.to_string(), &e);
-                if Residual::of(&e, &o, &limit).ratio > 1.0 {
-                    return Ok(false);
-                }
-                shifted += 1;
-            }
-        }
-        if shifted < 2 {
-            return Ok(false);
-        }
-        self.notes.push(
-            "every layer's output is saved under the name of the next: `layer_00_output` is the embedding, as \
-             the first of Transformers' `hidden_states` is"
-                .into(),
-        );
-        Ok(true)
-    }
-
     /// What the last layer gives, when it was observed with the final norm applied, as the last entry of
     /// Transformers' `hidden_states` has it.
     pub(crate) fn normed_already(

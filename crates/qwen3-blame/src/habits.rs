@@ -3,6 +3,7 @@
 use qwen3_config::Qwen3Config;
 
 use crate::catalogue::Hypothesis;
+use crate::sinks;
 
 /// A projection of attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +23,6 @@ pub enum Habit {
     PartialRotary(usize),
     /// The softmax is not divided by its sum.
     SoftmaxUnnormalised,
-    /// There is one more key, of score 0 and no value.
-    Sink,
     /// Scores are bent to lie within so much.
     Softcap(f64),
     /// Norms subtract the mean: those over `hidden_size`, and those of heads.
@@ -73,7 +72,7 @@ fn habit(id: &'static str, words: impl Into<String>, habit: Habit) -> Hypothesis
 
 /// Those that show inside a layer.
 pub fn of_layers(config: &Qwen3Config) -> Vec<Hypothesis> {
-    let head_dim = config.head_dim;
+    let (heads, head_dim) = (config.num_attention_heads, config.head_dim);
     let mut list = vec![
         habit("rope_sign", "RoPE turns the other way: the sine has the wrong sign", Habit::SineNegated),
         habit(
@@ -81,7 +80,9 @@ pub fn of_layers(config: &Qwen3Config) -> Vec<Hypothesis> {
             "attention's weights are not divided by their sum",
             Habit::SoftmaxUnnormalised,
         ),
-        habit("attention_sink", "the softmax has one more term, of score 0, as a sink has it", Habit::Sink),
+        Hypothesis::new(sinks::ID, "the softmax has one more term, of score 0, as a sink has it", move |v| {
+            v.sinks = Some(vec![0.0; heads].into());
+        }),
         habit("silu_on_product", "the activation is applied to gate * up", Habit::SiluOnProduct),
         Hypothesis::new("attention_scale_twice", "scores are scaled twice", |v| v.scale *= v.scale),
     ];

@@ -10,7 +10,8 @@ use qwen3_checkpoint::{Adapter, Checkpoint};
 use qwen3_config::{EMBEDDING, FINAL_NORM, HEAD, Qwen3Config, Rows, Site, Tap};
 
 use crate::Result;
-use crate::probe::{LayerTaps, final_norm, run_layer};
+use crate::norms::final_norm;
+use crate::probe::{LayerTaps, run_layer};
 use crate::residual::Residual;
 use crate::segment::{Candidate, Segment, StepIndex, Watched};
 use crate::sent::Sent;
@@ -96,7 +97,8 @@ impl<'a> Laboratory<'a> {
         self.gave_up
     }
 
-    fn is_late(&mut self) -> bool {
+    /// Is the time up, before something that was to be tried?
+    pub(crate) fn is_late(&mut self) -> bool {
         let late = self.until.is_some_and(|until| Instant::now() >= until);
         self.gave_up |= late;
         late
@@ -261,6 +263,16 @@ impl<'a> Laboratory<'a> {
         let right = self.following(step, &self.right);
         let taps = run_layer(&weights, &self.config, &right, self.rows, input, None);
         Ok((weights, taps))
+    }
+
+    /// What a variant's attention gives in layer `step` before `o_proj`.
+    ///
+    /// # Errors
+    /// When a weight cannot be read.
+    pub fn context(&mut self, step: StepIndex, variant: &Variant, input: &[f64]) -> Result<Vec<f64>> {
+        let weights = self.layer(step)?;
+        let taps = run_layer(&weights, &self.config, variant, self.rows, input, None);
+        Ok(taps.get(Tap::Context).to_vec())
     }
 
     fn compare(&self, watched: &Watched, predicted: &[f64]) -> Residual {

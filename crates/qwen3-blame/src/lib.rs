@@ -36,6 +36,7 @@ mod kept;
 mod laboratory;
 mod low_rank;
 mod noise;
+mod norms;
 mod ops;
 mod place;
 mod precision;
@@ -48,12 +49,15 @@ mod routes;
 mod search;
 mod segment;
 mod sent;
+mod shifted;
+mod sinks;
 mod steps;
 #[cfg(test)]
 mod tests;
 mod variant;
 mod walk;
 mod weights;
+mod wiring;
 
 pub use calibrate::calibrate;
 pub use causes::CAUSES;

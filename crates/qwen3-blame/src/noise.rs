@@ -5,7 +5,8 @@ use qwen3_trace::{Floor, Precision, TokenFloors};
 
 use crate::arithmetic::Arithmetic;
 use crate::calibrate::products;
-use crate::probe::{LayerTaps, final_norm, run_layer};
+use crate::norms::final_norm;
+use crate::probe::{LayerTaps, run_layer};
 use crate::variant::Variant;
 use crate::weights::LayerWeights;
 

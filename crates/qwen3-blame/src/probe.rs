@@ -10,9 +10,11 @@ use crate::cache::{CacheMistake, Slot, Turns};
 use crate::feed_forward::feed_forward;
 use crate::formats::Format;
 use crate::habits::{Habit, Part};
+use crate::norms::{LayerNorm, norm_offset};
 use crate::ops::{add, each_chunk, rms_norm};
-use crate::variant::{HeadNorm, Layout, Mask, Rotation, Variant, WeightOffset};
+use crate::variant::{HeadNorm, Layout, Mask, Rotation, Variant};
 use crate::weights::{LayerWeights, Projection};
+use crate::wiring::{MlpInput, NormPlace};
 
 /// What passes through a layer, row-major in float64; shapes as [`Tap`] says.
 #[derive(Clone, Debug, Default)]
@@ -48,15 +50,63 @@ pub fn run_layer(
     right: Option<(&Variant, &LayerTaps)>,
 ) -> LayerTaps {
     let mut taps = LayerTaps::default();
-    let arithmetic = variant.arithmetic;
-    let hidden_offset = norm_offset(variant, false);
+    let (arithmetic, wiring) = (variant.arithmetic, variant.wiring);
+    let (first, second) = (LayerNorm::of_attention(weights, variant), LayerNorm::of_mlp(weights, variant));
     match right.filter(|(other, _)| variant.same_projections(other)) {
         Some((_, right)) => taps.taps.extend(right.taps[..4].iter().cloned()),
-        None => project(weights, variant, x, hidden_offset, &mut taps),
+        None => {
+            let read = first.at(NormPlace::Before, x.to_vec(), &mut taps);
+            project(weights, variant, &read, &mut taps);
+        }
     }
-    let [q, k, v] = [Tap::QProj, Tap::KProj, Tap::VProj].map(|tap| taps.get(tap).to_vec());
+    let attention = attention(weights, config, variant, rows, &mut taps);
+    let attention = first.at(NormPlace::Behind, attention, &mut taps);
+    let attention = second.at(NormPlace::OnAttention, attention, &mut taps);
+    let residual = if wiring.attention_adds_normed { taps.get(Tap::InputLayernorm) } else { x };
+    let hidden = if variant.attention_residual { add(residual, &attention, arithmetic) } else { attention };
+    let hidden = first.at(NormPlace::BehindResidual, hidden, &mut taps);
 
-    let (q, k) = norm_and_rotate(weights, config, variant, rows, q, k, &mut taps);
+    let read = match wiring.mlp_reads {
+        MlpInput::Sum => hidden.clone(),
+        MlpInput::LayerInput => x.to_vec(),
+        MlpInput::AttentionInput => taps.get(Tap::InputLayernorm).to_vec(),
+    };
+    let read = second.at(NormPlace::Before, read, &mut taps);
+    let residual = if wiring.mlp_adds_normed { &read } else { &hidden };
+    let added = variant.mlp_residual.then_some(&residual[..]);
+    let mlp = feed_forward(&weights.mlp, variant, &read, added, &mut taps);
+    taps.keep(Tap::Mlp, &mlp);
+    let mlp = second.at(NormPlace::Behind, mlp, &mut taps);
+    let output = if variant.mlp_residual { add(residual, &mlp, arithmetic) } else { mlp };
+    let output = second.at(NormPlace::BehindResidual, output, &mut taps);
+    taps.keep(Tap::LayerOutput, &output);
+    taps
+}
+
+/// Keeps the three projections of what attention reads.
+fn project(w: &LayerWeights, variant: &Variant, read: &[f64], taps: &mut LayerTaps) {
+    let (mut k, mut v) = (&w.k_proj, &w.v_proj);
+    if variant.kv_swapped {
+        std::mem::swap(&mut k, &mut v);
+    }
+    let given = |projection: &Projection, layout: Layout, part: Part| {
+        projection.without_bias(projection.adapted(read, layout, variant), variant, part)
+    };
+    taps.keep(Tap::QProj, &given(&w.q_proj, Layout::OutIn, Part::Queries));
+    taps.keep(Tap::KProj, &given(k, variant.k_layout, Part::Keys));
+    taps.keep(Tap::VProj, &given(v, variant.v_layout, Part::Values));
+}
+
+/// What comes out of attention, from the projections that were kept.
+fn attention(
+    weights: &LayerWeights,
+    config: &Qwen3Config,
+    variant: &Variant,
+    rows: &Rows,
+    taps: &mut LayerTaps,
+) -> Vec<f64> {
+    let [q, k, v] = [Tap::QProj, Tap::KProj, Tap::VProj].map(|tap| taps.get(tap).to_vec());
+    let (q, k) = norm_and_rotate(weights, config, variant, rows, q, k, taps);
     let turned = match variant.cached.map(|cached| cached.mistake) {
         Some(CacheMistake::Unrotated { .. }) => taps.get(Tap::KNorm).to_vec(),
         Some(CacheMistake::Twice { .. }) => rotate(config, variant, rows, &k, 0),
@@ -68,40 +118,7 @@ pub fn run_layer(
     let attention = weights.o_proj.adapted(&context, Layout::OutIn, variant);
     let attention = weights.o_proj.without_bias(attention, variant, Part::Output);
     taps.keep(Tap::OProj, &attention);
-
-    let hidden = if variant.attention_residual { add(x, &attention, arithmetic) } else { attention };
-    let post_weight = if variant.post_norm_is_input_norm {
-        &weights.input_layernorm
-    } else {
-        &weights.post_attention_layernorm
-    };
-    let hidden_of = variant.before_norm(&hidden, config.hidden_size, false);
-    let normed = rms_norm(&hidden_of, post_weight, variant.eps, hidden_offset, arithmetic);
-    taps.keep(Tap::PostAttentionLayernorm, &normed);
-    let residual = variant.mlp_residual.then_some(&hidden[..]);
-    let mlp = feed_forward(&weights.mlp, variant, &normed, residual, &mut taps);
-    taps.keep(Tap::Mlp, &mlp);
-    let output = if variant.mlp_residual { add(&hidden, &mlp, arithmetic) } else { mlp };
-    taps.keep(Tap::LayerOutput, &output);
-    taps
-}
-
-/// Keeps the first norm's output and the three projections, in that order.
-fn project(w: &LayerWeights, variant: &Variant, x: &[f64], offset: f64, taps: &mut LayerTaps) {
-    let arithmetic = variant.arithmetic;
-    let x = &variant.before_norm(x, w.input_layernorm.len(), false)[..];
-    let normed = rms_norm(x, &w.input_layernorm, variant.eps, offset, arithmetic);
-    let (mut k, mut v) = (&w.k_proj, &w.v_proj);
-    if variant.kv_swapped {
-        std::mem::swap(&mut k, &mut v);
-    }
-    taps.keep(Tap::InputLayernorm, &normed);
-    let given = |projection: &Projection, layout: Layout, part: Part| {
-        projection.without_bias(projection.adapted(&normed, layout, variant), variant, part)
-    };
-    taps.keep(Tap::QProj, &given(&w.q_proj, Layout::OutIn, Part::Queries));
-    taps.keep(Tap::KProj, &given(k, variant.k_layout, Part::Keys));
-    taps.keep(Tap::VProj, &given(v, variant.v_layout, Part::Values));
+    attention
 }
 
 /// Queries and keys as attention takes them, still `[batch * seq, heads * head_dim]`.
@@ -278,10 +295,10 @@ fn attend(
             }
             let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let weights: Vec<f64> = scores.iter().map(|s| arithmetic.inside((s - largest).exp())).collect();
+            let sink = variant.sinks.as_ref().map_or(0.0, |sinks| (sinks[head] - largest).exp());
             let total = match variant.habit {
                 Some(Habit::SoftmaxUnnormalised) => 1.0,
-                Some(Habit::Sink) => weights.iter().sum::<f64>() + (-largest).exp(),
-                _ => weights.iter().sum(),
+                _ => weights.iter().sum::<f64>() + sink,
             };
             let weights =
                 weights.into_iter().map(|weight| arithmetic.held(arithmetic.inside(weight / total)));
@@ -345,23 +362,4 @@ fn sees(mask: Mask, query: usize, key: usize) -> bool {
         Mask::HidesSelf | Mask::HidesSelfButFirst | Mask::HidesSelfFirstSeesAll => key < query,
         Mask::Chunks(size) => key <= query && key >= query - query % size,
     }
-}
-
-fn norm_offset(variant: &Variant, head: bool) -> f64 {
-    let on = match variant.weight_offset {
-        WeightOffset::None => false,
-        WeightOffset::All => true,
-        WeightOffset::Hidden => !head,
-        WeightOffset::Heads => head,
-    };
-    f64::from(u8::from(on))
-}
-
-/// The final norm of `variant`, as often as it is applied, to `x` `[batch * seq, hidden_size]`.
-pub fn final_norm(x: &[f64], weight: &[f32], variant: &Variant) -> Vec<f64> {
-    let offset = norm_offset(variant, false);
-    (0..variant.final_norms).fold(x.to_vec(), |x, _| {
-        let x = variant.before_norm(&x, weight.len(), false);
-        rms_norm(&x, weight, variant.eps, offset, variant.arithmetic)
-    })
 }

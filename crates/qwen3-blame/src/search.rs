@@ -15,6 +15,7 @@ use crate::laboratory::Laboratory;
 use crate::precision::is_precision;
 use crate::residual::Residual;
 use crate::segment::{Candidate, Segment, StepIndex};
+use crate::sinks;
 use crate::variant::Variant;
 
 /// A segment of more layers than this is not searched for a mistake in one layer only.
@@ -112,6 +113,13 @@ pub fn search(
     if !found.is_empty() {
         return Ok(found);
     }
+    if known.iter().any(|hypothesis| hypothesis.id == sinks::ID) {
+        // Each layer has learned its own.
+        let found = search.sinks()?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+    }
 
     progress("trying the catalogue");
     let singles = search.singles();
@@ -149,6 +157,9 @@ pub fn search(
     if found.is_empty() {
         progress("trying single heads, chunks and slots");
         found = search.rare()?;
+    }
+    if found.is_empty() {
+        found = search.sinks()?;
     }
     if found.is_empty() {
         progress("trying two mistakes at once");

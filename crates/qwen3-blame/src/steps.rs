@@ -7,7 +7,8 @@ use qwen3_trace::{Precision, Reference, Scope, StepExpectation, Trace};
 use crate::Result;
 use crate::arithmetic::Arithmetic;
 use crate::noise::Noise;
-use crate::probe::{final_norm, run_layer};
+use crate::norms::final_norm;
+use crate::probe::run_layer;
 use crate::variant::Variant;
 use crate::weights::{LayerWeights, head_product};
 

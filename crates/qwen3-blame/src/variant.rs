@@ -11,6 +11,7 @@ use crate::feed_forward::ExpertOrder;
 use crate::habits::{Habit, centred};
 use crate::low_rank::AdapterUse;
 use crate::sent::Sent;
+use crate::wiring::Wiring;
 
 /// How queries and keys are rotated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,12 +195,16 @@ pub struct Variant {
     pub cached: Option<CacheUse>,
     /// What is done as elsewhere, if anything.
     pub habit: Option<Habit>,
+    /// The score of one more term in the softmax of each head, if there is one.
+    pub sinks: Option<Arc<[f64]>>,
     /// See [`LookBack`].
     pub look_back: LookBack,
     /// Is attention's input added to its output?
     pub attention_residual: bool,
     /// Is the feed-forward block's input added to its output?
     pub mlp_residual: bool,
+    /// See [`Wiring`].
+    pub wiring: Wiring,
     /// `post_attention_layernorm` has the weight of `input_layernorm`.
     pub post_norm_is_input_norm: bool,
     /// How often the final norm is applied.
@@ -243,9 +248,11 @@ impl Variant {
             mask: Mask::Causal,
             cached: None,
             habit: None,
+            sinks: None,
             look_back: LookBack::Own,
             attention_residual: true,
             mlp_residual: true,
+            wiring: Wiring::OWN,
             post_norm_is_input_norm: false,
             final_norms: 1,
             head: Head::Own,
@@ -276,7 +283,7 @@ impl Variant {
             let offset = matches!(v.weight_offset, WeightOffset::All | WeightOffset::Hidden);
             let habit = v.habit.filter(|habit| habit.in_projections());
             let weights = (v.kv_swapped, v.k_layout, v.v_layout, v.other_layer, v.adapter);
-            (weights, v.eps, offset, v.arithmetic, habit)
+            (weights, v.eps, offset, v.arithmetic, habit, v.wiring.attention_norm)
         };
         parts(self) == parts(other)
     }

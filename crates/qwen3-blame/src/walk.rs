@@ -39,7 +39,7 @@ pub(crate) struct Walk<'a> {
     /// Of those that are beyond it only by what was observed before them: how far they may be from what follows from
     /// it.
     by_step: HashMap<String, StepLimit>,
-    scope: Scope,
+    pub(crate) scope: Scope,
     pub(crate) layers: usize,
     /// Was each layer given the reference's input, and not what came out of the layer before it?
     pub(crate) isolated: bool,
@@ -97,10 +97,16 @@ impl<'a> Walk<'a> {
 
     /// Walks to the end, or to where nothing more can be learned.
     pub(crate) fn run(&mut self) -> Result<()> {
-        let (start, end) = (self.from, self.scope.layers.end);
+        let end = self.scope.layers.end;
         let last = if self.scope.has_end() { end + 2 } else { end };
-        if !self.shifted_names()? && self.begin()? == Go::On {
-            for end in start + 1..=last {
+        // Layers that were run in isolation are our own, and so are the names.
+        let shifted = if self.isolated { None } else { self.taps_shifted()? };
+        let begun = match shifted {
+            Some(goes_on) => goes_on,
+            None => self.begin()? == Go::On,
+        };
+        if begun {
+            for end in self.from + 1..=last {
                 let point = self.point(end)?;
                 if self.laboratory.gave_up() {
                     self.notes.push(format!(
@@ -151,7 +157,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Is a tensor beyond its limit? `None` when it was not judged.
-    fn is_beyond(&self, site: Site) -> Option<bool> {
+    pub(crate) fn is_beyond(&self, site: Site) -> Option<bool> {
         self.ratios.get(&site.to_string()).map(|ratio| *ratio > 1.0)
     }
 
@@ -295,7 +301,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn move_on(&mut self, end: StepIndex, input: Vec<f64>, inherited: bool) {
+    pub(crate) fn move_on(&mut self, end: StepIndex, input: Vec<f64>, inherited: bool) {
         (self.from, self.input, self.inherited) = (end, input, inherited);
     }
 

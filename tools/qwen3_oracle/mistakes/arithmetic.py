@@ -145,5 +145,3 @@ def residual(rounding: Rounding) -> Plant:
         return [(layer, "forward", forward)]
 
     return layers_changed(changes)
-
-

@@ -14,7 +14,7 @@ from transformers.models.qwen3 import modeling_qwen3
 
 from .. import attention_cases, gradient_cases, sparse
 from ..cases import Case, Tensors
-from . import arithmetic, attention, cached, experts, habits, layers, passes, where
+from . import arithmetic, attention, cached, experts, habits, layers, passes, where, wiring
 from .planting import Plant, code_changed
 
 
@@ -423,6 +423,11 @@ MISTAKES = [
         habits.attention(weights=habits.not_normalised),
     ),
     Mistake("attention_sink", "the softmax has one more term, of score 0", habits.attention(weights=habits.with_sink)),
+    Mistake(
+        "attention_sink-learned",
+        "the softmax of each head has one more term, of a score of its own",
+        habits.attended(habits.learned_sinks),
+    ),
     Mistake("attention_softcap", "scores are capped at 50", habits.attention(scores=habits.capped(50.0))),
     Mistake("attention_scale_twice", "scores are scaled twice", habits.scaled_twice),
     Mistake("layer_norm", "every norm subtracts the mean", habits.layer_norm),
@@ -444,6 +449,31 @@ MISTAKES = [
         )
         for name, form in (("q_proj", ""), ("k_proj", "-keys"), ("v_proj", "-values"), ("o_proj", "-output"))
     ),
+    *(
+        Mistake(f"norm_missing{form}", f"{' and '.join(names)} left out", wiring.norms_missing(*names))
+        for form, names in (
+            ("", ("input_layernorm",)),
+            ("-second", ("post_attention_layernorm",)),
+            ("-both", ("input_layernorm", "post_attention_layernorm")),
+        )
+    ),
+    Mistake("norm_behind_sublayer", "norms are applied to what attention and MLP give", wiring.behind_sublayers),
+    Mistake(
+        "norm_behind_sublayer-second",
+        "post_attention_layernorm is applied to attention's output",
+        wiring.second_on_attention,
+    ),
+    Mistake("norm_behind_residual", "norms are applied to the sum with the residual", wiring.behind_residuals),
+    *(
+        Mistake(f"residual_of_normed{form}", f"what {what} reads is added behind it", wiring.residual_of_normed(*which))
+        for form, what, which in (
+            ("", "the MLP", (False, True)),
+            ("-attention", "attention", (True, False)),
+            ("-both", "each of attention and MLP", (True, True)),
+        )
+    ),
+    Mistake("parallel_mlp", "the MLP reads what attention reads", wiring.parallel),
+    Mistake("parallel_mlp-two_norms", "the MLP reads the layer's input behind its norm", wiring.parallel_with_norms),
     Mistake("head_zeroed", "the second head gives zeros", habits.attention(heads=habits.head_zero(1))),
     Mistake(
         "heads_exchanged",
@@ -463,6 +493,21 @@ MISTAKES = [
         "vocabulary_shifted-logits",
         "logits are those of the next id",
         habits.logits(lambda x: x.roll(-1, -1)),
+    ),
+    *(
+        Outside(f"taps_shifted{form}", f"no mistake, but {words}", layers.nothing, after=change)
+        for form, words, change in (
+            ("", "each layer's output has the name of the next", layers.names_shifted(1)),
+            ("-early", "each layer's output has the name of the one before", layers.names_shifted(-1)),
+            ("-early_repeated", "the same, the last one twice", layers.names_shifted(-1, "last")),
+            ("-early_missing", "the same, without a last one", layers.names_shifted(-1, "missing")),
+            ("-some", "the first output has the second's name, alone", layers.names_shifted(1, only=lambda n: n == 1)),
+            (
+                "-early_some",
+                "the second output has the first's name, alone",
+                layers.names_shifted(-1, only=lambda n: n == 0),
+            ),
+        )
     ),
     Outside(
         "layer_permuted",

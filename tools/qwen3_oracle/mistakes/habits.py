@@ -9,11 +9,12 @@ import torch
 from torch import nn
 from transformers.models.qwen3 import modeling_qwen3
 
-from .. import rope
+from .. import draws, rope
 from ..precise import replaced
 from .planting import Changes, Pair, Plant, Subject, changed, layers_changed, norms, patched, rope_replaced
 
 Change = Callable[[torch.Tensor], torch.Tensor]
+SEED = 43
 
 
 def nothing(x: torch.Tensor) -> torch.Tensor:
@@ -38,7 +39,9 @@ def partial_rotary(share: int) -> Plant:
         def forward(self, x: torch.Tensor, position_ids: torch.Tensor) -> Pair:
             nonlocal latest
             features = self.config.head_dim // share
-            frequencies = rope.parameters(self.config)["rope_theta"] ** (-torch.arange(0, features, 2).double() / features)
+            frequencies = rope.parameters(self.config)["rope_theta"] ** (
+                -torch.arange(0, features, 2).double() / features
+            )
             angles = (position_ids[..., None].double() * frequencies).repeat(1, 1, 2)
             latest = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
             return published(self, x, position_ids)
@@ -69,8 +72,8 @@ def with_sink(x: torch.Tensor) -> torch.Tensor:
     return nn.functional.pad(x, (0, 1)).softmax(-1)[..., :-1]
 
 
-def attention(scores: Change = nothing, weights: Change = softmax, heads: Change = nothing) -> Plant:
-    """Attends with `scores` of the scores, `weights` of those for their softmax, and `heads` of what comes out.
+def attending(scores: Change = nothing, weights: Change = softmax, heads: Change = nothing) -> Callable[..., Pair]:
+    """Attention with `scores` of the scores, `weights` of those for their softmax, and `heads` of what comes out.
 
     The last gets and gives [batch, tokens, heads, head_dim].
     """
@@ -81,9 +84,28 @@ def attention(scores: Change = nothing, weights: Change = softmax, heads: Change
         given = weights(products if attention_mask is None else products + attention_mask)
         return heads((given @ value).transpose(1, 2).contiguous()), given
 
-    return lambda subject: patched(
-        subject, lambda: replaced(modeling_qwen3, "eager_attention_forward", attend)
-    )
+    return attend
+
+
+def attention(**changes: Change) -> Plant:
+    """Attends with changes, see `attending`."""
+    return attended(attending(**changes))
+
+
+def attended(attend: Callable[..., Pair]) -> Plant:
+    """Has `attend` for its attention."""
+    return lambda subject: patched(subject, lambda: replaced(modeling_qwen3, "eager_attention_forward", attend))
+
+
+def learned_sinks(module, query: torch.Tensor, *inputs: torch.Tensor, **options: object) -> Pair:
+    """Attention with one more term in the softmax, whose score each head of each layer has learned."""
+    sinks = draws.normal(SEED, f"sinks.{module.layer_idx}", (query.shape[1],)).to(query.dtype)
+
+    def weights(x: torch.Tensor) -> torch.Tensor:
+        more = sinks[None, :, None, None].expand(*x.shape[:-1], 1)
+        return torch.cat((x, more), dim=-1).softmax(-1)[..., :-1]
+
+    return attending(weights=weights)(module, query, *inputs, **options)
 
 
 def capped(cap: float) -> Change:

@@ -182,3 +182,21 @@ def rounded_to(dtype: torch.dtype) -> Callable[[Tensors], Tensors]:
         name: tensor.to(dtype).to(tensor.dtype) if tensor.is_floating_point() else tensor
         for name, tensor in tensors.items()
     }
+
+
+def names_shifted(
+    by: int, last: str = "", only: Callable[[int], bool] = lambda layer: True
+) -> Callable[[Tensors], Tensors]:
+    """Saves each layer's output under the name of the layer `by` further, of the layers whose number is an `only`.
+
+    Behind the last layer come the final norm's output, or the `last` one again, or none when it is `missing`.
+    """
+
+    def change(tensors: Tensors) -> Tensors:
+        names = [name for name in tensors if name.startswith("layer_") and name.endswith("_output")]
+        outputs = ["embedding_output", *names, {"": "final_norm_output", "last": names[-1]}.get(last)]
+        held = {name: outputs[index + 1 - by] for index, name in enumerate(names)}
+        kept = {name for index, name in enumerate(names) if only(index) and held[name]}
+        return {name: tensors[held.get(name, name)] for name in tensors if name not in held or name in kept}
+
+    return change

@@ -90,10 +90,10 @@ fn names_that_are_shifted_by_one() {
         layer
     });
     let (code, diagnosis) = observe(&file, &[]);
-    assert_eq!((code, causes(&diagnosis)), (1, vec![]));
+    assert_eq!((code, causes(&diagnosis)), (1, vec!["taps_shifted"]));
     assert_eq!(diagnosis["first_divergence"]["tensor"], "layer_00_output");
-    let notes = diagnosis["notes"].to_string();
-    assert!(notes.contains("under the name of the next"), "{notes}");
+    let words = diagnosis["causes"][0]["explanation"].as_str().unwrap();
+    assert!(words.contains("`layer_00_output` holds the embedding"), "{words}");
 }
 
 /// What a run in f32 gave, stored in bf16: the mistake is found all the same.

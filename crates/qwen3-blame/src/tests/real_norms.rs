@@ -13,7 +13,8 @@ use qwen3_trace::{Reference, Trace};
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 
 use crate::arithmetic::Arithmetic;
-use crate::probe::{final_norm, run_layer};
+use crate::norms::final_norm;
+use crate::probe::run_layer;
 use crate::variant::Variant;
 use crate::weights::{LayerWeights, embedding_rows, head_product};
 use crate::{ExamineOptions, examine};
