@@ -12,6 +12,7 @@
 
 mod along;
 mod arithmetic;
+mod attend;
 mod cache;
 mod calibrate;
 mod catalogue;
