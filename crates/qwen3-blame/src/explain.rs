@@ -58,7 +58,7 @@ impl Walk<'_> {
                 search(&mut self.laboratory, &segment, before, &known, scaled, dtype, self.progress)?;
             let found = explanations.len();
             if found > 0 {
-                let left = rival::noise(&mut self.laboratory, &segment, dtype)?;
+                let left = rival::noise(&mut self.laboratory, &segment, self.stored.dtype())?;
                 explanations.retain(|explanation| !left.leaves_as_little(explanation.after));
             }
             noise = explanations.len() < found;

@@ -150,7 +150,7 @@ impl Walk<'_> {
             return Ok(None);
         };
         let (observed, expected) = (self.kept(name, &observed), self.kept(other, &expected));
-        let limit = self.limits.of(&other.to_string(), &expected);
+        let limit = self.stored.of(&other.to_string(), &expected);
         Ok((observed.len() == expected.len()).then(|| Residual::of(&expected, &observed, &limit)))
     }
 

@@ -51,7 +51,7 @@ pub(crate) struct Walk<'a> {
     pub(crate) embedding_seen: bool,
     /// How far a prediction may be from what was observed: the limits, but those of the half precision that
     /// the observed values are stored in, if they are.
-    stored: Limits,
+    pub(crate) stored: Limits,
     pub(crate) findings: Vec<Finding>,
     /// What the first error looks like that nothing explains.
     pub(crate) error_shape: Vec<String>,

@@ -27,11 +27,22 @@ fn look(
     observed: &Path,
     dtype: Precision,
 ) -> Result<Examination, TraceError> {
+    look_for(folder, reference, observed, dtype, Duration::ZERO)
+}
+
+/// The same, with time for causes.
+fn look_for(
+    folder: &Path,
+    reference: &Path,
+    observed: &Path,
+    dtype: Precision,
+    time: Duration,
+) -> Result<Examination, TraceError> {
     let checkpoint = Checkpoint::open(folder).unwrap();
     let reference = Reference::open(reference, checkpoint.config(), true).unwrap();
     let observed = Trace::open(observed).unwrap();
     let mut quiet = |_: &str| {};
-    let options = ExamineOptions { diagnose_for: Duration::ZERO, ..ExamineOptions::new(dtype, &mut quiet) };
+    let options = ExamineOptions { diagnose_for: time, ..ExamineOptions::new(dtype, &mut quiet) };
     examine(&checkpoint, &reference, &observed, options)
 }
 
@@ -65,6 +76,29 @@ fn honest_runs_are_not_accused() {
     }
     assert!(runs >= 80, "{runs} runs");
     assert!(accused.is_empty(), "{accused:#?}");
+}
+
+/// Ids of what is no mistake.
+const OF_PRECISION: [&str; 3] = ["dtype_rounding", "arithmetic_bf16", "arithmetic_f16"];
+
+/// An honest run in half precision that is taken for one in f32: a number that fits its noise is no cause.
+#[test]
+fn half_precision_is_no_mistake() {
+    let mut runs = 0;
+    for folder in folders() {
+        for dtype in ["honest-bf16-", "honest-f16-"] {
+            for (observed, _) in files(&folder, dtype).filter(|(_, rest)| rest != "permuted") {
+                let seconds = Duration::from_secs(10);
+                let reference = folder.join("reference.npz");
+                let found = look_for(&folder, &reference, &observed, Precision::F32, seconds).unwrap();
+                let ids: Vec<_> = found.diagnosis.causes.iter().map(|cause| cause.id.as_str()).collect();
+                let named = ids.iter().all(|id| OF_PRECISION.contains(id));
+                assert!(!ids.is_empty() && named, "{}: {ids:?}", observed.display());
+                runs += 1;
+            }
+        }
+    }
+    assert!(runs >= 24, "{runs} runs");
 }
 
 #[test]
