@@ -67,6 +67,7 @@ impl Walk<'_> {
             let before = held.iter().fold(Residual::NONE, |worst, held| worst.worse(held.before));
             let key = self.output(held[0].name).to_string();
             self.findings.push(Finding::at_once(key, first - 1..last, vec![explanation], before));
+            self.forget_steps();
             let end = self.layers + usize::from(held.iter().any(|held| held.name > self.layers));
             let output = self.expected(self.output(end))?.filter(|_| self.scope.has_end());
             let goes_on = output.is_some();

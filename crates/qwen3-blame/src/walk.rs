@@ -301,6 +301,13 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Forgets what was judged by what was observed before it, where that has another's name.
+    pub(crate) fn forget_steps(&mut self) {
+        for (key, _) in self.by_step.drain() {
+            self.ratios.remove(&key);
+        }
+    }
+
     pub(crate) fn move_on(&mut self, end: StepIndex, input: Vec<f64>, inherited: bool) {
         (self.from, self.input, self.inherited) = (end, input, inherited);
     }

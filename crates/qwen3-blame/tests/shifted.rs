@@ -31,8 +31,12 @@ impl Subject {
     }
 
     fn diagnosis(&self, tensors: BTreeMap<String, Array>) -> Diagnosis {
+        self.diagnosis_in(Precision::F32, tensors)
+    }
+
+    fn diagnosis_in(&self, dtype: Precision, tensors: BTreeMap<String, Array>) -> Diagnosis {
         let mut quiet = |_: &str| {};
-        let options = ExamineOptions::new(Precision::F32, &mut quiet);
+        let options = ExamineOptions::new(dtype, &mut quiet);
         let observed = Trace::in_memory(Path::new("mine.npz"), tensors);
         let found = examine(&self.checkpoint, &self.reference, &observed, options).unwrap();
         assert!(!found.verdicts.pass());
@@ -60,6 +64,20 @@ fn names_are_off_beside_a_mistake_of_the_head() {
     let Values::Float(logits) = &mut tensors.get_mut("logits").unwrap().values else { panic!() };
     logits.iter_mut().for_each(|x| *x = 30.0 * (*x / 30.0).tanh());
     assert_eq!(ids(&subject.diagnosis(tensors)), ["taps_shifted", "logits_softcap"]);
+}
+
+/// In half precision each step is judged by the one before it, of whatever name that is.
+#[test]
+fn names_are_off_in_half_precision() {
+    let subject = Subject::new();
+    let right = subject.outputs();
+    let mut tensors = right.clone();
+    for step in 1..=LAYERS {
+        tensors.insert(named(step), right[&named(step + 1)].clone());
+    }
+    for dtype in [Precision::F32, Precision::BF16] {
+        assert_eq!(ids(&subject.diagnosis_in(dtype, tensors.clone())), ["taps_shifted"], "{dtype}");
+    }
 }
 
 /// A model without its last layer gives what comes before it, and one name is no order.
