@@ -102,10 +102,11 @@ impl Features {
         let Self(runner) = Self::of_runner(backends);
         let of = |package: &str, backend: &Backend| format!("{package}/{}", backend.name());
         let command = backends.iter().map(|backend| of("qwen3-cli", backend));
-        // The examples of qwen3-text run on flex.
+        // The examples of qwen3-text and qwen3-trace-burn run on flex.
         let text = (backends | &Backends::from([Backend::Flex])).into_iter();
         let text = text.map(|backend| of("qwen3-text", &backend)).chain(["qwen3-text/hub".into()]);
-        Self(std::iter::once(runner).chain(command).chain(text).collect::<Vec<_>>().join(","))
+        let written = std::iter::once(of("qwen3-trace-burn", &Backend::Flex));
+        Self(std::iter::once(runner).chain(command).chain(text).chain(written).collect::<Vec<_>>().join(","))
     }
 
     /// Without the default features, as parity builds the runner.
@@ -221,7 +222,7 @@ mod tests {
         assert_eq!(
             features.0,
             "fixture-runner/wgpu,fixture-runner/tch,fixture-runner/fusion,qwen3-cli/wgpu,qwen3-cli/tch,\
-             qwen3-text/flex,qwen3-text/wgpu,qwen3-text/tch,qwen3-text/hub"
+             qwen3-text/flex,qwen3-text/wgpu,qwen3-text/tch,qwen3-text/hub,qwen3-trace-burn/flex"
         );
     }
 

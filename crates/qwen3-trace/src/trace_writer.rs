@@ -58,7 +58,10 @@ impl TraceWriter {
                 Ok(())
             }
             Entry::Occupied(there) => {
-                let reason = format!("`{}` comes twice: a pass over the next token begins with next_step", there.key());
+                let reason = format!(
+                    "`{}` comes twice: a pass over the next token begins with next_step",
+                    there.key()
+                );
                 Err(TraceError::write(&self.file, io::Error::other(reason)))
             }
         }
@@ -86,7 +89,8 @@ impl TraceWriter {
             others.map(|(_, size)| *size).collect::<Vec<_>>()
         };
         if axis >= shape.len() || alike(before) != alike(shape) {
-            let reason = format!("`{key}` of shape {shape:?} does not fit behind {before:?} along axis {axis}");
+            let reason =
+                format!("`{key}` of shape {shape:?} does not fit behind {before:?} along axis {axis}");
             return Err(TraceError::write(&self.file, io::Error::other(reason)));
         }
         let runs = |shape: &[usize]| shape[axis..].iter().product::<usize>().max(1);
@@ -118,7 +122,8 @@ impl TraceWriter {
         let failed = |error: io::Error| TraceError::write(&self.file, error);
         let folder = self.file.parent().filter(|folder| !folder.as_os_str().is_empty());
         let beside = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(failed)?;
-        let bytes = |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|value| value.to_le_bytes()).collect() };
+        let bytes =
+            |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|value| value.to_le_bytes()).collect() };
         let tensors = self.tensors.iter().map(|(name, (shape, values))| (name, shape.clone(), bytes(values)));
         let tensors: Vec<_> = tensors.collect();
         let views = tensors.iter().map(|(name, shape, bytes)| {
@@ -150,8 +155,11 @@ mod tests {
             assert!(error.contains("does not fit behind [1, 2, 3, 1]"), "{error}");
         }
         trace.write().unwrap();
-        let array = TensorFile::open(&file).unwrap().array("q").unwrap();
-        assert_eq!((array.shape, array.values), (vec![1, 2, 3, 1], Values::Float(vec![1., 2., 3., 4., 5., 6.])));
+        let array = TensorFile::open(&file).unwrap().read("q").unwrap();
+        assert_eq!(
+            (array.shape, array.values),
+            (vec![1, 2, 3, 1], Values::Float(vec![1., 2., 3., 4., 5., 6.]))
+        );
     }
 
     #[test]
