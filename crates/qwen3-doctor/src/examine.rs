@@ -72,7 +72,11 @@ pub fn examine(model: &Source, original: &Source, say: &(dyn Fn(&str) + Sync)) -
         let (ailments, worst) =
             (of_it().map(|finding| finding.id).collect(), of_it().map(|finding| finding.health).max());
         tensor.findings = ailments;
-        tensor.health = worst.unwrap_or(tensor.health);
+        tensor.health = match (worst, tensor.health) {
+            (Some(worst), _) => worst,
+            (None, Health::Wrong) => Health::Precision,
+            (None, health) => health,
+        };
     }
     let compared = order.iter().filter(|key| looks.contains_key(*key));
     let values = compared.map(|key| model.tensors()[key].values()).sum();

@@ -12,6 +12,7 @@ mod head;
 mod pair;
 mod rank;
 mod requantised;
+mod row_findings;
 mod rows;
 mod sample;
 mod source;

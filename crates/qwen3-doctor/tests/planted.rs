@@ -113,6 +113,17 @@ fn nothing_is_found_where_nothing_changed() {
 }
 
 #[test]
+fn rows_of_several_precisions_are_no_damage() {
+    let o = key(1, "self_attn.o_proj");
+    let mut tensors = tensors("mha-untied");
+    change(&mut tensors, &o, |shape, values| {
+        values[..7 * shape[1]].iter_mut().for_each(|value| *value = bf16::from_f32(*value).to_f32());
+    });
+    let report = of(folder("mha-untied", &tensors, false, ("{", "{")).path(), "mha-untied");
+    assert_eq!((report.health, report.findings.len()), (Health::Precision, 0), "{report:#?}");
+}
+
+#[test]
 fn exchanged_tensors() {
     let exchange = |tensors: &mut Tensors, a: &str, b: &str| {
         let (one, other) = (tensors[a].1.clone(), tensors[b].1.clone());
