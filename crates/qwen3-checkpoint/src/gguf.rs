@@ -5,8 +5,6 @@ use std::path::Path;
 mod config;
 mod file;
 mod names;
-#[cfg(test)]
-mod tests;
 mod texts;
 
 pub(crate) use file::GgufFile;
@@ -15,6 +13,3 @@ pub(crate) use file::GgufFile;
 pub fn is_gguf(path: &Path) -> bool {
     GgufFile::is_one(path)
 }
-
-#[cfg(any(test, feature = "sample"))]
-pub(crate) use names::OF_LAYERS;

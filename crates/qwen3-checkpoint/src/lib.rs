@@ -20,8 +20,6 @@ mod host;
 mod index;
 mod layout;
 mod safetensors_file;
-#[cfg(any(test, feature = "sample"))]
-pub mod sample;
 mod weight_file;
 
 pub use adapter::{Adapter, AdapterConfig, Factors, Target, TargetModules};

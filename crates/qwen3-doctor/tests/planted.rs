@@ -1,17 +1,21 @@
 //! Changes made to the weights of the fixtures' checkpoints, each of which has to be named.
 
+#[path = "../../qwen3-checkpoint/tests/sample/mod.rs"]
+mod sample;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use half::bf16;
 use qwen3_checkpoint::Checkpoint;
-use qwen3_checkpoint::sample::{Stored, gguf};
 use qwen3_doctor::doctor;
 use qwen3_report::doctor::{Ailment, DoctorReport, Finding, Health};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use tempfile::TempDir;
+
+use sample::{Stored, gguf};
 
 /// Tensors by key: shapes and values.
 type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;

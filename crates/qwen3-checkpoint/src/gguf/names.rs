@@ -3,7 +3,7 @@
 use qwen3_config::{EMBEDDING, FINAL_NORM, HEAD, layer_key};
 
 /// Of a layer, with `blk.{layer}.` before it in GGUF; each `.weight` or `.bias`.
-pub(crate) const OF_LAYERS: [(&str, &str); 11] = [
+const OF_LAYERS: [(&str, &str); 11] = [
     ("attn_norm", "input_layernorm"),
     ("attn_q", "self_attn.q_proj"),
     ("attn_k", "self_attn.k_proj"),

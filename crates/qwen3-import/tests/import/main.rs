@@ -11,6 +11,7 @@ mod devices;
 mod experts;
 mod export;
 mod files;
+mod gguf;
 mod headless;
 mod hostile_records;
 mod key_table;

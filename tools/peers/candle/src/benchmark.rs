@@ -1,9 +1,10 @@
 //! What is measured, and in which order: as `common.py` does it for the other peers.
 
+use std::collections::HashMap;
 use std::fs;
 use std::time::Instant;
 
-use candle_core::Result;
+use candle_core::{Device, Result, Tensor};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
@@ -185,12 +186,20 @@ impl<'a> Benchmark<'a> {
             .map(|Numbers(prompt)| prompt.iter().map(|&id| id as u32).collect())
             .collect();
         let mut rows = vec![Vec::new(); next.len()];
+        let mut logits = Vec::new();
         for _ in 0..self.options.r#gen {
             self.engine.forward(&next)?;
+            logits.push(self.engine.logits()?);
             next = self.engine.argmax()?.into_iter().map(|id| vec![id]).collect();
             for (row, id) in rows.iter_mut().zip(&next) {
                 row.extend(id);
             }
+        }
+        if let Some(file) = &self.options.trace {
+            let ids: Vec<i64> = rows.iter().flatten().map(|&id| i64::from(id)).collect();
+            let ids = Tensor::from_vec(ids, (rows.len(), self.options.r#gen), &Device::Cpu)?;
+            let tensors = HashMap::from([("step_logits", Tensor::cat(&logits, 1)?), ("generated_ids", ids)]);
+            candle_core::safetensors::save(&tensors, file)?;
         }
         Ok(rows)
     }

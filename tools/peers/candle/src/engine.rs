@@ -82,6 +82,11 @@ impl Candle {
         Ok(())
     }
 
+    /// The logits of the last `forward` in f32, [batch, 1, vocab].
+    pub fn logits(&self) -> Result<Tensor> {
+        self.logits.as_ref().expect("something was run").to_dtype(DType::F32)
+    }
+
     /// The most likely next id of each sequence, by the last `forward`.
     pub fn argmax(&self) -> Result<Vec<u32>> {
         let logits = self.logits.as_ref().expect("something was run");

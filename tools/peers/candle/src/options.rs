@@ -56,6 +56,9 @@ pub struct Options {
     /// Measure nothing, print the --gen greedy ids behind this prompt; more of the same length are a batch
     #[arg(long, value_name = "IDS", value_parser = naturals)]
     pub ids: Vec<Numbers>,
+    /// Write the logits and ids of --ids to this .safetensors file, as verify reads them
+    #[arg(long, value_name = "FILE", requires = "ids")]
+    pub trace: Option<PathBuf>,
 }
 
 /// A whole number of at least 1.

@@ -1,5 +1,7 @@
 //! GGUF files of the fixtures' checkpoints, read.
 
+mod sample;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,8 +11,9 @@ use gguf_rs_lib::prelude::GGUFTensorType;
 use qwen3_config::Extent;
 use tempfile::TempDir;
 
-use crate::sample::{self, Stored};
-use crate::{Checkpoint, CheckpointError, read_config};
+use sample::Stored;
+
+use qwen3_checkpoint::{Checkpoint, CheckpointError, read_config};
 
 fn fixture(name: &str) -> Checkpoint {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/checkpoints").join(name);

@@ -5,7 +5,7 @@ use gguf_rs_lib::format::MetadataValue;
 use gguf_rs_lib::prelude::GGUFTensorType;
 use half::{bf16, f16};
 
-use crate::Checkpoint;
+use qwen3_checkpoint::Checkpoint;
 
 /// How matrices are stored in a sample. Vectors are f32, as llama.cpp wants them, and so are rows that are no whole
 /// blocks.
@@ -66,12 +66,27 @@ pub fn gguf(checkpoint: &Checkpoint, stored: Stored, change: impl Fn(&str, &mut 
     builder.build_to_bytes().expect("a file").0
 }
 
+/// What llama.cpp calls the modules of a layer.
+const OF_LAYERS: [(&str, &str); 11] = [
+    ("attn_norm", "input_layernorm"),
+    ("attn_q", "self_attn.q_proj"),
+    ("attn_k", "self_attn.k_proj"),
+    ("attn_v", "self_attn.v_proj"),
+    ("attn_output", "self_attn.o_proj"),
+    ("attn_q_norm", "self_attn.q_norm"),
+    ("attn_k_norm", "self_attn.k_norm"),
+    ("ffn_norm", "post_attention_layernorm"),
+    ("ffn_gate", "mlp.gate_proj"),
+    ("ffn_up", "mlp.up_proj"),
+    ("ffn_down", "mlp.down_proj"),
+];
+
 /// What GGUF calls the tensor `key`.
 fn name_of(key: &str) -> String {
     let of_layer = |key: &str| {
         let (layer, rest) = key.strip_prefix("model.layers.")?.split_once('.')?;
         let (name, part) = rest.rsplit_once('.')?;
-        let name = crate::gguf::OF_LAYERS.iter().find(|(_, key)| *key == name)?.0;
+        let name = OF_LAYERS.iter().find(|(_, key)| *key == name)?.0;
         Some(format!("blk.{layer}.{name}.{part}"))
     };
     match key {
