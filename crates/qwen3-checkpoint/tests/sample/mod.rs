@@ -90,9 +90,9 @@ fn name_of(key: &str) -> String {
         Some(format!("blk.{layer}.{name}.{part}"))
     };
     match key {
-        qwen3_config::EMBEDDING => "token_embd.weight".into(),
-        qwen3_config::FINAL_NORM => "output_norm.weight".into(),
-        qwen3_config::HEAD => "output.weight".into(),
+        "model.embed_tokens.weight" => "token_embd.weight".into(),
+        "model.norm.weight" => "output_norm.weight".into(),
+        "lm_head.weight" => "output.weight".into(),
         key => of_layer(key).expect("a dense model's tensor"),
     }
 }
