@@ -46,6 +46,7 @@ pub fn precision_kept(
         |verdicts: &Verdicts| verdicts.tensors.iter().map(|tensor| tensor.calibrated).fold(0.0, f64::max);
     let of_f32 = worst(verdicts);
     let mut beyond = String::new();
+    let mut possible = Vec::new();
     for dtype in [Precision::F16, Precision::BF16] {
         let limits = limits.in_dtype(reference, dtype)?;
         let judge = Judge::new(reference, checkpoint.config(), &limits, None);
@@ -61,7 +62,11 @@ pub fn precision_kept(
             ));
             return Ok(());
         }
-        if is_off_like(run, dtype, progress)? {
+        let Some(off_like) = is_off_like(run, dtype, progress)? else {
+            possible.push(format!("{dtype} ({kept:.2} of its limit)"));
+            continue;
+        };
+        if off_like {
             diagnosis.causes.push(Cause {
                 id: format!("arithmetic_{dtype}"),
                 explanation: format!(
@@ -79,14 +84,22 @@ pub fn precision_kept(
             return Ok(());
         }
     }
+    if !possible.is_empty() {
+        diagnosis.notes.push(format!(
+            "the run, {} times beyond f32's limit, keeps that of {}; too little of it was observed to tell more: if it was \
+             computed in such a precision, judge it with --dtype",
+            figure(of_f32),
+            possible.join(" and of ")
+        ));
+    }
     if !diagnosis.causes.is_empty() {
         diagnosis.notes.push(format!("this is precision, not a mistake{beyond}"));
     }
     Ok(())
 }
 
-/// Is every step off by about what operations in `dtype` are?
-fn is_off_like(run: &Run, dtype: Precision, progress: &mut dyn FnMut(&str)) -> Result<bool> {
+/// Is every step off by about what operations in `dtype` are? `None` where too few steps are known.
+fn is_off_like(run: &Run, dtype: Precision, progress: &mut dyn FnMut(&str)) -> Result<Option<bool>> {
     let Run { checkpoint, reference, observed, scope, .. } = *run;
     let mut shares = Vec::new();
     for step in step_expectations(checkpoint, reference, observed, scope, dtype, progress)? {
@@ -98,7 +111,8 @@ fn is_off_like(run: &Run, dtype: Precision, progress: &mut dyn FnMut(&str)) -> R
     let (least, most) = shares
         .iter()
         .fold((f64::INFINITY, 0.0_f64), |(least, most), share| (least.min(*share), most.max(*share)));
-    Ok(shares.len() >= STEPS && least >= LEAST && most <= MOST && most <= SPREAD * least)
+    let like = least >= LEAST && most <= MOST && most <= SPREAD * least;
+    Ok((shares.len() >= STEPS).then_some(like))
 }
 
 /// A factor in few digits.

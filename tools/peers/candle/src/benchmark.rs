@@ -196,8 +196,12 @@ impl<'a> Benchmark<'a> {
             }
         }
         if let Some(file) = &self.options.trace {
-            let ids: Vec<i64> = rows.iter().flatten().map(|&id| i64::from(id)).collect();
-            let ids = Tensor::from_vec(ids, (rows.len(), self.options.r#gen), &Device::Cpu)?;
+            // The prompt and what came behind it, as Transformers' `generate` gives them.
+            let prompts = self.options.ids.iter().map(|Numbers(prompt)| prompt.iter().map(|&id| id as i64));
+            let rows =
+                prompts.zip(&rows).map(|(prompt, row)| prompt.chain(row.iter().map(|&id| i64::from(id))));
+            let rows: Vec<Vec<i64>> = rows.map(Iterator::collect).collect();
+            let ids = Tensor::from_vec(rows.concat(), (rows.len(), rows[0].len()), &Device::Cpu)?;
             let tensors = HashMap::from([("step_logits", Tensor::cat(&logits, 1)?), ("generated_ids", ids)]);
             candle_core::safetensors::save(&tensors, file)?;
         }
