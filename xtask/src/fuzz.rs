@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// The formats, separated by commas: safetensors, index, config, tokenizer, template, generation-config, record,
-    /// npz, npy, torch, debug-tree, manifest, messages, report, device-map, flags; all when left out.
+    /// gguf, npz, npy, torch, debug-tree, manifest, messages, report, device-map, flags; all when left out.
     #[arg(long, value_name = "LIST")]
     format: Option<String>,
     /// One input alone: FORMAT:INDEX, or corpus:NAME.

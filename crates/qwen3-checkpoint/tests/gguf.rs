@@ -222,4 +222,5 @@ fn another_tokenizer_is_refused_by_name() {
     assert!(refused(&[1, 1], &["a b"], "llama-bpe").contains("gpt2 cut as llama-bpe"));
     assert!(refused(&[1], &["a b"], "qwen2").contains("2 tokens, and types of 1"));
     assert!(refused(&[1, 1], &["ab"], "qwen2").contains("\"ab\" is no merge"));
+    assert!(refused(&[1, 1], &["a b"], "qwen2").contains("\"a b\": \"ab\" is no token"));
 }

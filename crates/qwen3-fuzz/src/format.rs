@@ -24,6 +24,8 @@ pub enum Format {
     GenerationConfig,
     /// Burn records.
     Record,
+    /// GGUF files.
+    Gguf,
     /// References and activations in `.npz`.
     Npz,
     /// Activations in `.npy` files.
@@ -46,7 +48,7 @@ pub enum Format {
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Safetensors,
         Self::Index,
         Self::Config,
@@ -54,6 +56,7 @@ impl Format {
         Self::Template,
         Self::GenerationConfig,
         Self::Record,
+        Self::Gguf,
         Self::Npz,
         Self::Npy,
         Self::Torch,
@@ -75,6 +78,7 @@ impl Format {
             Self::Template => "template",
             Self::GenerationConfig => "generation-config",
             Self::Record => "record",
+            Self::Gguf => "gguf",
             Self::Npz => "npz",
             Self::Npy => "npy",
             Self::Torch => "torch",
@@ -142,6 +146,7 @@ const ADAPTED: Base = &[
 const TALK: Base = &[("messages.json", "messages.json"), ("tools.json", "tools.json")];
 const JINJA: Base = &[("chat_template.jinja", "chat_template.jinja")];
 const RECORD: Base = &[("model.bpk", "model.bpk")];
+const GGUF: Base = &[("model.gguf", "model.gguf")];
 const MANIFEST: Base = &[("manifest", "")];
 
 const INSPECT: &str = "inspect --model in";
@@ -242,6 +247,15 @@ pub fn plans(format: Format) -> Vec<Plan> {
                     &[RECORD],
                     file,
                 ),
+            ]
+        }
+        Format::Gguf => {
+            let file = &["model.gguf"];
+            vec![
+                qwen3("inspect --model in/model.gguf", &[GGUF], file),
+                qwen3("tokenize --model in/model.gguf --text a", &[GGUF], file),
+                qwen3("import --model in/model.gguf --out out/model.bpk", &[GGUF], file),
+                qwen3("generate --model in/model.gguf --prompt 1 --max-new-tokens 1 --seed 1", &[GGUF], file),
             ]
         }
         Format::Npz => vec![

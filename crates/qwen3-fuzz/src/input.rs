@@ -123,6 +123,7 @@ fn changed(random: &mut Random, format: Format, target: &str, good: &[u8]) -> (V
     let (bytes, what) = match (target, ending) {
         (_, Some("bpk")) => return mutate::record::mutate(random, good),
         (_, Some("safetensors")) => safetensors::mutate(random, good),
+        (_, Some("gguf")) => mutate::gguf::mutate(random, good),
         (_, Some("npz")) => mutate::zip::mutate(random, good),
         (_, Some("pt")) => mutate::pickle::mutate(random, good),
         (_, Some("npy")) => {

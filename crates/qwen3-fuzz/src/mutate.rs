@@ -2,6 +2,7 @@
 
 pub mod bytes;
 pub mod file;
+pub mod gguf;
 pub mod json;
 pub mod npy;
 pub mod pickle;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::json::Json;
-use crate::mutate::{npy, pickle, safetensors, zip};
+use crate::mutate::{gguf, npy, pickle, safetensors, zip};
 use crate::process::{End, Limits, run};
 use crate::program::{Program, Programs};
 use crate::scratch::Scratch;
@@ -46,6 +46,7 @@ impl Seeds {
         seeds.manifest().context("manifest.json")?;
         seeds.texts().context("texts")?;
         seeds.observed().context("observed activations")?;
+        seeds.gguf().context("a GGUF file")?;
         fs::write(seeds.made.input("device-map.json"), DEVICES)?;
         fs::write(seeds.made.input("device-memory.json"), MEMORY)?;
         if programs.qwen3.is_some() {
@@ -75,7 +76,7 @@ impl Seeds {
         Ok(())
     }
 
-    /// A file or folder by its name here: `model.bpk`, `verify.json`, `parity.json`, `manifest`, `npy`, `tree`, .. or a
+    /// A file or folder by its name here: `model.bpk`, `model.gguf`, `verify.json`, `parity.json`, `manifest`, `npy`, `tree`, .. or a
     /// path below `fixtures`.
     pub fn path(&self, name: &str) -> PathBuf {
         let made = self.made.input(name);
@@ -103,6 +104,15 @@ impl Seeds {
         fs::write(self.made.input("messages.json"), Json::from(&talk["messages"]).bytes())?;
         fs::write(self.made.input("tools.json"), Json::from(&talk["tools"]).bytes())?;
         fs::write(self.made.input("chat_template.jinja"), template)?;
+        Ok(())
+    }
+
+    /// Writes the small trained model as a GGUF file.
+    fn gguf(&self) -> Result<()> {
+        let read = |name: &str| self.read(&format!("checkpoints/trained-tiny/{name}"));
+        let json = |name: &str| -> Result<Value> { Ok(serde_json::from_slice(&read(name)?)?) };
+        let file = gguf::good(&json("config.json")?, &json("tokenizer.json")?, &read("model.safetensors")?);
+        fs::write(self.made.input("model.gguf"), file.context("the trained model is not as it was")?)?;
         Ok(())
     }
 

@@ -133,7 +133,10 @@ fn tokenizer(tokens: &[&str], kinds: &[i64], merges: &[&str]) -> Result<Value, S
     let pair = |merge: &&str| {
         let (left, right) =
             merge.split_once(' ').ok_or_else(|| format!("{merge:?} is no merge of two tokens"))?;
-        Ok(json!([left, right]))
+        match [left, right, &[left, right].concat()].into_iter().find(|token| !vocab.contains_key(*token)) {
+            Some(token) => Err(format!("{merge:?}: {token:?} is no token (tokenizer.ggml.merges)")),
+            None => Ok(json!([left, right])),
+        }
     };
     let merges: Vec<Value> = merges.iter().map(pair).collect::<Result<_, String>>()?;
     let byte_level =
