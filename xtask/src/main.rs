@@ -23,6 +23,7 @@ mod runner;
 mod setup;
 mod support;
 mod test;
+mod transformers;
 mod verify;
 mod vulkan;
 mod workspace;

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use qwen3_command::check_output_folder;
+use qwen3_command::{check_output_folder, child};
 use qwen3_trace::Precision;
 
 use crate::fixtures::{oracle, oracle_with};
+use crate::transformers::Folder;
 use crate::workspace::{Workspace, exit_code, root};
 use crate::{named, own_python};
-use qwen3_command::child;
 
 /// The end of `cargo xtask reference --help`.
 pub const NOTES: &str = "\
@@ -19,18 +19,21 @@ noise floors of Transformers' own runs beside them. Without --prompt: three shor
 tokenized with the checkpoint's tokenizer.json; without one, their bytes are the ids.
 
 Needs the oracle's Python packages, which are installed once (see `cargo xtask fixtures --help`), or with
---python those of a Python that has Transformers and PyTorch already, whose versions are checked and told; and memory for the model in float64: 8 bytes a parameter.
+--python those of a Python that has Transformers and PyTorch already, whose versions are checked and told; and memory for
+the model in float64: 8 bytes a parameter. Of a GGUF file the model is what its blocks stand for: the reference is right
+for the quantised weights.
 
 Examples:
   cargo xtask reference --model models/Qwen3-0.6B --out ref --prompt 'What is 2+2?'
   cargo xtask reference --model DIR --out ref --python .venv
+  cargo xtask reference --model model-q4_k_m.gguf --out ref --prompt 'What is 2+2?'
   cargo xtask reference --model DIR --out ref --adapter LORA --prompt 'What is 2+2?'
   cargo xtask reference --model DIR --out ref --prompt-ids 1,2,3 --max-new-tokens 8 --taps";
 
 /// Arguments of `cargo xtask reference`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The checkpoint: a directory in Hugging Face's layout, or a name on the hub (Qwen/Qwen3-0.6B).
+    /// The checkpoint: a directory in Hugging Face's layout, a GGUF file, or a name on the hub (Qwen/Qwen3-0.6B).
     #[arg(long, value_name = "MODEL")]
     model: PathBuf,
     /// A LoRA adapter in PEFT's layout: PEFT runs the model with it, unmerged.
@@ -78,7 +81,8 @@ pub fn run(args: &Args) -> Result<u8> {
         }
         None => oracle(&root, "reference")?,
     };
-    oracle.arg("--model-path").arg(&model);
+    let model = Folder::of(&model, &args.out)?;
+    oracle.arg("--model-path").arg(&model.path);
     if let Some(adapter) = &args.adapter {
         oracle.arg("--adapter").arg(adapter);
     }

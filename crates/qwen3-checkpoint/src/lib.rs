@@ -1,6 +1,6 @@
 //! Qwen3 checkpoints as Hugging Face lays them out: `config.json`, `model.safetensors` or the shards that
 //! `model.safetensors.index.json` names, and their values on the host; GGUF files of llama.cpp's, under the same keys; and
-//! LoRA adapters as PEFT lays them out.
+//! LoRA adapters as PEFT lays them out. Checkpoints are written, too.
 //!
 //! Everything that arrives from a file is checked before it is used, every error names the file and the key,
 //! and no number from a header is allocated before it has been compared with the file's length.
@@ -21,6 +21,7 @@ mod index;
 mod layout;
 mod safetensors_file;
 mod weight_file;
+mod writing;
 
 pub use adapter::{Adapter, AdapterConfig, Factors, Target, TargetModules};
 pub use blocks::BlockFormat;
@@ -32,3 +33,4 @@ pub use files::open_regular;
 pub use gguf::is_gguf;
 pub use host::{HostValue, NotFinite, widen};
 pub use safetensors_file::SafetensorsFile;
+pub use writing::{NewCheckpoint, NewTensor, SHARD_BYTES, ValueBytes, check_vacant};

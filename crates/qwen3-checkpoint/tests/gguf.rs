@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use gguf_rs_lib::builder::GGUFBuilder;
 use gguf_rs_lib::format::{GGUFValueType, MetadataArray, MetadataValue};
 use gguf_rs_lib::prelude::GGUFTensorType;
-use qwen3_config::Extent;
+use qwen3_config::{Extent, Precision};
 use tempfile::TempDir;
 
 use sample::Stored;
@@ -223,4 +223,63 @@ fn another_tokenizer_is_refused_by_name() {
     assert!(refused(&[1], &["a b"], "qwen2").contains("2 tokens, and types of 1"));
     assert!(refused(&[1, 1], &["ab"], "qwen2").contains("\"ab\" is no merge"));
     assert!(refused(&[1, 1], &["a b"], "qwen2").contains("\"a b\": \"ab\" is no token"));
+}
+
+/// What is read of it is in the folder, number for number, and its texts.
+#[test]
+fn a_folder_is_written_of_a_file() {
+    let original = fixture("gqa-tied");
+    let out = tempfile::tempdir().unwrap();
+    for (stored, precision) in [(Stored::Q4_0, Precision::F32), (Stored::BF16, Precision::BF16)] {
+        let file = file(&sample::gguf(&original, stored, |_, _| {}));
+        let read = Checkpoint::open(&file.path).unwrap();
+        let folder = out.path().join(precision.name());
+        read.save(&folder, precision).unwrap();
+        let written = Checkpoint::open(&folder).unwrap();
+        written.check(Extent::Whole).unwrap();
+        assert_eq!(written.config().dtype, Some(precision));
+        for weight in read.config().weights() {
+            let values = |of: &Checkpoint| of.values::<f32>(&weight.key, &weight.shape).unwrap();
+            assert!(values(&read) == values(&written), "{}", weight.key);
+        }
+        let again = read.save(&folder, precision).unwrap_err().to_string();
+        assert!(again.starts_with(&format!("{}: is not empty", folder.display())), "{again}");
+    }
+}
+
+/// What overflows is an error with the file's key, and no folder is left.
+#[test]
+fn a_folder_is_whole_or_not_there() {
+    let original = fixture("gqa-tied");
+    let file = file(&sample::gguf(&original, Stored::F32, |key, values| {
+        if key == "model.layers.1.mlp.up_proj.weight" {
+            values[7] = 1e6;
+        }
+    }));
+    let out = tempfile::tempdir().unwrap();
+    let error =
+        Checkpoint::open(&file.path).unwrap().save(out.path().join("half"), Precision::F16).unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("model.gguf") && error.contains("up_proj") && error.contains("flat index 7"),
+        "{error}"
+    );
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn folders_are_written_of_folders_too() {
+    let out = tempfile::tempdir().unwrap();
+    for name in ["fp8", "embedding-headless", "experts"] {
+        let original = fixture(name);
+        let folder = out.path().join(name);
+        original.save(&folder, Precision::F32).unwrap();
+        let (written, extent) = (Checkpoint::open(&folder).unwrap(), Extent::of(original.has_head()));
+        written.check(extent).unwrap();
+        assert_eq!(written.has_head(), original.has_head());
+        for weight in original.config().weights().filter(|weight| extent.holds(&weight.key)) {
+            let values = |of: &Checkpoint| of.values::<f32>(&weight.key, &weight.shape).unwrap();
+            assert!(values(&original) == values(&written), "{name} {}", weight.key);
+        }
+    }
 }

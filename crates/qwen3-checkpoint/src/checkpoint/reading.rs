@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use qwen3_config::Fp8Blocks;
+use half::{bf16, f16};
+use qwen3_config::{Fp8Blocks, Precision};
 
 use super::numbers::{Numbers, StoredAs};
 use super::{Checkpoint, PIECE};
@@ -134,6 +135,26 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// The bytes of tensor `key` of `shape` in `precision`, row-major and little-endian.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) fn bytes(
+        &self,
+        key: &str,
+        shape: &[usize],
+        precision: Precision,
+    ) -> Result<Vec<u8>, CheckpointError> {
+        fn flat<T: HostValue, const N: usize>(values: Vec<T>, bytes: impl Fn(T) -> [u8; N]) -> Vec<u8> {
+            values.into_iter().flat_map(bytes).collect()
+        }
+        Ok(match precision {
+            Precision::F32 => flat(self.values(key, shape)?, f32::to_le_bytes),
+            Precision::F16 => flat(self.values(key, shape)?, f16::to_le_bytes),
+            Precision::BF16 => flat(self.values(key, shape)?, bf16::to_le_bytes),
+        })
+    }
+
     /// What it takes to read a tensor.
     pub(super) fn numbers(&self, found: &Found) -> Result<Numbers, CheckpointError> {
         Ok(match found.stored {
@@ -170,8 +191,6 @@ fn rounded<T: HostValue>(exact: &[f32], values: &mut [T]) -> Result<(), NotFinit
 
 #[cfg(test)]
 mod tests {
-    use half::f16;
-
     use super::*;
 
     #[test]
