@@ -27,6 +27,7 @@ mod recorder;
 mod reference;
 mod scope;
 mod size;
+mod source;
 mod step;
 mod stored_floors;
 mod tensor_file;

@@ -17,6 +17,8 @@ pub enum Meaning {
     LastLayer,
     /// Queries, keys and values of a layer, side by side along the last axis.
     PackedQkv(usize),
+    /// The second of two tensors of a module, whose sum passes through the model at this place.
+    Second(Site),
     /// A key that is no place in the model, as `input_ids`.
     Key(&'static str),
     /// Known, and compared with nothing: what it is.
@@ -62,6 +64,7 @@ mod tests {
             Meaning::Sites(sites) => sites.iter().map(Site::to_string).collect(),
             Meaning::LastLayer => vec!["last".into()],
             Meaning::PackedQkv(layer) => vec![format!("qkv of {layer}")],
+            Meaning::Second(site) => vec![format!("added to {site}")],
             Meaning::Key(key) => vec![key.into()],
             Meaning::Uncompared(_) => Vec::new(),
         })
@@ -91,6 +94,14 @@ mod tests {
             ("model.layers.3.self_attn.o_proj.input", &["layer_03.self_attn.context"]),
             ("model.layers.3.self_attn.qkv_proj", &["qkv of 3"]),
             ("model.layers.3.self_attn.rotary_emb.1", &["layer_03.self_attn.k_rope"]),
+            ("model.layers.3.0", &["layer_03_output"]),
+            ("model.layers.3.1", &["added to layer_03_output"]),
+            ("model.layers.3.outputs.1", &["added to layer_03_output"]),
+            ("model.layers.3.input_layernorm.0", &["layer_03.input_layernorm"]),
+            ("model.layers.3.input_layernorm.1", &[]),
+            ("model.layers.3.self_attn.qkv_proj.0", &["qkv of 3"]),
+            ("model.norm.0", &["final_norm_output"]),
+            ("model.norm.1", &[]),
             ("model.layers.3.mlp.gate", &["layer_03.mlp.router_logits"]),
             ("model.layers.3.mlp.gate_up_proj", &[]),
             ("model.layers.3.mlp.experts.5.down_proj", &[]),

@@ -1,18 +1,17 @@
 //! What the tensors of a file are taken for: their names and layouts may be another program's.
 
+mod choice;
+
 use std::collections::BTreeMap;
 
 use qwen3_config::{Qwen3Config, Rows, Site, Tap};
 use serde::{Deserialize, Serialize};
 
-use crate::layout::{Layout, Sizes};
+use crate::layout::Layout;
 use crate::naming::{Meaning, Names, is_alias, meaning};
 use crate::stored_floors::StoredFloors;
 use crate::unread::OTHERS;
-use crate::{Array, Trace, TraceError, Values};
-
-/// Of a layout that is likelier than the first, the error against what is expected may be such a share of the first's.
-const NEARER: f64 = 0.3;
+use crate::{Trace, TraceError};
 
 /// Where a tensor is, and how it lies there.
 #[derive(Clone, Debug)]
@@ -23,6 +22,8 @@ pub(crate) struct Reading {
     pub(crate) layout: Option<Layout>,
     /// The shape that its key says.
     pub(crate) shape: Vec<usize>,
+    /// The name of another of the same shape, whose values are to be added.
+    pub(crate) added: Option<String>,
 }
 
 /// A tensor of a file and the key that it was taken for.
@@ -87,9 +88,7 @@ impl Trace {
         let mut readings = Readings::default();
         let mut candidates = Vec::new();
         let (mut given, last) = (0, config.num_hidden_layers - 1);
-        let mut all = self.names();
-        all.sort_unstable();
-        for name in all {
+        for name in self.names() {
             let said = names.and_then(|names| names.key(&name));
             given += usize::from(said.is_some());
             match said {
@@ -139,6 +138,15 @@ impl Trace {
         Ok(self.with_readings(readings))
     }
 
+    /// The name of the tensor that the second of a pair is added to: of the first, if it has the same shape.
+    fn first_of(&self, second: &str) -> Result<Option<String>, TraceError> {
+        let first = second.strip_suffix('1').map(|pair| format!("{pair}0"));
+        let Some(first) = first.filter(|first| self.names().contains(first)) else {
+            return Ok(None);
+        };
+        Ok((self.shape(&first)? == self.shape(second)?).then_some(first))
+    }
+
     /// Puts a tensor among the candidates, if it may be a tensor of the model.
     fn sort(
         &self,
@@ -162,7 +170,7 @@ impl Trace {
         let mut alias = |key: &str| {
             if name != key && !readings.by_key.contains_key(key) && !self.has(key).unwrap_or(false) {
                 readings.taken.push(Taken { name: name.into(), key: key.into(), layout: String::new() });
-                let reading = Reading { name: name.into(), layout: None, shape: Vec::new() };
+                let reading = Reading { name: name.into(), layout: None, shape: Vec::new(), added: None };
                 readings.by_key.insert(key.into(), reading);
             }
         };
@@ -188,6 +196,15 @@ impl Trace {
                     add(Rank::Usual, vec![Site::inside(layer, tap)], true);
                 }
             }
+            (_, Some(Meaning::Second(site))) => match self.first_of(name)? {
+                Some(first) => {
+                    let layout = format!("what is added to `{}`", first.escape_debug());
+                    readings.taken.push(Taken { name: name.into(), key: format!("{step}{site}"), layout });
+                }
+                None => {
+                    readings.left.insert(name.into(), "the second of what a module gave".into());
+                }
+            },
             (_, Some(Meaning::Key(key))) => alias(key),
             (_, Some(Meaning::Uncompared(what))) => {
                 readings.left.insert(name.into(), what.into());
@@ -196,92 +213,6 @@ impl Trace {
         }
         Ok(())
     }
-
-    /// Which site a tensor is of, and how it is read; `None` where it cannot be of any.
-    fn reading(
-        &self,
-        candidate: &Candidate,
-        config: &Qwen3Config,
-        rows: &Rows,
-        expected: Option<&Self>,
-        readings: &mut Readings,
-    ) -> Result<Option<(Site, Reading)>, TraceError> {
-        let Some(shape) = self.shape(&candidate.name)? else {
-            return Ok(None);
-        };
-        let strictly = candidate.rank == Rank::Key;
-        let rows = &if candidate.step.is_empty() { rows.clone() } else { one_token(rows) };
-        let [batch, seq] = rows.dims();
-        let mut possible: Vec<(Site, Layout)> = Vec::new();
-        for site in &candidate.sites {
-            if site.layer.is_some_and(|layer| layer >= config.num_hidden_layers) {
-                continue;
-            }
-            let sizes = Sizes::of(site.tap, config, rows);
-            let sizes = if candidate.packed { sizes.packed(config) } else { sizes };
-            let layouts = Layout::possible(&sizes, &shape, strictly);
-            possible.extend(layouts.into_iter().map(|layout| (*site, layout)));
-        }
-        if candidate.sites.len() > 1 && shape.iter().filter(|size| **size != 1).count() > 2 {
-            // The last of the tensors of one name, whose heads are apart.
-            possible.sort_by_key(|(site, _)| std::cmp::Reverse(site.tap));
-        }
-        let Some((site, layout)) = possible.first().cloned() else {
-            if !strictly {
-                let expected = candidate.sites[0].tap.shape(config, batch, seq);
-                let reason = format!("shape {shape:?}, `{}` has {expected:?}", candidate.sites[0]);
-                readings.misshapen.insert(candidate.name.clone(), reason);
-            }
-            return Ok(None);
-        };
-        let (site, layout) = match expected {
-            Some(expected) => self.nearest((site, layout), possible, candidate, expected)?,
-            None => (site, layout),
-        };
-        let shape = site.tap.shape(config, batch, seq);
-        let layout = Some(layout).filter(|layout| !layout.is_plain(&shape));
-        Ok(Some((site, Reading { name: candidate.name.clone(), layout, shape })))
-    }
-
-    /// The layout by which a tensor's values are nearest to what is expected: the likeliest, unless another is clearly
-    /// nearer.
-    fn nearest(
-        &self,
-        likeliest: (Site, Layout),
-        possible: Vec<(Site, Layout)>,
-        candidate: &Candidate,
-        expected: &Self,
-    ) -> Result<(Site, Layout), TraceError> {
-        let in_pairs = possible.iter().filter_map(|(site, layout)| Some((*site, layout.in_pairs()?)));
-        let all: Vec<(Site, Layout)> = possible.iter().cloned().chain(in_pairs).collect();
-        if all.len() < 2 {
-            return Ok(likeliest);
-        }
-        let Some(Array { values: Values::Float(values), .. }) = self.array(&candidate.name)? else {
-            return Ok(likeliest);
-        };
-        let error = |site: &Site, layout: &Layout| -> Result<f64, TraceError> {
-            let wanted = expected.values(&format!("{}{site}", candidate.step))?;
-            Ok(wanted.map_or(f64::INFINITY, |wanted| distance(&layout.apply(&values), &wanted)))
-        };
-        let mut best = (error(&likeliest.0, &likeliest.1)?, likeliest);
-        let first = best.0;
-        for (site, layout) in all {
-            let error = error(&site, &layout)?;
-            if error < best.0 && error < NEARER * first {
-                best = (error, (site, layout));
-            }
-        }
-        Ok(best.1)
-    }
-}
-
-/// Norm of the difference over that of what is expected.
-fn distance(values: &[f32], expected: &[f64]) -> f64 {
-    let pairs = values.iter().zip(expected);
-    let error: f64 = pairs.map(|(value, expected)| (f64::from(*value) - expected).powi(2)).sum();
-    let size: f64 = expected.iter().map(|expected| expected * expected).sum();
-    if error.is_finite() { (error / size.max(f64::MIN_POSITIVE)).sqrt() } else { f64::INFINITY }
 }
 
 /// `step_003.` and what is behind it; nothing and the name of a tensor of a prompt.
@@ -293,9 +224,4 @@ pub(crate) fn without_step(name: &str) -> (&str, &str) {
         }
         _ => ("", name),
     }
-}
-
-/// The rows of a cached step: a token in each.
-fn one_token(rows: &Rows) -> Rows {
-    Rows::of_mask(vec![vec![true]; rows.dims()[0]])
 }

@@ -208,9 +208,11 @@ impl TensorFile {
         decode(&self.path, name, self.format.stored(name)?)
     }
 
-    /// The names of all tensors, without the `.npy` of an npz's entries.
+    /// The names of all tensors in order, without the `.npy` of an npz's entries.
     pub fn names(&self) -> Vec<String> {
-        self.format.names()
+        let mut names = self.format.names();
+        names.sort_unstable();
+        names
     }
 
     /// The files of a folder that hold no tensor, by their paths in it; hidden ones are left out.

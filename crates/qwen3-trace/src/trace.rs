@@ -1,6 +1,5 @@
 //! Activations in a file: the reference's, ours, or somebody else's.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -10,7 +9,7 @@ use qwen3_config::{Qwen3Config, Rows, Site};
 use crate::error::ensure;
 use crate::names::layer_of;
 use crate::readings::{Reading, Readings, without_step};
-use crate::recorder::part_of;
+use crate::source::{Found, Source};
 use crate::{Array, Taken, TensorFile, TraceError, Values};
 
 /// Tensors by the reference's keys: `embedding_output`, `layer_03.self_attn.q_norm`, `layer_03_output`,
@@ -22,47 +21,6 @@ pub struct Trace {
     prefix: String,
     /// What other names and layouts than the keys say were taken for.
     readings: Readings,
-}
-
-#[derive(Clone)]
-enum Source {
-    /// One file.
-    File(Rc<TensorFile>),
-    /// A folder of files, one for each part of the model; the one that was opened last is kept.
-    Recording(RefCell<Option<(String, Rc<TensorFile>)>>),
-    /// What was put together of other files.
-    Memory(Rc<BTreeMap<String, Array>>),
-}
-
-/// Where a tensor was found.
-enum Found {
-    /// In a file, under a name.
-    File(Rc<TensorFile>, String),
-    Memory(Array),
-}
-
-impl Found {
-    fn shape(&self) -> Result<Vec<usize>, TraceError> {
-        match self {
-            Self::File(file, name) => file.shape(name),
-            Self::Memory(array) => Ok(array.shape.clone()),
-        }
-    }
-
-    /// The tensor, whose values need not be finite.
-    fn read_any(self) -> Result<Array, TraceError> {
-        match self {
-            Self::File(file, name) => file.read_any(&name),
-            Self::Memory(array) => Ok(array),
-        }
-    }
-
-    fn read(self) -> Result<Array, TraceError> {
-        match self {
-            Self::File(file, name) => file.read(&name),
-            Self::Memory(array) => Ok(array),
-        }
-    }
 }
 
 impl Trace {
@@ -84,7 +42,7 @@ impl Trace {
     pub fn recorded(folder: &Path, prefix: &str) -> Self {
         Self {
             path: folder.into(),
-            source: Source::Recording(RefCell::new(None)),
+            source: Source::recording(),
             prefix: prefix.into(),
             readings: Readings::default(),
         }
@@ -102,31 +60,10 @@ impl Trace {
 
     /// Tensor `key`, if there is one.
     fn find(&self, key: &str) -> Result<Option<Found>, TraceError> {
-        let name = match self.readings.by_key.get(key) {
-            Some(reading) => reading.name.clone(),
-            None => format!("{}{key}", self.prefix),
-        };
-        let file = match &self.source {
-            Source::Memory(tensors) => return Ok(tensors.get(&name).cloned().map(Found::Memory)),
-            Source::File(file) => Rc::clone(file),
-            Source::Recording(opened) => {
-                let part = part_of(&name);
-                let mut opened = opened.borrow_mut();
-                match &*opened {
-                    Some((known, file)) if *known == part => Rc::clone(file),
-                    _ => {
-                        let path = self.path.join(format!("{part}.safetensors"));
-                        if !path.exists() {
-                            return Ok(None);
-                        }
-                        let file = Rc::new(TensorFile::open(&path)?);
-                        *opened = Some((part, Rc::clone(&file)));
-                        file
-                    }
-                }
-            }
-        };
-        Ok(file.has(&name).then_some(Found::File(file, name)))
+        match self.readings.by_key.get(key) {
+            Some(reading) => self.source.find(&self.path, &reading.name),
+            None => self.source.find(&self.path, &format!("{}{key}", self.prefix)),
+        }
     }
 
     /// Is there a tensor `key`?
@@ -175,14 +112,31 @@ impl Trace {
         let Some(found) = self.find(key)? else {
             return Ok(None);
         };
-        let array = found.read_any()?;
-        let values = array.floats(key).map_err(|error| self.in_file(error))?;
-        Ok(Some(match self.readings.by_key.get(key) {
+        let mut array = found.read_any()?;
+        array.floats(key).map_err(|error| self.in_file(error))?;
+        let reading = self.readings.by_key.get(key);
+        if let Some(other) = reading.and_then(|reading| reading.added.as_deref()) {
+            array = self.sum(array, other)?;
+        }
+        Ok(Some(match reading {
             Some(Reading { layout: Some(layout), shape, .. }) => {
+                let values = array.floats(key).map_err(|error| self.in_file(error))?;
                 Array { shape: shape.clone(), values: Values::Float(layout.apply(values)) }
             }
             _ => array,
         }))
+    }
+
+    /// The tensor with the values of `other`, which is a name in the file, added.
+    fn sum(&self, array: Array, other: &str) -> Result<Array, TraceError> {
+        let Some(added) = self.source.find(&self.path, other)? else {
+            return Ok(array);
+        };
+        let added = added.read_any()?;
+        let in_file = |error| self.in_file(error);
+        let (values, added) = (array.floats(other).map_err(in_file)?, added.floats(other).map_err(in_file)?);
+        let sums = values.iter().zip(added).map(|(value, added)| value + added).collect();
+        Ok(Array { values: Values::Float(sums), shape: array.shape })
     }
 
     /// Checks that tensor `key` is finite, as expectations have to be.
@@ -234,13 +188,9 @@ impl Trace {
         &self.path
     }
 
-    /// The names of all tensors; none of a recording's.
+    /// The names of all tensors, in order; none of a recording's.
     pub fn names(&self) -> Vec<String> {
-        match &self.source {
-            Source::File(file) => file.names(),
-            Source::Memory(tensors) => tensors.keys().cloned().collect(),
-            Source::Recording(_) => Vec::new(),
-        }
+        self.source.names()
     }
 
     /// The same file with what is known of its tensors.
@@ -286,10 +236,7 @@ impl Trace {
 
     /// The files beside the tensors that hold none, in a folder of `.npy` files.
     pub fn others(&self) -> &[String] {
-        match &self.source {
-            Source::File(file) => file.others(),
-            Source::Recording(_) | Source::Memory(_) => &[],
-        }
+        self.source.others()
     }
 
     /// Checks the shape of every tensor that has one of the keys above. Layers that the config lacks are an error; keys

@@ -104,6 +104,31 @@ fn key(layer: usize, tap: Tap) -> String {
     Site::inside(layer, tap).to_string()
 }
 
+/// vLLM's layers return what is yet to be added to the residual stream.
+#[test]
+fn the_halves_of_a_layers_output_are_added() {
+    let given = Given::new();
+    let (shape, values) = given.values("layer_01_output");
+    let half = |name: &str, of: fn(f32) -> f32| -> Tensor {
+        (name.into(), shape[1..].to_vec(), values.iter().map(|value| of(*value)).collect())
+    };
+    for pair in ["model.layers.1", "step/model.layers.1.output", "layers.1.outputs"] {
+        let halves = [half(&format!("{pair}.0"), |x| 0.25 * x), half(&format!("{pair}.1"), |x| 0.75 * x)];
+        let trace = given.read(&halves).unwrap();
+        assert_eq!(trace.array("layer_01_output").unwrap().unwrap().floats("").unwrap(), values);
+        assert_eq!(trace.shape("layer_01_output").unwrap().unwrap(), shape);
+        let told: Vec<_> = trace.taken().iter().map(|taken| taken.layout.clone()).collect();
+        assert!(told.contains(&format!("what is added to `{pair}.0`")), "{told:?}");
+        assert_eq!(trace.unread(&given.config).unwrap(), [""; 0]);
+        assert!(trace.left().is_empty());
+    }
+    // Older layers of Transformers return attention's weights beside.
+    let weights = ("model.layers.1.1".to_string(), vec![2, 7, 7], vec![0.5; 98]);
+    let trace = given.read(&[given.as_is("model.layers.1.0", "layer_01_output", 0), weights]).unwrap();
+    assert_eq!(trace.array("layer_01_output").unwrap().unwrap().floats("").unwrap(), values);
+    assert_eq!(trace.left().keys().collect::<Vec<_>>(), ["model.layers.1.1"]);
+}
+
 #[test]
 fn llama_cpp_is_read() {
     let given = Given::new();

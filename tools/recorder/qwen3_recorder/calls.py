@@ -63,9 +63,9 @@ def past(call: dict[str, Any], length: int) -> int | None:
     """How many tokens came before the new ones; None where nothing tells."""
     if "past_key_values" in call and (found := cached(call["past_key_values"])) is not None:
         return found
-    positions = grid(call.get("cache_position"))
-    if positions is not None:
-        return int(positions[0, 0])
+    for name in ("cache_position", "positions"):
+        if (positions := grid(call.get(name))) is not None:
+            return int(positions[0, 0])
     mask = grid(call.get("attention_mask"))
     if mask is not None and mask.shape[1] > length:
         return mask.shape[1] - length

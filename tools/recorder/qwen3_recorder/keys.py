@@ -41,6 +41,9 @@ HEADS_FIRST = (Q_ROPE, K_ROPE)
 BY_HEAD = ("self_attn.q_norm", "self_attn.k_norm")
 # Of layers with experts only.
 ROUTER = (ROUTER_LOGITS, CHOSEN_EXPERTS, EXPERT_WEIGHTS)
+# What vLLM's attention has in place of three projections, and its module that rotates queries and keys.
+PACKED_QKV = "self_attn.qkv_proj"
+ROTARY = "self_attn.rotary_emb"
 # What the submodules of a layer return.
 FROM_MODULES = tuple(name for name in INSIDE if name not in (*HEADS_FIRST, CONTEXT, *ROUTER))
 
@@ -53,6 +56,11 @@ def layer_output(layer: int) -> str:
 def inside(layer: int, name: str) -> str:
     """The key of one of `INSIDE` in a layer."""
     return f"layer_{layer:02}.{name}"
+
+
+def packed_qkv(layer: int) -> str:
+    """The name of a packed projection, which is no key: verify takes it apart."""
+    return f"model.layers.{layer}.{PACKED_QKV}"
 
 
 def step(number: int, key: str) -> str:

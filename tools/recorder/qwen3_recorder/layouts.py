@@ -19,6 +19,22 @@ def first_tensor(value: Any) -> Tensor | None:
     return value if isinstance(value, torch.Tensor) else None
 
 
+def stream(value: Any) -> Tensor | None:
+    """What goes on from a decoder layer: what it returned, or the sum of the two halves of it that vLLM's layers return.
+
+    Those are what the feed-forward block gave and the residual stream that it is yet to be added to.
+    """
+    import torch
+
+    halves = value if isinstance(value, (tuple, list)) else ()
+    if len(halves) == 2 and all(isinstance(half, torch.Tensor) and half.is_floating_point() for half in halves):
+        added, residual = halves
+        if added.shape == residual.shape:
+            wide = torch.float64 if added.dtype == torch.float64 else torch.float32
+            return added.detach().to(wide) + residual.detach().to(wide)
+    return first_tensor(value)
+
+
 def copied(tensor: Tensor) -> np.ndarray:
     """A copy on the CPU that nothing overwrites: floats as float32, or float64 where they are; integers as int64."""
     import torch

@@ -18,6 +18,10 @@ WRAPPERS = ("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_
 LAYER = re.compile(r"^(?P<prefix>(?:.*\.)?)layers\.(?P<index>\d+)$")
 # What makes a numbered module a decoder layer.
 PARTS = ("self_attn", "input_layernorm", "post_attention_layernorm", "mlp")
+# What else is looked at in a layer that has it.
+OTHERS = ("mlp.gate", "mlp.experts", keys.PACKED_QKV, keys.ROTARY)
+# What is in one where there is a packed projection.
+PROJECTIONS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 # How many names an error has.
 MOST = 8
 
@@ -96,10 +100,10 @@ def find(model: Module) -> Decoder:
         if match and match["prefix"] == prefix:
             inner = {part: modules[f"{name}.{part}"] for part in (*keys.FROM_MODULES, "self_attn")
                      if f"{name}.{part}" in modules}  # fmt: skip
-            router = {part: modules[f"{name}.{part}"] for part in ("mlp.gate", "mlp.experts")
-                      if f"{name}.{part}" in modules}  # fmt: skip
-            result.layers[int(match["index"])] = {"": module} | inner | router
-            result.missing += [f"{name}.{part}" for part in keys.FROM_MODULES if part not in inner]
+            others = {part: modules[f"{name}.{part}"] for part in OTHERS if f"{name}.{part}" in modules}
+            result.layers[int(match["index"])] = {"": module} | inner | others
+            packed = PROJECTIONS if keys.PACKED_QKV in others else ()
+            result.missing += [f"{name}.{part}" for part in keys.FROM_MODULES if part not in (*inner, *packed)]
     ends = {f"{prefix}embed_tokens": result.embed_tokens, f"{prefix}norm": result.norm, "lm_head": result.lm_head}
     result.missing += [name for name, module in ends.items() if module is None]
     return result

@@ -77,7 +77,7 @@ class Recording:
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             self.hook_ends(stack)
             for number, parts in self.decoder.layers.items():
-                self.hook(stack, parts[""], keys.layer_output(number))
+                self.hook(stack, parts[""], keys.layer_output(number), layouts.stream)
                 if self.inside:
                     self.hook_inside(stack, number, parts)
             attentions = [parts["self_attn"] for parts in self.decoder.layers.values() if "self_attn" in parts]
@@ -125,6 +125,14 @@ class Recording:
                 self.keep(context, layouts.first_tensor((*args, *options.values())))
 
             stack.callback(parts["self_attn.o_proj"].register_forward_pre_hook(keep_context, with_kwargs=True).remove)
+        if keys.PACKED_QKV in parts:
+            self.hook(stack, parts[keys.PACKED_QKV], keys.packed_qkv(number))
+        if keys.ROTARY in parts:
+
+            def keep_rotated(_module: Module, _args: Any, output: Any) -> None:
+                self.keep_flat_rotated(number, output)
+
+            stack.callback(parts[keys.ROTARY].register_forward_hook(keep_rotated).remove)
         if "self_attn" in parts:
             enter, leave = self.attention_hooks(number)
             stack.callback(parts["self_attn"].register_forward_pre_hook(enter).remove)
@@ -147,11 +155,13 @@ class Recording:
 
         return enter, leave
 
-    def hook(self, stack: ExitStack, module: Module, key: str) -> None:
-        """Keeps what `module` returns under `key`."""
+    def hook(
+        self, stack: ExitStack, module: Module, key: str, part: Callable[[Any], Any] = layouts.first_tensor
+    ) -> None:
+        """Keeps `part` of what `module` returns under `key`."""
 
         def keep(_module: Module, _args: Any, output: Any) -> None:
-            self.keep(key, layouts.first_tensor(output))
+            self.keep(key, part(output))
 
         stack.callback(module.register_forward_hook(keep).remove)
 
@@ -239,3 +249,27 @@ class Recording:
                 array = rotary.heads_first(value, now.batch, length, heads * head_dim, head_dim, unsqueeze_dim)
                 if array is not None:
                     now.keep(keys.inside(number, name), array)
+
+    def keep_flat_rotated(self, number: int, output: Any) -> None:
+        """Keeps the queries and keys that a rotary module of the attention returns, each [.., heads * head_dim]."""
+        now = self.now
+        if now is None or not now.wanted or not isinstance(output, (tuple, list)) or len(output) != 2:
+            return
+        length = now.known + now.length
+        found = {}
+        for name, projection, value in (
+            (keys.Q_ROPE, "self_attn.q_norm", output[0]),
+            (keys.K_ROPE, "self_attn.k_norm", output[1]),
+        ):
+            normed, tensor = now.tensors.get(keys.inside(number, projection)), layouts.first_tensor(value)
+            if normed is None or tensor is None:
+                return
+            heads, head_dim = normed.shape[2:]
+            rows = layouts.token_rows(layouts.copied(tensor), now.batch, length, self.mask_here(length))
+            if rows is None or rows.shape[2] != heads * head_dim:
+                # Cosines and sines, of an older Transformers.
+                return
+            found[name] = rows.reshape(now.batch, length, heads, head_dim).swapaxes(1, 2)
+        if found[keys.Q_ROPE].shape[1] > 1:
+            for name, array in found.items():
+                now.keep(keys.inside(number, name), array)

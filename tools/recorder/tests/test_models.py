@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import support
 import torch
+import vllm_style
 from peft import PeftModel
 from torch import nn
 from transformers import AutoModel
 
-from qwen3_recorder import record
+from qwen3_recorder import keys, record
 
 
 def check(found: support.Arrays, expected: support.Arrays, layers: int, *more: str) -> None:
@@ -189,6 +190,35 @@ def test_tokens_without_their_padding(out: Path) -> None:
     assert np.allclose(found["final_norm_output"][1, 2:], alone, atol=1e-6)
     assert not found["final_norm_output"][1, :2].any()
     assert np.array_equal(found["attention_mask"], mask.numpy())
+
+
+def test_layers_as_vllm_has_them(out: Path) -> None:
+    expected = support.reference("gqa-tied")
+    model = vllm_style.ForCausalLM(support.load("gqa-tied"))
+    ids = torch.from_numpy(expected["generated_ids"][0])
+    length = expected["input_ids"].shape[1]
+    positions = torch.arange(len(ids))
+    with record(model, out) as recording, torch.no_grad():
+        model(ids[:length], positions[:length])
+        for at in range(length, len(ids) - 1):
+            model(ids[at : at + 1], positions[at : at + 1])
+    found = support.read(out)
+    assert recording.missing == []
+    check(found, expected, 3, "embedding_output", "final_norm_output")
+    # What is inside has no floor in the reference: Transformers beside it.
+    theirs, prompt = support.load("gqa-tied"), torch.from_numpy(expected["input_ids"])
+    new = len(ids) - length
+    options = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False}
+    right = support.recorded(theirs, out, lambda: theirs.generate(prompt, **options))
+    packed = [f"self_attn.{name}" for name in ("q_proj", "k_proj", "v_proj")]
+    for step in ("", "step_001.", f"step_{new - 1:03}."):
+        for layer in range(3):
+            for name in [name for name in keys.INSIDE if name not in (*packed, *keys.ROUTER)]:
+                key = f"{step}layer_{layer:02}.{name}"
+                assert found[key].shape == right[key].shape, key
+                assert np.abs(found[key] - right[key]).max() <= 1e-5 * np.abs(right[key]).max(), key
+            whole = np.concatenate([right[f"{step}layer_{layer:02}.{name}"] for name in packed], -1)
+            assert np.allclose(found[f"{step}model.layers.{layer}.self_attn.qkv_proj"], whole, atol=1e-5)
 
 
 def test_other_names_are_told(out: Path) -> None:

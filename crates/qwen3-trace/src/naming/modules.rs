@@ -9,12 +9,18 @@ pub(super) fn meaning(name: &str) -> Option<Meaning> {
     let path = name.replace('/', ".");
     const INTO: Meaning = Meaning::Uncompared("what goes into a module");
     let ends = [".inputs.args.0", ".inputs.kwargs.hidden_states", ".inputs.0", ".inputs", ".input"];
-    let (path, input) = match ends.iter().find_map(|end| path.strip_suffix(end)) {
-        Some(path) => (path, true),
+    let (path, input, place) = match ends.iter().find_map(|end| path.strip_suffix(end)) {
+        Some(path) => (path, true, 0),
         None if path.starts_with("inputs.") || path.contains(".inputs.") => return Some(INTO),
-        None => (without_output(&path), false),
+        None => {
+            let (path, place) = without_output(&path);
+            (path, false, place)
+        }
     };
     let parts: Vec<&str> = path.split('.').collect();
+    if place > 0 {
+        return second(&parts);
+    }
     let Some(at) = parts.iter().rposition(|part| *part == "layers") else {
         return match (input, *parts.last()?) {
             (true, "norm") => Some(Meaning::LastLayer),
@@ -35,10 +41,37 @@ pub(super) fn meaning(name: &str) -> Option<Meaning> {
     of_layer(layer, &inside)
 }
 
-/// The path without what says that it is the module's output, or the first of several.
-fn without_output(path: &str) -> &str {
-    let ends = ["_output", ".outputs.0", ".output.0", ".outputs", ".output"];
-    ends.iter().find_map(|end| path.strip_suffix(end)).unwrap_or(path)
+/// The path without what says that it is the module's output, and which of several.
+fn without_output(path: &str) -> (&str, usize) {
+    let module = |path: &'_ str| -> usize {
+        ["_output", ".outputs", ".output"]
+            .iter()
+            .find_map(|end| path.strip_suffix(end))
+            .map_or(path.len(), str::len)
+    };
+    if let Some((before, place)) = path.rsplit_once('.')
+        && let Ok(place) = place.parse()
+    {
+        let of = &before[..module(before)];
+        // A number behind these is that of a module. RoPE gives queries and keys, both of which are looked at.
+        let numbered = ["layers", "experts", "rotary_emb"];
+        if !numbered.contains(&of.rsplit('.').next().unwrap_or(of)) {
+            return (of, place);
+        }
+    }
+    (&path[..module(path)], 0)
+}
+
+/// What a tensor behind the first of a module's is: a layer of vLLM gives its feed-forward block's and the residual stream that
+/// this is yet to be added to.
+fn second(parts: &[&str]) -> Option<Meaning> {
+    let at = parts.iter().rposition(|part| *part == "layers");
+    let layer = at.and_then(|at| Some((parts.get(at + 1)?.parse().ok()?, parts.len() == at + 2)));
+    Some(match layer {
+        Some((layer, true)) => Meaning::Second(Site::inside(layer, Tap::LayerOutput)),
+        None if outside(parts.last()?).is_none() => return None,
+        _ => Meaning::Uncompared("what a module gave beside its output"),
+    })
 }
 
 fn outside(module: &str) -> Option<Meaning> {
