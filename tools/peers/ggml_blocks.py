@@ -1,6 +1,6 @@
 """Writes what the `gguf` package reads out of blocks of random bytes, for the tests of qwen3-checkpoint.
 
-    python ggml_blocks.py ../../crates/qwen3-checkpoint/src/blocks/expected.json
+python ggml_blocks.py ../../crates/qwen3-checkpoint/src/blocks/expected.json
 """
 
 from __future__ import annotations

@@ -145,9 +145,9 @@ def load_as(kind: type[PreTrainedModel], path: Path, config: Qwen3Config, dtype:
         )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from error
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if info.get(kind):
-            raise InputError(f"{path}: {kind.replace('_', ' ')}: {sorted(info[kind])}")
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if info.get(problem):
+            raise InputError(f"{path}: {problem.replace('_', ' ')}: {sorted(info[problem])}")
     return model.eval()
 
 

@@ -7,8 +7,6 @@ import tempfile
 from argparse import Namespace
 from pathlib import Path, PurePosixPath
 
-import torch
-
 from . import (
     dtypes,
     layer_cases,
@@ -32,7 +30,9 @@ from .cases import Case
 from .checkpoint import DTYPES, layer_weights, read_config
 from .errors import InputError
 from .files import read_json, rounded, write_json, write_safetensors
-from .tiny_commands import measure_skills, train_tiny
+
+# Commands of their own, which are found here by their names.
+from .tiny_commands import measure_skills, train_tiny  # noqa: F401
 
 TOKENIZER_FILES = (
     "tokenizer.json",

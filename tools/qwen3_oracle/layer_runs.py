@@ -61,10 +61,13 @@ def recorded_outputs(module: torch.nn.Module, names: tuple[str, ...]) -> Iterato
 
 
 def attention_taps(attention: Tensors) -> Tensors:
-    """What `recorded_attention` recorded as `FROM_ATTENTION` names it, the context as [batch, seq, heads * head_dim]."""
-    return dict(
-        zip(FROM_ATTENTION, (attention["query"], attention["key"], attention["context"].flatten(2)), strict=True)
-    )
+    """What `recorded_attention` recorded as `FROM_ATTENTION` names it, the context as [batch, seq, heads * head_dim].
+
+    Of the keys those of the new tokens, which are the last that are cached.
+    """
+    query, context = attention["query"], attention["context"].flatten(2)
+    key = attention["key"][:, :, -query.shape[2] :]
+    return dict(zip(FROM_ATTENTION, (query, key, context), strict=True))
 
 
 @contextmanager

@@ -83,6 +83,17 @@ PLANS = [
         "prompt2",
         ids=["router_renormalised", *OF_EXPERTS, "gate_up_swapped", "window_missing", "window_off_by_one"],
     ),
+    Plan(
+        "experts-mixed",
+        "prompt2",
+        ids=[
+            "activations_q8_k-but_for_routers",
+            "activations_q8_0-and_weights",
+            "arithmetic_bf16-but_for_routers",
+            "weights_q8_0-and_activations_and_cache",
+        ],
+        taps=("self_attn.q_rope", "mlp.router_logits", "mlp"),
+    ),
     Plan("yarn-rslora", "prompt1"),
 ]
 

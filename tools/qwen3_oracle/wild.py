@@ -107,7 +107,9 @@ def make(output: Path, count: int, seed: int, taps: bool, sized_on: int, progres
         layers, change = KINDS[kind]
         form = (number + number // len(KINDS)) % len(STORED)
         folder = output / f"{number:03}-{kind}"
-        write_checkpoint(folder, config(STORED[form], layers, *HEADS[form]), DTYPES[STORED[form]], seed + number, change)
+        write_checkpoint(
+            folder, config(STORED[form], layers, *HEADS[form]), DTYPES[STORED[form]], seed + number, change
+        )
         case = make_runs(folder, seed + number, taps)
         if number < sized_on:
             make_sized(folder, case, seed + number)
@@ -133,7 +135,9 @@ def write_checkpoint(
         for key, shape in synthetic.shapes(Qwen3Config.from_dict(config)).items()
     }
     change(tensors)
-    write_safetensors(folder / SINGLE_FILE, {key: tensor.to(dtype) for key, tensor in tensors.items()}, {"format": "pt"})
+    write_safetensors(
+        folder / SINGLE_FILE, {key: tensor.to(dtype) for key, tensor in tensors.items()}, {"format": "pt"}
+    )
 
 
 def make_runs(folder: Path, seed: int, taps: bool) -> Case:

@@ -69,6 +69,16 @@ impl Arithmetic {
         if let Self::Held(formats) = self { formats } else { Formats::default() }
     }
 
+    /// The same in the product of a router.
+    pub fn of_router(self) -> Self {
+        match self {
+            Self::Held(formats) if formats.spares_routers => {
+                Self::Held(Formats { activations: None, weights: None, ..formats })
+            }
+            other => other,
+        }
+    }
+
     /// Rounds the values of one kind to the format that they are held in, in rows of `width`, if they are.
     /// Nothing is copied where they are not.
     pub fn in_format<'x>(

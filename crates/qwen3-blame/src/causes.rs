@@ -1,7 +1,7 @@
 //! The names of all causes.
 
 /// The id of every cause that may be named. `docs/verify.md` has an entry for each, under its id.
-pub const CAUSES: [&str; 90] = [
+pub const CAUSES: [&str; 91] = [
     "rope_interleaved",
     "rope_theta",
     "rope_position_offset",
@@ -58,6 +58,7 @@ pub const CAUSES: [&str; 90] = [
     "softmax_half",
     "rope_half",
     "activations_q8_0",
+    "activations_q8_k",
     "weights_q8_0",
     "weights_q4_0",
     "weights_f16",
@@ -126,7 +127,7 @@ mod tests {
             tried.extend(in_layers(config, 128));
             tried.extend(at_the_end(config, true));
             tried.extend(key_offsets(128));
-            tried.extend(of_formats());
+            tried.extend(of_formats(config.sparse.is_some()));
             tried.extend(of_steps(&rows, 4));
             tried.extend(of_full_caches(&rows, 4));
             tried.extend(of_parts(config));

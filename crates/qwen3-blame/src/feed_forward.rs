@@ -56,7 +56,7 @@ fn experts(
 ) -> Vec<f64> {
     let arithmetic = variant.arithmetic;
     let (count, hidden) = (sparse.of.count, sparse.router.input);
-    let scores = sparse.router.apply(x, Layout::OutIn, arithmetic);
+    let scores = sparse.router.apply(x, Layout::OutIn, arithmetic.of_router());
     let given = |expert: usize, rows: &[f64]| {
         let order = variant.expert_order.as_ref();
         let block = &sparse.experts[order.map_or(expert, |order| order[expert])];

@@ -11,7 +11,7 @@ use qwen3_config::{EMBEDDING, FINAL_NORM, HEAD, Qwen3Config, Rows, Site, Tap};
 
 use crate::Result;
 use crate::norms::final_norm;
-use crate::probe::{LayerTaps, run_layer};
+use crate::probe::{LayerRun, LayerTaps, Seen};
 use crate::residual::Residual;
 use crate::segment::{Candidate, Segment, StepIndex, Watched};
 use crate::sent::Sent;
@@ -37,6 +37,8 @@ pub struct Laboratory<'a> {
     until: Option<Instant>,
     /// Was a mistake left untried?
     gave_up: bool,
+    /// What runs of a layer go on from.
+    inside: Option<Seen>,
 }
 
 impl<'a> Laboratory<'a> {
@@ -58,6 +60,7 @@ impl<'a> Laboratory<'a> {
             sent: BTreeMap::new(),
             until: None,
             gave_up: false,
+            inside: None,
         }
     }
 
@@ -77,6 +80,27 @@ impl<'a> Laboratory<'a> {
     /// How many tokens of a row are the prompt's, where others were read behind it, one after the other.
     pub fn prompt(&self) -> Option<usize> {
         self.right.cached.map(|cached| cached.from)
+    }
+
+    /// Runs layers go on from these tensors, where they are computed, from now on; from none without any.
+    pub fn go_on_from(&mut self, inside: Option<Seen>) {
+        self.inside = inside;
+    }
+
+    /// What was observed of the inside of a layer, to go on from.
+    pub fn observed_inside(&self, watched: &[Watched]) -> Seen {
+        let [batch, seq] = self.rows.dims();
+        let tensor = |watched: &Watched| {
+            let size: usize = watched.site.tap.shape(&self.config, batch, seq).iter().product();
+            let places: Vec<f64> = (0..size).map(|place| place as f64).collect();
+            let kept = self.without_padding(watched.site, &places);
+            let mut values = vec![f64::NAN; size];
+            for (place, value) in kept.into_iter().zip(&watched.values) {
+                values[place as usize] = *value;
+            }
+            (watched.site.tap, values)
+        };
+        watched.iter().map(tensor).collect()
     }
 
     /// Lets nearly tied experts of layer `step` go the way of a run that was observed, or none.
@@ -160,7 +184,8 @@ impl<'a> Laboratory<'a> {
         for step in segment.steps.start..=last {
             let watched: Vec<_> = segment.watched.iter().filter(|w| w.step == step).collect();
             let right = self.right.clone();
-            let (next, shared_residual, run) = self.step(step, &right, &shared, &watched, None)?;
+            let ends = step == last;
+            let (next, shared_residual, run) = self.step(step, &right, &shared, &watched, None, ends)?;
             for (index, candidate) in candidates.iter().enumerate() {
                 let variant = candidate.at(step).filter(|variant| **variant != right);
                 if untried[index] || (variant.is_some() && self.is_late()) {
@@ -173,8 +198,8 @@ impl<'a> Laboratory<'a> {
                         let variant = variant.unwrap_or(&right);
                         let reuse = run.as_ref().filter(|_| state.is_none());
                         let input = state.as_ref().unwrap_or(&shared);
-                        let (next, residual, _) = self.step(step, variant, input, &watched, reuse)?;
-                        own[index] = (step < last).then_some(next);
+                        let (next, residual, _) = self.step(step, variant, input, &watched, reuse, ends)?;
+                        own[index] = (!ends).then_some(next);
                         residual
                     }
                 };
@@ -194,7 +219,7 @@ impl<'a> Laboratory<'a> {
     pub fn watched_values(&mut self, segment: &Segment, variant: &Variant) -> Result<Vec<Vec<f64>>> {
         let (mut x, mut found) = (segment.input.clone(), Vec::new());
         for step in segment.steps.clone() {
-            let (output, _, run) = self.step(step, variant, &x, &[], None)?;
+            let (output, _, run) = self.step(step, variant, &x, &[], None, false)?;
             for watched in segment.watched.iter().filter(|watched| watched.step == step) {
                 let values = run.as_ref().map_or(&output[..], |taps| taps.get(watched.site.tap));
                 found.push(self.without_padding(watched.site, values));
@@ -211,7 +236,7 @@ impl<'a> Laboratory<'a> {
     pub fn predict(&mut self, segment: &Segment, watched: &Watched) -> Result<Vec<f64>> {
         let input = self.run(segment.steps.start..watched.step, &segment.input)?;
         let right = self.right.clone();
-        let (output, _, run) = self.step(watched.step, &right, &input, &[], None)?;
+        let (output, _, run) = self.step(watched.step, &right, &input, &[], None, false)?;
         Ok(run.map_or(output, |taps| taps.get(watched.site.tap).to_vec()))
     }
 
@@ -221,9 +246,12 @@ impl<'a> Laboratory<'a> {
     /// When a weight cannot be read.
     pub fn run(&mut self, steps: Range<StepIndex>, input: &[f64]) -> Result<Vec<f64>> {
         let right = self.right.clone();
-        steps.into_iter().try_fold(input.to_vec(), |x, step| Ok(self.step(step, &right, &x, &[], None)?.0))
+        steps
+            .into_iter()
+            .try_fold(input.to_vec(), |x, step| Ok(self.step(step, &right, &x, &[], None, false)?.0))
     }
 
+    /// `ends`: what comes behind the last that is watched is not needed.
     fn step(
         &mut self,
         step: StepIndex,
@@ -231,17 +259,23 @@ impl<'a> Laboratory<'a> {
         input: &[f64],
         watched: &[&Watched],
         right: Option<&LayerTaps>,
+        ends: bool,
     ) -> Result<(Vec<f64>, Residual, Option<LayerTaps>)> {
         let layers = self.config.num_hidden_layers;
         if step < layers {
             let weights = self.layer(variant.other_layer.unwrap_or(step))?;
             let reuse = right.map(|taps| (&self.right, taps));
             let variant = self.following(step, variant);
-            let taps = run_layer(&weights, &self.config, &variant, self.rows, input, reuse);
+            let until = watched.iter().map(|watched| watched.site.tap).max().filter(|_| ends);
+            let until = until.unwrap_or(Tap::LayerOutput);
+            let seen = self.inside.as_ref();
+            let (weights, config, rows) = (&*weights, &self.config, self.rows);
+            let run = LayerRun { weights, config, rows, x: input, right: reuse, until, seen };
+            let taps = run.run(&variant);
             let residual = watched.iter().fold(Residual::NONE, |worst, watched| {
                 worst.worse(self.compare(watched, taps.get(watched.site.tap)))
             });
-            let output = taps.get(Tap::LayerOutput).to_vec();
+            let output = if ends { Vec::new() } else { taps.get(Tap::LayerOutput).to_vec() };
             return Ok((output, residual, right.is_none().then_some(taps)));
         }
         let output = if step == layers {
@@ -261,7 +295,7 @@ impl<'a> Laboratory<'a> {
     pub fn right_run(&mut self, step: StepIndex, input: &[f64]) -> Result<(Rc<LayerWeights>, LayerTaps)> {
         let weights = self.layer(step)?;
         let right = self.following(step, &self.right);
-        let taps = run_layer(&weights, &self.config, &right, self.rows, input, None);
+        let taps = self.layer_run(&weights, input, Tap::LayerOutput).run(&right);
         Ok((weights, taps))
     }
 
@@ -271,7 +305,7 @@ impl<'a> Laboratory<'a> {
     /// When a weight cannot be read.
     pub fn context(&mut self, step: StepIndex, variant: &Variant, input: &[f64]) -> Result<Vec<f64>> {
         let weights = self.layer(step)?;
-        let taps = run_layer(&weights, &self.config, variant, self.rows, input, None);
+        let taps = self.layer_run(&weights, input, Tap::Context).run(variant);
         Ok(taps.get(Tap::Context).to_vec())
     }
 
@@ -284,6 +318,19 @@ impl<'a> Laboratory<'a> {
         let [batch, seq] = self.rows.dims();
         let shape = site.tap.shape(&self.config, batch, seq);
         self.rows.without_padding(&shape, site.tap.sequence_axis(), values)
+    }
+
+    /// A layer on `x`, as far as `until`.
+    fn layer_run<'r>(&'r self, weights: &'r LayerWeights, x: &'r [f64], until: Tap) -> LayerRun<'r> {
+        LayerRun {
+            weights,
+            config: &self.config,
+            rows: self.rows,
+            x,
+            right: None,
+            until,
+            seen: self.inside.as_ref(),
+        }
     }
 
     fn layer(&mut self, index: usize) -> Result<Rc<LayerWeights>> {

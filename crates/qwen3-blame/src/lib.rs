@@ -55,6 +55,7 @@ mod sinks;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod together;
 mod variant;
 mod walk;
 mod weights;

@@ -1,41 +1,68 @@
 //! Arithmetic of another precision than was stated: no mistake, but what an f32 verdict sees first.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
-use qwen3_config::Precision;
+use qwen3_config::{Precision, Tap};
 
-use crate::Result;
 use crate::arithmetic::Arithmetic;
 use crate::catalogue::Hypothesis;
-use crate::formats::{Format, Formats};
-use crate::search::{Explanation, Search, Trial};
-use crate::segment::{Candidate, Segment};
+use crate::formats::{Format, Formats, Nearest};
 
-/// Their ids.
-static PRECISION: LazyLock<BTreeSet<&'static str>> =
-    LazyLock::new(|| of_formats().iter().map(|format| format.id).collect());
-/// Two formats have to leave such a share of what one leaves.
-const LESS: f64 = 0.3;
-/// Less than such a share of the error is nothing that another format could explain.
-const NOTHING: f64 = 0.02;
+/// Their ids, as they are tried.
+static PRECISION: LazyLock<Vec<&'static str>> =
+    LazyLock::new(|| of_formats(false).iter().map(|format| format.id).collect());
 
 /// Is it the id of another precision, and of no mistake?
 pub fn is_precision(id: &str) -> bool {
-    PRECISION.contains(id)
+    PRECISION.contains(&id)
+}
+
+/// Which of those that are tried is the first with this id.
+pub(crate) fn place(id: &str) -> Option<usize> {
+    PRECISION.iter().position(|precision| *precision == id)
+}
+
+/// All that are tried; of layers with experts, with and without the product of routers, which llama.cpp has in f32 always.
+pub fn of_formats(sparse: bool) -> Vec<Hypothesis> {
+    let mut list = forms(Routers::Too);
+    if sparse {
+        let of_products =
+            |form: &Hypothesis| matches!(part(form.id), "arithmetic" | "activations" | "weights");
+        list.extend(forms(Routers::Spared).into_iter().filter(of_products));
+    }
+    list
+}
+
+/// Are the products of routers as others are?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Routers {
+    Too,
+    Spared,
 }
 
 /// What is held in which format, beside others.
-fn held(id: &'static str, words: String, change: fn(&mut Formats, Format), format: Format) -> Hypothesis {
+fn held(
+    id: &'static str,
+    mut words: String,
+    change: fn(&mut Formats, Format),
+    format: Format,
+    routers: Routers,
+) -> Hypothesis {
+    let spared = routers == Routers::Spared;
+    if spared {
+        words += ", but for those of routers";
+    }
     Hypothesis::new(id, words, move |v| {
         let mut formats = v.arithmetic.formats();
         change(&mut formats, format);
+        formats.spares_routers |= spared;
         v.arithmetic = Arithmetic::Held(formats);
     })
 }
 
-/// All that are tried.
-pub fn of_formats() -> Vec<Hypothesis> {
+fn forms(routers: Routers) -> Vec<Hypothesis> {
+    type Held = fn(&mut Formats, Format);
+    let held = |id, words, change: Held, format| held(id, words, change, format, routers);
     let mut list = Vec::new();
     for (format, arithmetic, cache, dtype) in [
         (Format::F16, "arithmetic_f16", "kv_cache_f16", Precision::F16),
@@ -48,10 +75,12 @@ pub fn of_formats() -> Vec<Hypothesis> {
         list.push(held(arithmetic, words, with_weights, format));
         let words = format!("the inputs of every product are rounded to {name}");
         list.push(held(arithmetic, words, |held, format| *held = Formats::products(format), format));
-        let words = format!("every operation's result is rounded to {name}");
-        list.push(Hypothesis::new(arithmetic, words, move |v| {
-            v.arithmetic = Arithmetic::Rounded { dtype, draw: 0 };
-        }));
+        if routers == Routers::Too {
+            let words = format!("every operation's result is rounded to {name}");
+            list.push(Hypothesis::new(arithmetic, words, move |v| {
+                v.arithmetic = Arithmetic::Rounded { dtype, draw: 0 };
+            }));
+        }
         list.push(held(
             cache,
             format!("keys and values are kept in {name}"),
@@ -98,20 +127,18 @@ pub fn of_formats() -> Vec<Hypothesis> {
         let words = format!("what goes on from each addition to the residual stream is rounded to {name}");
         list.push(held("residual_half", words, |held, format| held.residual = Some(format), format));
     }
-    list.push(held(
-        "kv_cache_q8_0",
-        "keys and values are kept in q8_0".into(),
-        |held, format| held.cache = Some(format),
-        Format::Q8,
-    ));
-    list.push(held(
-        "activations_q8_0",
-        "what goes into products with weights is rounded to q8_0".into(),
-        |held, format| held.activations = Some(format),
-        Format::Q8,
-    ));
-    for (id, format) in
-        [("weights_f16", Format::F16), ("weights_q8_0", Format::Q8), ("weights_q4_0", Format::Q4)]
+    for nearest in Nearest::ALL {
+        let format = Format::Q8(nearest);
+        let words = "keys and values are kept in q8_0".into();
+        list.push(held("kv_cache_q8_0", words, |held, format| held.cache = Some(format), format));
+    }
+    let of_activations = Nearest::ALL.map(|nearest| ("activations_q8_0", Format::Q8(nearest)));
+    for (id, format) in of_activations.into_iter().chain([("activations_q8_k", Format::Q8K)]) {
+        let words = format!("what goes into products with weights is rounded to {}", format.name());
+        list.push(held(id, words, |held, format| held.activations = Some(format), format));
+    }
+    let eight = Format::Q8(Nearest::Reference);
+    for (id, format) in [("weights_f16", Format::F16), ("weights_q8_0", eight), ("weights_q4_0", Format::Q4)]
     {
         let words = format!("weights are rounded to {}", format.name());
         list.push(held(id, words, |held, format| held.weights = Some(format), format));
@@ -119,46 +146,19 @@ pub fn of_formats() -> Vec<Hypothesis> {
     list
 }
 
-impl Search<'_, '_> {
-    /// The formats that explain the error of an f32 run, one or two: those that leave least.
-    pub(crate) fn formats(&mut self) -> Result<Vec<Explanation>> {
-        // A rounding that went the other way makes more of them go the other way behind it: the bits of what went in
-        // matter.
-        let Some(input) = self.segment.seen.clone() else {
-            return self.formats_of();
-        };
-        let (steps, watched) = (self.segment.steps.clone(), self.segment.watched.clone());
-        let segment = Segment { steps, input, seen: None, watched };
-        let right = [Candidate::default()];
-        let before = self.laboratory.residuals(&segment, &right)?[0];
-        let laboratory = &mut *self.laboratory;
-        Search { laboratory, segment: &segment, before, tried: Vec::new() }.formats_of()
-    }
+/// Can both formats be in a layer?
+pub(crate) fn is_beside(a: &Hypothesis, b: &Hypothesis) -> bool {
+    a.id != b.id && part(a.id) != part(b.id)
+}
 
-    fn formats_of(&mut self) -> Result<Vec<Explanation>> {
-        let steps = self.segment.steps.clone();
-        let (before, right) = (self.before, self.laboratory.right().clone());
-        let all = of_formats().into_iter().filter(|format| format.variant(&right) != right);
-        let all: Vec<Arc<Hypothesis>> = all.map(Arc::new).collect();
-        let one = |format: &Arc<Hypothesis>| Trial { parts: vec![Arc::clone(format)], steps: steps.clone() };
-        let found = self.attempt(all.iter().map(one).collect())?;
-        let least = |found: &[Explanation]| found.first().map_or(f64::INFINITY, |best| best.after.relative);
-        if least(&found) < NOTHING * before.relative {
-            return Ok(found.into_iter().take(1).collect());
-        }
-        let mut two = Vec::new();
-        for (index, a) in all.iter().enumerate() {
-            let others = all[index + 1..].iter().filter(|b| b.id != a.id && part(a.id) != part(b.id));
-            two.extend(
-                others.map(|b| Trial { parts: vec![Arc::clone(a), Arc::clone(b)], steps: steps.clone() }),
-            );
-        }
-        let both = self.attempt(two)?;
-        if least(&both) < LESS * least(&found) {
-            let least = least(&both);
-            return Ok(both.into_iter().filter(|explanation| explanation.after.relative == least).collect());
-        }
-        Ok(found.into_iter().take(1).collect())
+/// The tensors of a layer that are the first to show a format: behind each of them it shows because these do.
+pub(crate) fn shows_at(format: &Hypothesis) -> &'static [Tap] {
+    match part(format.id) {
+        "arithmetic" => &[Tap::InputLayernorm, Tap::QProj, Tap::OProj, Tap::RouterLogits, Tap::Mlp],
+        "activations" | "weights" => &[Tap::QProj, Tap::OProj, Tap::RouterLogits, Tap::Mlp],
+        "rope" => &[Tap::QRope, Tap::KRope],
+        "residual" => &[Tap::PostAttentionLayernorm, Tap::LayerOutput],
+        _ => &[Tap::Context],
     }
 }
 
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn every_format_changes_something_and_has_a_name() {
         let right = crate::Variant::right(&qwen3_config::Qwen3Config::tiny());
-        for format in of_formats() {
+        for format in of_formats(false) {
             assert_ne!(format.variant(&right), right, "{}", format.words);
             assert!(CAUSES.contains(&format.id), "{}", format.id);
         }

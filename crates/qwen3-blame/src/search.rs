@@ -12,7 +12,7 @@ use crate::catalogue::{Fit, Hypothesis, at_the_end, in_layers, key_offsets, of_a
 use crate::fits::Fitted;
 use crate::guesses::scale_words;
 use crate::laboratory::Laboratory;
-use crate::precision::is_precision;
+use crate::precision::{is_beside, is_precision};
 use crate::residual::Residual;
 use crate::segment::{Candidate, Segment, StepIndex};
 use crate::sinks;
@@ -121,10 +121,20 @@ pub fn search(
         }
     }
 
-    progress("trying the catalogue");
+    let formats = formats_together(&known);
     let singles = search.singles();
-    let everywhere = singles.iter().map(|h| Trial { parts: vec![Arc::clone(h)], steps: whole.clone() });
-    let mut found = search.attempt(everywhere.collect())?;
+    let mut found = Vec::new();
+    // Where single operations can be looked at, that is quick, and to the bit.
+    let formats_first = dtype == Precision::F32 && (search.sees_inside() || !formats.is_empty());
+    if formats_first {
+        progress("trying other precisions");
+        found = search.formats(&formats)?;
+    }
+    if found.is_empty() {
+        progress("trying the catalogue");
+        let everywhere = singles.iter().map(|h| Trial { parts: vec![Arc::clone(h)], steps: whole.clone() });
+        found = search.attempt(everywhere.collect())?;
+    }
     if scaled_embedding {
         found.extend(search.scaled_embedding()?);
     }
@@ -150,9 +160,9 @@ pub fn search(
         progress("trying other layers' weights");
         found = search.other_layers()?;
     }
-    if found.is_empty() && dtype == Precision::F32 {
+    if found.is_empty() && dtype == Precision::F32 && !formats_first {
         progress("trying other precisions");
-        found = search.formats()?;
+        found = search.formats(&formats)?;
     }
     if found.is_empty() {
         progress("trying single heads, chunks and slots");
@@ -168,6 +178,17 @@ pub fn search(
     found.sort_by(|a, b| a.after.relative.total_cmp(&b.after.relative));
     search.bound(&mut found)?;
     Ok(found)
+}
+
+/// Of explanations that were found before, the formats that lie beside each other: one of each kind, the latest.
+fn formats_together(known: &[Arc<Hypothesis>]) -> Vec<Arc<Hypothesis>> {
+    let mut parts: Vec<Arc<Hypothesis>> = Vec::new();
+    for format in known.iter().rev().filter(|known| is_precision(known.id)) {
+        if parts.iter().all(|part| is_beside(part, format)) {
+            parts.push(Arc::clone(format));
+        }
+    }
+    parts
 }
 
 /// A search under way.
@@ -246,13 +267,12 @@ impl Search<'_, '_> {
             for (index, part) in trial.parts.iter().enumerate() {
                 // Of several forms of one mistake, the one that leaves least.
                 let rival = found.iter_mut().find(|e| e.id == part.id && e.steps == narrowed);
-                let words = match &trial.parts[..] {
-                    [a, b] => {
-                        let other = if index == 0 { b } else { a };
-                        format!("{} and {}", part.words, other.words)
-                    }
-                    _ => part.words.clone(),
-                };
+                let others = trial.parts.iter().enumerate().filter(|(other, _)| *other != index);
+                let words: Vec<&str> = std::iter::once(part)
+                    .chain(others.map(|(_, part)| part))
+                    .map(|part| &part.words[..])
+                    .collect();
+                let words = words.join(" and ");
                 let explanation = Explanation {
                     steps: narrowed.clone(),
                     hypothesis: Some(Arc::clone(part)),
@@ -298,13 +318,18 @@ impl Search<'_, '_> {
             return Ok(found);
         }
         let right = self.laboratory.right().clone();
+        // Dense blocks and experts have other tensors.
+        let sparse = self.laboratory.config.sparse.clone();
+        let has_experts = |layer| sparse.as_ref().is_some_and(|sparse| sparse.contains(layer));
         let with = |step: usize, other: usize| {
             let mut variant = right.clone();
             variant.other_layer = Some(other);
             (step..step + 1, variant)
         };
         for step in steps.start..steps.end.min(layers) {
-            for other in (0..layers).filter(|other| *other != step) {
+            for other in
+                (0..layers).filter(|other| *other != step && has_experts(*other) == has_experts(step))
+            {
                 let mut trials = vec![vec![with(step, other)]];
                 // The last two of a model are swapped more often than one is there twice.
                 if other > step && steps.contains(&other) {

@@ -11,10 +11,12 @@ from torch import nn
 from transformers.models.qwen3 import modeling_qwen3
 
 from ..precise import replaced
+from ..sparse import Block
 from .planting import Changes, Pair, Plant, Subject, layers_changed, patched, rope_replaced, rope_tables
 
 Rounding = Callable[[torch.Tensor], torch.Tensor]
 BLOCK = 32
+BLOCK_K = 256
 
 
 def nothing(x: torch.Tensor) -> torch.Tensor:
@@ -27,14 +29,14 @@ def to(dtype: torch.dtype) -> Rounding:
     return lambda x: x.to(dtype).to(x.dtype)
 
 
-def blocks(x: torch.Tensor) -> np.ndarray:
-    """The values [.., features] in blocks [n, 32] of the last axis, which the last block of a row may not fill."""
+def blocks(x: torch.Tensor, size: int = BLOCK) -> np.ndarray:
+    """The values [.., features] in blocks [n, size] of the last axis, which the last block of a row may not fill."""
     values = x.detach().float().numpy()
-    return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, -values.shape[-1] % BLOCK)]).reshape(-1, BLOCK)
+    return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, -values.shape[-1] % size)]).reshape(-1, size)
 
 
 def unblocked(values: np.ndarray, like: torch.Tensor) -> torch.Tensor:
-    """Blocks [n, 32] in the shape of `like`."""
+    """Blocks [n, size] in the shape of `like`."""
     rows = values.reshape(*like.shape[:-1], -1)[..., : like.shape[-1]]
     return torch.from_numpy(np.ascontiguousarray(rows)).to(like.dtype)
 
@@ -59,19 +61,66 @@ def q4_0(x: torch.Tensor) -> torch.Tensor:
     return unblocked(steps * scale.astype(np.float16).astype(np.float32), x)
 
 
-def linear(activations: Rounding = nothing, weights: Rounding = nothing) -> Plant:
-    """Rounds what goes into the products with weights."""
+def q8_k(x: torch.Tensor) -> torch.Tensor:
+    """ggml's q8_K: the nearest of 255 multiples of a scale in float32, for each block of 256."""
+    values = blocks(x, BLOCK_K)
+    largest = np.take_along_axis(values, np.abs(values).argmax(-1, keepdims=True), -1)
+    inverse = np.divide(np.float32(-127), largest, out=np.zeros_like(largest), where=largest != 0)
+    scale = np.divide(np.float32(1), inverse, out=np.zeros_like(largest), where=largest != 0)
+    return unblocked(np.minimum(np.round(values * inverse), np.float32(127)) * scale, x)
+
+
+def linear(activations: Rounding = nothing, weights: Rounding = nothing, routers: bool = True) -> Plant:
+    """Rounds what goes into the products with weights, those of experts too, and of `routers` or not."""
+
+    def product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        return nn.functional.linear(activations(x), weights(weight), bias)
 
     def changes(layer: modeling_qwen3.Qwen3DecoderLayer) -> Changes:
         for module in layer.modules():
             if isinstance(module, nn.Linear):
 
                 def forward(x: torch.Tensor, module: nn.Linear = module) -> torch.Tensor:
-                    return nn.functional.linear(activations(x), weights(module.weight), module.bias)
+                    return product(x, module.weight, module.bias)
 
                 yield module, "forward", forward
+        if isinstance(layer.mlp, Block):
+            if routers:
+                yield layer.mlp.gate, "forward", routed(layer.mlp.gate, product)
+            yield layer.mlp.experts, "forward", expert_by_expert(layer.mlp.experts, product)
 
     return layers_changed(changes)
+
+
+Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def routed(gate: nn.Module, product: Product) -> Callable[[torch.Tensor], tuple[torch.Tensor, ...]]:
+    """`Qwen3MoeTopKRouter.forward` with another product."""
+
+    def forward(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        logits = product(x.reshape(-1, gate.hidden_dim), gate.weight)
+        chosen, experts = logits.softmax(-1, dtype=torch.float).topk(gate.top_k, dim=-1)
+        if gate.norm_topk_prob:
+            chosen = chosen / chosen.sum(-1, keepdim=True)
+        return logits, chosen.to(logits.dtype), experts
+
+    return forward
+
+
+def expert_by_expert(experts: nn.Module, product: Product) -> Callable[..., torch.Tensor]:
+    """`Qwen3MoeExperts.forward` with another product."""
+
+    def forward(x: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        result = torch.zeros_like(x)
+        for expert in indices.unique():
+            tokens, places = torch.where(indices == expert)
+            gate, up = product(x[tokens], experts.gate_up_proj[expert]).chunk(2, dim=-1)
+            given = product(experts.act_fn(gate) * up, experts.down_proj[expert])
+            result.index_add_(0, tokens, given * weights[tokens, places, None])
+        return result
+
+    return forward
 
 
 def attention(

@@ -151,9 +151,7 @@ def other_windows(change: Callable[[str], str]) -> Plant:
 
 
 window_missing = other_windows(lambda kind: "full_attention")
-windows_exchanged = other_windows(
-    lambda kind: "full_attention" if kind == "sliding_attention" else "sliding_attention"
-)
+windows_exchanged = other_windows(lambda kind: "full_attention" if kind == "sliding_attention" else "sliding_attention")
 
 
 def window_longer(by: int) -> Plant:

@@ -57,8 +57,6 @@ class Mistake:
 Shown = partial(Mistake, one_of=where.every_case)
 Outside = partial(Mistake, in_layers=False)
 Unexplained = partial(Mistake, explained=False)
-# Not planted into cases, which have their own precisions.
-Precision = partial(Mistake, applies=where.is_dense, unless="there are experts")
 InSteps = partial(
     Mistake, in_layers=False, in_steps=True, applies=where.sees_everything, unless="a layer looks back over a window"
 )
@@ -290,7 +288,7 @@ MISTAKES = [
         after=layers.rounded_to(torch.float16),
     ),
     *(
-        Precision(f"{id}{form}", f"no mistake, but {what} {name}", plant(rounding))
+        Mistake(f"{id}{form}", f"no mistake, but {what} {name}", plant(rounding))
         for name, rounding, form in (
             ("float16", arithmetic.to(torch.float16), ""),
             ("bfloat16", arithmetic.to(torch.bfloat16), "-bf16"),
@@ -303,7 +301,7 @@ MISTAKES = [
         )
     ),
     *(
-        Precision(f"{id}_{short}{form}", f"no mistake, but {what} {name}", plant(rounding))
+        Mistake(f"{id}_{short}{form}", f"no mistake, but {what} {name}", plant(rounding))
         for name, short, rounding in (
             ("float16", "f16", arithmetic.to(torch.float16)),
             ("bfloat16", "bf16", arithmetic.to(torch.bfloat16)),
@@ -320,34 +318,64 @@ MISTAKES = [
             ),
         )
     ),
-    Precision(
+    Mistake(
         "kv_cache_q8_0",
         "no mistake, but keys and values are kept in q8_0",
         arithmetic.attention(cache=arithmetic.q8_0),
     ),
-    Precision(
-        "activations_q8_0",
-        "no mistake, but what goes into products with weights is rounded to q8_0",
-        arithmetic.linear(activations=arithmetic.q8_0),
+    *(
+        Mistake(
+            f"activations_{name}",
+            f"no mistake, but what goes into products with weights is rounded to {name}",
+            arithmetic.linear(activations=to),
+        )
+        for name, to in (("q8_0", arithmetic.q8_0), ("q8_k", arithmetic.q8_k))
     ),
     *(
-        Precision(f"weights_{name}", f"no mistake, but weights are rounded to {name}", arithmetic.linear(weights=to))
+        Mistake(f"weights_{name}", f"no mistake, but weights are rounded to {name}", arithmetic.linear(weights=to))
         for name, to in (("q8_0", arithmetic.q8_0), ("q4_0", arithmetic.q4_0))
     ),
-    Precision(
+    Mistake(
         "weights_f16",
         "no mistake, but weights are rounded to f16",
         arithmetic.linear(weights=arithmetic.to(torch.float16)),
         applies=where.is_wide,
-        unless="the weights are in half precision, or there are experts",
+        unless="the weights are in half precision",
     ),
-    Precision(
+    *(
+        Mistake(
+            f"{id}-but_for_routers",
+            f"no mistake, but {words}, but for routers",
+            arithmetic.linear(activations, weights, routers=False),
+            applies=where.has_experts,
+            unless="there are no experts",
+        )
+        for id, words, activations, weights in (
+            ("activations_q8_k", "what goes into products is rounded to q8_k", arithmetic.q8_k, arithmetic.nothing),
+            (
+                "arithmetic_bf16",
+                "products with weights are in bfloat16",
+                arithmetic.to(torch.bfloat16),
+                arithmetic.to(torch.bfloat16),
+            ),
+        )
+    ),
+    Mistake(
         "activations_q8_0-and_weights",
         "no mistake, but the inputs of products with weights are rounded to q8_0",
         arithmetic.linear(arithmetic.q8_0, arithmetic.q8_0),
         causes=("activations_q8_0", "weights_q8_0"),
     ),
-    Precision(
+    Mistake(
+        "weights_q8_0-and_activations_and_cache",
+        "no mistake, but the inputs of products with weights are rounded to q8_0, and keys and values are kept in float16",
+        arithmetic.together(
+            arithmetic.linear(arithmetic.q8_0, arithmetic.q8_0),
+            arithmetic.attention(cache=arithmetic.to(torch.float16)),
+        ),
+        causes=("kv_cache_f16", "activations_q8_0", "weights_q8_0"),
+    ),
+    Mistake(
         "arithmetic_bf16-and_cache",
         "no mistake, but products with weights are in bfloat16, and keys and values are kept in float16",
         arithmetic.together(

@@ -62,8 +62,8 @@ def is_dense(config: Qwen3Config) -> bool:
 
 
 def is_wide(config: Qwen3Config) -> bool:
-    """Whether no layer has experts, and the weights are in float32."""
-    return is_dense(config) and config.dtype == torch.float32
+    """Whether the weights are in float32."""
+    return config.dtype == torch.float32
 
 
 def normalises_experts(config: Qwen3Config) -> bool:
