@@ -51,6 +51,7 @@ OF_EXPERTS = [
 PLANS = [
     Plan("gqa-sharded", "prompt2"),
     Plan("gqa-sharded", "prompt2", ids=["kv_swapped", "rope_theta"], taps=("self_attn.q_rope", "mlp")),
+    Plan("gqa-sharded", "prompt2", ids=["qk_norm_after_rope"], taps=("self_attn.q_norm", "self_attn.q_rope")),
     Plan(
         "gqa-tied",
         "prompt1",

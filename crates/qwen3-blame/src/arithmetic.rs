@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use half::{bf16, f16};
 use qwen3_config::Precision;
 
 use crate::formats::{Format, Formats};
@@ -96,23 +97,31 @@ impl Arithmetic {
 
     /// The product of two rows of values in the dtype.
     pub fn dot(self, a: &[f64], b: &[f64]) -> f64 {
-        let Self::Rounded { draw, .. } = self else {
-            return dot(a, b);
-        };
-        const LANES: usize = 8;
-        let part = |a: &[f64], b: &[f64]| {
-            let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-            let mut sums = [0.0_f32; LANES];
-            for (a, b) in a.iter().zip(b) {
-                for lane in 0..LANES {
-                    sums[lane] += a[lane] as f32 * b[lane] as f32;
-                }
-            }
-            let rest = a_rest.iter().zip(b_rest).map(|(a, b)| *a as f32 * *b as f32);
-            sums.into_iter().chain(rest).sum::<f32>()
-        };
-        let start = beginning(a.len(), draw);
-        f64::from(part(&a[start..], &b[start..]) + part(&a[..start], &b[..start]))
+        match self {
+            Self::Rounded { draw, .. } => sum_of_products(a, b, draw, |x| x as f32),
+            Self::Exact | Self::Held(_) => dot(a, b),
+        }
+    }
+
+    /// The same of values that were narrowed before, as all are that a dtype holds.
+    pub fn dot_narrow(self, a: &[f32], b: &[f32]) -> f64 {
+        let draw = if let Self::Rounded { draw, .. } = self { draw } else { 0 };
+        sum_of_products(a, b, draw, |x| x)
+    }
+
+    /// Weights as an implementation has them in its dtype.
+    pub fn held_narrow(self, weights: Cow<'_, [f32]>) -> Cow<'_, [f32]> {
+        let rounded = |round: fn(f32) -> f32, weights: &[f32]| weights.iter().map(|w| round(*w)).collect();
+        match self {
+            Self::Rounded { dtype: Precision::BF16, .. } => rounded(|w| bf16::from_f32(w).to_f32(), &weights),
+            Self::Rounded { dtype: Precision::F16, .. } => rounded(|w| f16::from_f32(w).to_f32(), &weights),
+            _ => weights,
+        }
+    }
+
+    /// Are sums in f32?
+    pub fn is_narrow(self) -> bool {
+        matches!(self, Self::Rounded { .. })
     }
 
     /// The sum of squares, one after the other.
@@ -124,6 +133,30 @@ impl Arithmetic {
         let squares = first.iter().chain(last).map(|x| (*x as f32).powi(2));
         f64::from(squares.sum::<f32>())
     }
+}
+
+/// A product of rows summed in f32, each draw in an order of its own.
+fn sum_of_products<T: Copy>(a: &[T], b: &[T], draw: u32, narrow: impl Fn(T) -> f32 + Copy) -> f64 {
+    const LANES: usize = 8;
+    let part = |a: &[T], b: &[T]| {
+        let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+        let mut sums = [0.0_f32; LANES];
+        for (a, b) in a.iter().zip(b) {
+            for lane in 0..LANES {
+                sums[lane] += narrow(a[lane]) * narrow(b[lane]);
+            }
+        }
+        let mut sum = 0.0;
+        for lane in sums {
+            sum += lane;
+        }
+        for (a, b) in a_rest.iter().zip(b_rest) {
+            sum += narrow(*a) * narrow(*b);
+        }
+        sum
+    };
+    let start = beginning(a.len(), draw);
+    f64::from(part(&a[start..], &b[start..]) + part(&a[..start], &b[..start]))
 }
 
 /// Where a sum of `length` terms begins: another place is another order of summation.

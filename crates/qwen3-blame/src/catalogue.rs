@@ -122,6 +122,11 @@ pub fn in_layers(config: &Qwen3Config, longest: usize) -> Vec<Hypothesis> {
         h("q_norm_missing", "q_norm is left out", |v| v.q_norm = false),
         h("k_norm_missing", "k_norm is left out", |v| v.k_norm = false),
         h("qk_norm_after_rope", "q_norm and k_norm come after RoPE", |v| v.head_norm = HeadNorm::AfterRope),
+        h(
+            "qk_norm_after_rope",
+            "q_norm and k_norm come after RoPE, and what is called so is what RoPE reads",
+            |v| v.head_norm = HeadNorm::AfterRopeUnseen,
+        ),
         h("qk_norm_over_hidden", "q_norm and k_norm average over all heads", |v| {
             v.head_norm = HeadNorm::OverAllHeads
         }),

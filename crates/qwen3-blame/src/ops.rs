@@ -1,5 +1,7 @@
 //! The operations that a layer is made of.
 
+use std::borrow::Cow;
+
 use rayon::prelude::*;
 
 use crate::arithmetic::Arithmetic;
@@ -78,21 +80,24 @@ impl Projection {
         let (out, input) = (self.out, self.input);
         let tokens = x.len() / input;
         let x = &arithmetic.in_format(|held| held.activations, x, input)[..];
+        let narrow = x.iter().filter(|_| arithmetic.is_narrow());
+        let x_narrow: Vec<f32> = narrow.map(|x| *x as f32).collect();
         // One row of the weight at a time, for all tokens: [out, tokens].
         let mut product = vec![0.0; out * tokens];
         each_chunk(&mut product, tokens, out * input * tokens, |(o, product)| {
-            let weight = |flat: usize| arithmetic.held(f64::from(self.weight[flat]));
-            let row: Vec<f64> = match layout {
-                Layout::OutIn => (o * input..(o + 1) * input).map(weight).collect(),
-                Layout::InOut => (0..input).map(|i| weight(i * out + o)).collect(),
-                Layout::TransposedAsOutIn => {
-                    (o * input..(o + 1) * input).map(|flat| weight(flat % out * input + flat / out)).collect()
-                }
-            };
-            let row = arithmetic.in_format(|held| held.weights, row, input);
             let bias = self.bias.as_ref().map_or(0.0, |bias| arithmetic.held(f64::from(bias[o])));
-            for (product, x) in product.iter_mut().zip(x.chunks(input)) {
-                *product = arithmetic.dot(&row, x) + bias;
+            let row = self.row(o, layout);
+            if arithmetic.is_narrow() {
+                let row = arithmetic.held_narrow(row);
+                for (product, x) in product.iter_mut().zip(x_narrow.chunks(input)) {
+                    *product = arithmetic.dot_narrow(&row, x) + bias;
+                }
+            } else {
+                let row: Vec<f64> = row.iter().map(|weight| f64::from(*weight)).collect();
+                let row = arithmetic.in_format(|held| held.weights, row, input);
+                for (product, x) in product.iter_mut().zip(x.chunks(input)) {
+                    *product = dot(&row, x) + bias;
+                }
             }
         });
         let mut output = Vec::with_capacity(product.len());
@@ -100,5 +105,17 @@ impl Projection {
             output.extend((0..out).map(|o| product[o * tokens + token]));
         }
         arithmetic.round(output)
+    }
+
+    /// The weights of one output.
+    fn row(&self, o: usize, layout: Layout) -> Cow<'_, [f32]> {
+        let (out, input) = (self.out, self.input);
+        match layout {
+            Layout::OutIn => self.weight[o * input..(o + 1) * input].into(),
+            Layout::InOut => (0..input).map(|i| self.weight[i * out + o]).collect(),
+            Layout::TransposedAsOutIn => (o * input..(o + 1) * input)
+                .map(|flat| self.weight[flat % out * input + flat / out])
+                .collect(),
+        }
     }
 }

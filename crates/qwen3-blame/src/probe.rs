@@ -184,15 +184,22 @@ impl LayerRun<'_> {
         };
         let turn = |x: &[f64], offset| rotate(config, variant, rows, x, offset);
         let [q_heads, k_heads] = [config.num_attention_heads, config.num_key_value_heads];
-        let after = variant.head_norm == HeadNorm::AfterRope;
+        let unseen = variant.head_norm == HeadNorm::AfterRopeUnseen;
+        let after = unseen || variant.head_norm == HeadNorm::AfterRope;
         let (mut q, mut k) = (q, k);
+        if unseen {
+            taps.keep(Tap::QNorm, &q);
+            taps.keep(Tap::KNorm, &k);
+        }
         if after {
             (q, k) = (turn(&q, variant.query_offset), turn(&k, variant.key_offset));
         }
         q = norm(q, &weights.q_norm, q_heads, variant.q_norm);
         k = norm(k, &weights.k_norm, k_heads, variant.k_norm);
-        taps.keep(Tap::QNorm, &q);
-        taps.keep(Tap::KNorm, &k);
+        if !unseen {
+            taps.keep(Tap::QNorm, &q);
+            taps.keep(Tap::KNorm, &k);
+        }
         (q, k) = (self.seen(Tap::QNorm, q), self.seen(Tap::KNorm, k));
         if !after {
             (q, k) = (turn(&q, variant.query_offset), turn(&k, variant.key_offset));

@@ -112,6 +112,8 @@ pub enum HeadNorm {
     PerHead,
     /// Over each head's features, after RoPE.
     AfterRope,
+    /// The same, where what goes by its name is what RoPE reads: the projection, by heads.
+    AfterRopeUnseen,
     /// One mean square over all heads' features.
     OverAllHeads,
 }

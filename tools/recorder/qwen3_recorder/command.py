@@ -167,12 +167,13 @@ def report(written: Written, options: argparse.Namespace) -> str:
     if written.missing:
         more = f" and {len(written.missing) - MOST} more" if len(written.missing) > MOST else ""
         lines.append(f"not there: {', '.join(written.missing[:MOST])}{more}")
-    # Of the others, the checkpoint that they come from is not known.
-    model = str(options.model) if options.engine == "transformers" else "DIR"
+    # Of the others, the checkpoint that they come from is not known; of quantised weights none is the right one.
+    model = str(options.model) if options.engine == "transformers" or written.dtype is None else "DIR"
     words = ["cargo", "xtask", "verify", "--model", model, "--reference", str(options.reference)]
     words += ["--observed", str(written.path), "--dtype", written.dtype or "bf16"]
     if written.dtype is None:
-        lines.append("weights are quantised: the reference has to be of what they are once they are dequantised")
+        remake = shlex.join(["cargo", "xtask", "reference", "--model", model])
+        lines.append(f"weights are quantised: the reference has to be of this file, too ({remake} ..)")
     return "\n".join([*lines, f"next: {shlex.join(words)}"])
 
 
