@@ -2,7 +2,7 @@
 //! operations are.
 
 use qwen3_checkpoint::Checkpoint;
-use qwen3_trace::{Judge, Limits, Precision, Reference, Scope, Trace, Verdicts};
+use qwen3_trace::{Judge, Limits, Precision, Reference, Scope, Trace, Verdicts, figure};
 
 use crate::precision::is_precision;
 use crate::steps::step_expectations;
@@ -47,7 +47,9 @@ pub fn precision_kept(
     let of_f32 = worst(verdicts);
     let mut beyond = String::new();
     let mut possible = Vec::new();
-    for dtype in [Precision::F16, Precision::BF16] {
+    // Products in bf16 may be within f16's limits, by which nobody means them.
+    let in_bf16 = diagnosis.causes.iter().any(|cause| cause.id.ends_with("_bf16"));
+    for dtype in [Precision::F16, Precision::BF16].into_iter().skip(usize::from(in_bf16)) {
         let limits = limits.in_dtype(reference, dtype)?;
         let judge = Judge::new(reference, checkpoint.config(), &limits, None);
         let kept = worst(&judge.observed(observed, None)?);
@@ -113,9 +115,4 @@ fn is_off_like(run: &Run, dtype: Precision, progress: &mut dyn FnMut(&str)) -> R
         .fold((f64::INFINITY, 0.0_f64), |(least, most), share| (least.min(*share), most.max(*share)));
     let like = least >= LEAST && most <= MOST && most <= SPREAD * least;
     Ok((shares.len() >= STEPS).then_some(like))
-}
-
-/// A factor in few digits.
-fn figure(factor: f64) -> String {
-    if factor < 1000.0 { format!("{factor:.1}") } else { format!("{:.1}e3", factor / 1000.0) }
 }
