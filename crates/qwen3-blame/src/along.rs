@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use crate::Result;
-use crate::catalogue::Hypothesis;
+use crate::explanation::{Explanation, Trial};
+use crate::hypothesis::Hypothesis;
 use crate::ops::dot;
-use crate::search::{Explanation, Search, Trial};
+use crate::search::Search;
 use crate::variant::Variant;
 
 /// Of an error so many times its limit, less than the share that has to go is left by noise.

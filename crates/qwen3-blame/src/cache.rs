@@ -2,7 +2,7 @@
 
 use qwen3_config::Rows;
 
-use crate::catalogue::Hypothesis;
+use crate::hypothesis::Hypothesis;
 
 /// What the tokens from one on, which are read one after the other, do wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

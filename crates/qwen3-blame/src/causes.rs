@@ -106,8 +106,9 @@ mod tests {
 
     use super::CAUSES;
     use crate::cache::{of_full_caches, of_steps};
-    use crate::catalogue::{Fit, Hypothesis, at_the_end, chunks, in_layers, key_offsets, of_adapter};
+    use crate::catalogue::{at_the_end, chunks, in_layers, key_offsets, of_adapter};
     use crate::habits::of_parts;
+    use crate::hypothesis::{Fit, Hypothesis};
     use crate::precision::of_formats;
     use crate::variant::Variant;
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use crate::Result;
 
-use crate::catalogue::Hypothesis;
-use crate::search::{Explanation, Search, Trial};
+use crate::explanation::{Explanation, Trial};
+use crate::hypothesis::Hypothesis;
+use crate::search::Search;
 use crate::segment::Segment;
 
 /// When all pairs would take too long, they are tried among this many forms of each mistake, those that leave

@@ -8,11 +8,11 @@ use qwen3_trace::logits::best;
 use qwen3_trace::{Reference, Trace, TraceError};
 
 use crate::cache::{of_full_caches, of_steps};
+use crate::explanation::Explanation;
 use crate::findings::Finding;
 use crate::guesses::not_finite;
 use crate::laboratory::Laboratory;
 use crate::residual::Residual;
-use crate::search::Explanation;
 use crate::variant::Variant;
 use crate::weights::embedding_rows;
 use crate::{Blame, Result};

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use qwen3_config::{Experts, Qwen3Config, Site, Tap};
 
 use crate::Result;
-use crate::catalogue::Hypothesis;
+use crate::explanation::{Explanation, Trial};
 use crate::feed_forward::ExpertOrder;
+use crate::hypothesis::Hypothesis;
 use crate::ops::dot;
 use crate::routes::Routes;
-use crate::search::{Explanation, Search, Trial};
+use crate::search::Search;
 use crate::variant::{ExpertWeighing, Variant};
 use crate::weights::{FeedForwardWeights, SparseWeights};
 

@@ -8,10 +8,11 @@ use qwen3_trace::Precision;
 use crate::Result;
 
 use crate::error_shape;
+use crate::explanation::Explanation;
 use crate::findings::Finding;
 use crate::guesses::{another_head, rounded};
 use crate::rival;
-use crate::search::{Explanation, search};
+use crate::search::search;
 use crate::segment::{Candidate, Segment, StepIndex, Watched};
 use crate::walk::Walk;
 

@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use crate::error_shape::ranges;
+use crate::explanation::Explanation;
 use crate::fits::Fitted;
 use crate::residual::Residual;
-use crate::search::{Explanation, MOST_SINGLE_STEPS};
+use crate::search::MOST_SINGLE_STEPS;
 use crate::segment::StepIndex;
 use crate::{Cause, Diagnosis};
 

@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 
-use crate::catalogue::Fit;
 use crate::combinations::CHEAP;
+use crate::explanation::{Explanation, Trial};
+use crate::hypothesis::Fit;
 use crate::residual::Residual;
-use crate::search::{Explanation, MOST_SINGLE_STEPS, Search, Trial};
+use crate::search::{MOST_SINGLE_STEPS, Search};
 use crate::segment::{Candidate, StepIndex};
 
 /// Steps of the search for a fitted number.

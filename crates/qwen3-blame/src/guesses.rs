@@ -1,9 +1,9 @@
 //! Mistakes that need no recomputing: scaled embeddings, rounding, another head, values that are not finite.
 
+use crate::explanation::Explanation;
 use crate::ops::dot;
 use crate::residual::Residual;
 use crate::rounding;
-use crate::search::Explanation;
 use qwen3_trace::TensorLimit;
 
 /// The words for embeddings that are multiplied by `factor`.

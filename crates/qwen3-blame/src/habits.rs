@@ -2,7 +2,7 @@
 
 use qwen3_config::Qwen3Config;
 
-use crate::catalogue::Hypothesis;
+use crate::hypothesis::Hypothesis;
 use crate::sinks;
 
 /// A projection of attention.

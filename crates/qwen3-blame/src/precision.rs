@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use qwen3_config::{Precision, Tap};
 
 use crate::arithmetic::Arithmetic;
-use crate::catalogue::Hypothesis;
 use crate::formats::{Format, Formats, Nearest};
+use crate::hypothesis::Hypothesis;
 
 /// Their ids, as they are tried.
 static PRECISION: LazyLock<Vec<&'static str>> =

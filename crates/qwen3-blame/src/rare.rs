@@ -5,8 +5,9 @@ use std::sync::Arc;
 use crate::Result;
 use crate::cache::of_full_caches;
 use crate::catalogue::chunks;
+use crate::explanation::{Explanation, Trial};
 use crate::habits::of_parts;
-use crate::search::{Explanation, Search, Trial};
+use crate::search::Search;
 
 impl Search<'_, '_> {
     /// Those that explain the segment.

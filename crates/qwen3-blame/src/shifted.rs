@@ -3,9 +3,9 @@
 use qwen3_config::{Site, Tap};
 
 use crate::Result;
+use crate::explanation::Explanation;
 use crate::findings::Finding;
 use crate::residual::Residual;
-use crate::search::Explanation;
 use crate::segment::StepIndex;
 use crate::walk::Walk;
 

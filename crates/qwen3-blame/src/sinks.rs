@@ -7,9 +7,10 @@ use std::sync::Arc;
 use qwen3_config::Tap;
 
 use crate::Result;
-use crate::catalogue::Hypothesis;
+use crate::explanation::{Explanation, Trial};
+use crate::hypothesis::Hypothesis;
 use crate::ops::dot;
-use crate::search::{Explanation, Search, Trial};
+use crate::search::Search;
 use crate::segment::{Segment, StepIndex, Watched};
 use crate::variant::Variant;
 

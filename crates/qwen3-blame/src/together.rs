@@ -5,10 +5,11 @@ use std::sync::Arc;
 use qwen3_config::Tap;
 
 use crate::Result;
-use crate::catalogue::Hypothesis;
+use crate::explanation::{Explanation, Trial};
+use crate::hypothesis::Hypothesis;
 use crate::precision::{is_beside, of_formats, place, shows_at};
 use crate::residual::Residual;
-use crate::search::{Explanation, Search, Trial};
+use crate::search::Search;
 use crate::segment::{Candidate, Segment};
 
 /// Formats that are found at once, at most.

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use qwen3_config::{Site, Tap};
 use qwen3_trace::{LayerVerdict, Limits, Mode, Scope, StepLimit, TensorLimit, Trace};
 
+use crate::explanation::Explanation;
 use crate::findings::Finding;
 use crate::guesses::{not_finite, rounded, scaled};
 use crate::laboratory::Laboratory;
 use crate::residual::Residual;
-use crate::search::Explanation;
 use crate::segment::{StepIndex, Watched};
 use crate::weights::embedding_rows;
 use crate::{Blame, Result, rounding};

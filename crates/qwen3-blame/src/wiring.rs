@@ -1,6 +1,6 @@
 //! How norms, attention, feed-forward block and residuals of a layer are put together, as other architectures do it.
 
-use crate::catalogue::Hypothesis;
+use crate::hypothesis::Hypothesis;
 use crate::variant::Variant;
 
 /// Where a norm over `hidden_size` stands.
