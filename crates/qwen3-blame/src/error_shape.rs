@@ -60,7 +60,9 @@ pub fn describe(
     shape.extend(some_features(&error, features, limit).or(some_heads));
     shape.extend(some_positions(&error, features, rows, limit));
     if shape.is_empty() {
-        shape.push("spread over all positions and features, with no simple form".into());
+        shape.push("spread over all positions and features, with no simple form, as that of other weights is: `doctor` compares \
+             those, and a quantised GGUF file can be the --model itself"
+                .into());
     }
     shape
 }
