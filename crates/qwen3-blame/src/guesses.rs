@@ -1,6 +1,7 @@
 //! Mistakes that need no recomputing: scaled embeddings, rounding, another head, values that are not finite.
 
 use crate::explanation::Explanation;
+use crate::formats::{Format, Nearest};
 use crate::ops::dot;
 use crate::residual::Residual;
 use crate::rounding;
@@ -28,6 +29,26 @@ pub fn rounded(observed: &[f64], expected: &[f64], limit: &TensorLimit) -> Vec<E
     let predicted: Vec<f64> = expected.iter().map(round).collect();
     let after = Residual::of(&predicted, observed, limit);
     vec![Explanation::plain("dtype_rounding", format!("the right values are rounded to {dtype}"), after)]
+}
+
+/// `weights_q8_0` or `weights_q4_0`, when `observed` are the rows of `expected`, of `width` values, in blocks of that format: an
+/// embedding that was quantised.
+pub fn quantised(
+    observed: &[f64],
+    expected: &[f64],
+    width: usize,
+    limit: &TensorLimit,
+    before: Residual,
+) -> Option<Explanation> {
+    let formats =
+        [("weights_q8_0", Format::Q8(Nearest::Reference)), ("weights_q4_0", Format::Q4)].into_iter();
+    let mut tried = formats.map(|(id, format)| {
+        let mut rows = expected.to_vec();
+        rows.chunks_mut(width).for_each(|row| format.round(row));
+        let words = format!("weights are rounded to {}", format.name());
+        Explanation::plain(id, words, Residual::of(&rows, observed, limit))
+    });
+    tried.find(|tried| tried.after.explains_as_rounding(before))
 }
 
 /// `non_finite`, when tensor `key` holds such values.

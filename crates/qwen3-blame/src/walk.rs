@@ -5,11 +5,11 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use qwen3_config::{Site, Tap};
-use qwen3_trace::{LayerVerdict, Limits, Mode, Scope, StepLimit, TensorLimit, Trace};
+use qwen3_trace::{LayerVerdict, Limits, Mode, Precision, Scope, StepLimit, TensorLimit, Trace};
 
 use crate::explanation::Explanation;
 use crate::findings::Finding;
-use crate::guesses::{not_finite, rounded, scaled};
+use crate::guesses::{not_finite, quantised, rounded, scaled};
 use crate::laboratory::Laboratory;
 use crate::residual::Residual;
 use crate::segment::{StepIndex, Watched};
@@ -184,6 +184,9 @@ impl<'a> Walk<'a> {
             let mut explanations = rounded(&o, &e, &limit);
             let hidden = self.laboratory.config.hidden_size;
             explanations.extend(scaled(&o, &e, hidden, &limit, before));
+            if explanations.is_empty() && self.limits.dtype() == Precision::F32 {
+                explanations.extend(quantised(&o, &e, hidden, &limit, before));
+            }
             if explanations.is_empty() {
                 explanations.extend(self.shifted_rows(site, &o, &limit, before)?);
             }
