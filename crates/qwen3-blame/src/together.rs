@@ -35,14 +35,16 @@ struct Together {
 }
 
 impl Together {
-    /// One of each in the order of the catalogue, whose words are those of all.
+    /// One of each in the order of the catalogue, each with what is beside it.
     fn explanations(mut self) -> Vec<Explanation> {
         self.parts.sort_by_key(|part| place(part.id));
-        let words: Vec<&str> = self.parts.iter().map(|part| &part.words[..]).collect();
-        let words = words.join(", and ");
-        let explanation = |part: &Arc<Hypothesis>| Explanation {
-            hypothesis: Some(Arc::clone(part)),
-            ..Explanation::plain(part.id, words.clone(), self.after)
+        let explanation = |part: &Arc<Hypothesis>| {
+            let others: Vec<&str> =
+                self.parts.iter().map(|other| other.id).filter(|other| *other != part.id).collect();
+            let beside = if others.is_empty() { "" } else { ", beside " };
+            let words = format!("{}{beside}{}", part.words, others.join(" and "));
+            let hypothesis = Some(Arc::clone(part));
+            Explanation { hypothesis, ..Explanation::plain(part.id, words, self.after) }
         };
         self.parts.iter().map(explanation).collect()
     }
