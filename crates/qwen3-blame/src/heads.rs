@@ -7,30 +7,24 @@ use crate::variant::{Rotation, Variant};
 
 /// `[batch, seq, heads, head_dim]` to `[batch, heads, seq, head_dim]`.
 pub(crate) fn heads_first(config: &Qwen3Config, rows: &Rows, x: &[f64]) -> Vec<f64> {
-    let ([batch, seq], head_dim) = (rows.dims(), config.head_dim);
-    let heads = x.len() / (batch * seq * head_dim);
-    let mut turned = Vec::with_capacity(x.len());
-    for row in 0..batch {
-        for head in 0..heads {
-            for token in 0..seq {
-                let start = ((row * seq + token) * heads + head) * head_dim;
-                turned.extend_from_slice(&x[start..start + head_dim]);
-            }
-        }
-    }
-    turned
+    let [batch, seq] = rows.dims();
+    exchanged(x, batch, [seq, x.len() / (batch * seq * config.head_dim)], config.head_dim)
 }
 
 /// The other way.
 pub(crate) fn tokens_first(config: &Qwen3Config, rows: &Rows, x: &[f64]) -> Vec<f64> {
-    let ([batch, seq], head_dim) = (rows.dims(), config.head_dim);
-    let heads = x.len() / (batch * seq * head_dim);
+    let [batch, seq] = rows.dims();
+    exchanged(x, batch, [x.len() / (batch * seq * config.head_dim), seq], config.head_dim)
+}
+
+/// `[batch, a, b, width]` to `[batch, b, a, width]`.
+fn exchanged(x: &[f64], batch: usize, [a, b]: [usize; 2], width: usize) -> Vec<f64> {
     let mut turned = Vec::with_capacity(x.len());
     for row in 0..batch {
-        for token in 0..seq {
-            for head in 0..heads {
-                let start = ((row * heads + head) * seq + token) * head_dim;
-                turned.extend_from_slice(&x[start..start + head_dim]);
+        for second in 0..b {
+            for first in 0..a {
+                let start = ((row * a + first) * b + second) * width;
+                turned.extend_from_slice(&x[start..start + width]);
             }
         }
     }

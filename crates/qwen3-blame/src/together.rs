@@ -78,9 +78,7 @@ impl Search<'_, '_> {
         };
         let (steps, watched) = (self.segment.steps.clone(), self.segment.watched.clone());
         let segment = Segment { steps, input, seen: None, watched };
-        let right = [Candidate::default()];
-        let before = self.laboratory.residuals(&segment, &right)?[0];
-        let laboratory = &mut *self.laboratory;
+        let (laboratory, before) = (&mut *self.laboratory, self.before);
         Search { laboratory, segment: &segment, before, tried: Vec::new() }.formats_of(known)
     }
 
@@ -89,7 +87,7 @@ impl Search<'_, '_> {
             // Each operation by itself, on what was observed to go into it.
             let seen = self.laboratory.observed_inside(&self.segment.watched);
             self.laboratory.go_on_from(Some(seen));
-            let found = self.known_or(known, Self::tensor_by_tensor);
+            let found = self.known_or(known, |search, all, _| search.tensor_by_tensor(all));
             self.laboratory.go_on_from(None);
             found?
         } else {
@@ -124,7 +122,7 @@ impl Search<'_, '_> {
 
     /// Where the inside of a layer is observed, formats are found at the first tensor that shows them, of which little has to be
     /// computed. Those that are the same so far are gone on with.
-    fn tensor_by_tensor(&mut self, all: &[Arc<Hypothesis>], _before: Residual) -> Result<Option<Together>> {
+    fn tensor_by_tensor(&mut self, all: &[Arc<Hypothesis>]) -> Result<Option<Together>> {
         let right = [Candidate::default()];
         let mut sets: Vec<Vec<Arc<Hypothesis>>> = vec![Vec::new()];
         let mut before: Option<Tap> = None;

@@ -135,9 +135,7 @@ impl Laboratory<'_> {
             let variant = self.following(step, variant);
             let until = watched.iter().map(|watched| watched.site.tap).max().filter(|_| ends);
             let until = until.unwrap_or(Tap::LayerOutput);
-            let seen = self.inside.as_ref();
-            let (weights, config, rows) = (&*weights, &self.config, self.rows);
-            let run = LayerRun { weights, config, rows, x: input, right: reuse, until, seen };
+            let run = LayerRun { right: reuse, ..self.layer_run(&weights, input, until) };
             let taps = run.run(&variant);
             let residual = watched.iter().fold(Residual::NONE, |worst, watched| {
                 worst.worse(self.compare(watched, taps.get(watched.site.tap)))

@@ -54,7 +54,7 @@ impl Trace {
         let shape = site.tap.shape(config, batch, seq);
         let layout = Some(layout).filter(|layout| !layout.is_plain(&shape));
         // The second of a pair, as vLLM's layers return what is yet to be added to the residual stream.
-        let pair = Some(candidate.name.strip_suffix('0')).flatten().map(|pair| format!("{pair}1"));
+        let pair = candidate.name.strip_suffix('0').map(|pair| format!("{pair}1"));
         let added = pair.filter(|second| readings.taken.iter().any(|taken| taken.name == *second));
         Ok(Some((site, Reading { name: candidate.name.clone(), layout, shape, added })))
     }
